@@ -1,0 +1,102 @@
+# The commands of this project. `make` alone lists them; everything they need is installed on the way, saying so.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# Where tools, downloads, cluster binaries and models are kept between runs.
+NPC_FLEET_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/npc-fleet
+export NPC_FLEET_CACHE
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+# More arguments for pytest, e.g. `make test-fast PYTEST_ARGS="-k digest -x"`.
+PYTEST_ARGS ?=
+PYTEST := $(PYTHON) -m pytest
+
+##@ Start here
+
+.PHONY: help
+help: ## List the commands
+	@awk 'BEGIN { FS = ":.*## " } \
+	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: demo
+demo: venv ## Bring up a cluster, a region of three vLLM tiers, and swap an adapter under load
+	$(PYTHON) -m hack.demo up
+
+.PHONY: demo-down
+demo-down: venv ## Remove the demo and its cluster
+	$(PYTHON) -m hack.demo down
+
+.PHONY: test
+test: venv ## Everything CI runs: lint, verify, fast, contract and e2e tests, with the time each took
+	@$(PYTHON) -m hack.ladder lint verify test-fast test-contract test-e2e
+
+##@ While writing code
+
+.PHONY: venv
+venv: ## Make .venv: every extra and every tool, exactly as locked (a second call does nothing)
+	@hack/bootstrap.sh venv $(VENV) requirements/dev.txt --project
+
+.PHONY: format
+format: venv ## Put the code in its one form
+	$(PYTHON) -m ruff check --fix --exit-zero --quiet .
+	$(PYTHON) -m ruff format .
+
+.PHONY: lint
+lint: venv ## ruff, mypy strict, and the layers of .importlinter
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+	$(VENV)/bin/lint-imports
+
+.PHONY: generate
+generate: venv ## Write crds/, the CRD chart and docs/api from the types
+	$(PYTHON) -m hack.gen
+
+.PHONY: verify
+verify: venv ## Fail if what is committed differs from what `make generate` would write
+	$(PYTHON) -m hack.gen --check
+
+.PHONY: test-fast
+test-fast: venv ## Unit and component tests: seconds, neither root nor cluster
+	$(PYTEST) tests/unit tests/component $(PYTEST_ARGS)
+
+.PHONY: test-contract
+test-contract: venv ## The contract with a real kube-apiserver: schemas, CEL rules, server-side apply
+	$(PYTEST) tests/contract $(PYTEST_ARGS)
+
+.PHONY: test-e2e
+test-e2e: venv ## The whole product on the local cluster with real vLLM pods
+	$(PYTEST) tests/e2e $(PYTEST_ARGS)
+
+.PHONY: bench
+bench: venv ## Measure; prints the table that docs/benchmarks.md keeps
+	$(PYTHON) -m hack.bench
+
+##@ The local cluster
+
+.PHONY: cluster-up
+cluster-up: venv ## Start the local cluster, or mend it
+	$(PYTHON) -m hack.cluster up
+
+.PHONY: cluster-down
+cluster-down: venv ## Stop the local cluster and leave nothing behind
+	$(PYTHON) -m hack.cluster down
+
+.PHONY: images
+images: venv ## Build the image of operator, agent and gateway
+	$(PYTHON) -m hack.images
+
+##@ Housekeeping
+
+.PHONY: lock
+lock: ## Resolve the locked dependencies anew (hashes, all platforms)
+	hack/bootstrap.sh lock
+
+.PHONY: clean
+clean: ## Remove what the tools left in the checkout; caches outside it stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

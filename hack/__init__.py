@@ -1,0 +1,1 @@
+"""Developer tools: local cluster, demo, generators and benchmarks. Never shipped in the wheel."""
