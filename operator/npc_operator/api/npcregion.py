@@ -1,0 +1,141 @@
+"""NPCRegion: a population of NPCs and the gateway that speaks for them."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from npc_operator.api.base import ApiModel, Rule
+from npc_operator.api.gputier import Resources
+from npc_operator.api.meta import DNS_LABEL, Condition, SecretRef
+
+
+class Npcs(ApiModel):
+    """How many NPCs a tier speaks for."""
+
+    min: int = Field(ge=0, le=1_000_000)
+    """Fewest."""
+    max: int = Field(ge=0, le=1_000_000)
+    """Most; also the population while current is unset."""
+    current: int | None = Field(default=None, ge=0, le=1_000_000)
+    """How many there are now, clamped to min..max; set by the game's own tooling."""
+
+
+class RegionTier(ApiModel):
+    """One tier of the region."""
+
+    tier: str = Field(min_length=1, max_length=63, pattern=DNS_LABEL)
+    """Name of a GpuTier in this namespace."""
+    npcs: Npcs
+    """Its population."""
+
+
+class Assignment(ApiModel):
+    """Which tier speaks for some NPCs."""
+
+    npc_prefix: str = Field(min_length=1, max_length=128)
+    """Beginning of NPC ids; the longest match wins."""
+    tier: str = Field(min_length=1, max_length=63, pattern=DNS_LABEL)
+    """One of the region's tiers."""
+
+
+class LabelSelector(ApiModel):
+    """Equality labels."""
+
+    match_labels: dict[str, str] = Field(default={}, max_length=32)
+    """Labels an object must have; empty selects everything."""
+
+
+class Service(ApiModel):
+    """The gateway's Service."""
+
+    name: str = Field(default="", max_length=63)
+    """Its name; empty means `<region>-gateway`."""
+    type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = "ClusterIP"
+    """How it is exposed."""
+    port: int = Field(default=80, ge=1, le=65535)
+    """Port that game servers call."""
+    annotations: dict[str, str] = Field(default={}, max_length=32)
+    """Annotations, e.g. for a cloud load balancer."""
+
+
+class Auth(ApiModel):
+    """Who may ask."""
+
+    mode: Literal["ApiKey", "None"] = "ApiKey"
+    """ApiKey needs secretRef; None lets every caller in (only behind your own authentication)."""
+    secret_ref: SecretRef | None = None
+    """Secret whose entries are name -> API key; adding or removing an entry takes effect within 5 seconds."""
+
+
+class Limits(ApiModel):
+    """Bounds of one request."""
+
+    max_body_bytes: int = Field(default=1_048_576, ge=1024, le=67_108_864)
+    """Largest request body."""
+    max_header_bytes: int = Field(default=16_384, ge=1024, le=262_144)
+    """Largest request head."""
+    request_timeout_seconds: int = Field(default=300, ge=1, le=3600)
+    """Longest answer."""
+    max_connections: int = Field(default=20_000, ge=1, le=1_000_000)
+    """Open connections per gateway pod; more are refused."""
+
+
+class Gateway(ApiModel):
+    """The region's front door."""
+
+    replicas: int = Field(default=2, ge=1, le=100)
+    """Gateway pods."""
+    resources: Resources = Resources(requests={"cpu": "250m", "memory": "128Mi"}, limits={"memory": "512Mi"})
+    """CPU and memory of each."""
+    service: Service = Service()
+    """How it is reached."""
+    auth: Auth = Auth()
+    """Who may ask."""
+    limits: Limits = Limits()
+    """Bounds of one request."""
+
+
+class NPCRegionSpec(ApiModel):
+    """What the user wants of a region."""
+
+    rules: ClassVar[tuple[Rule, ...]] = ()
+
+    tiers: tuple[RegionTier, ...] = Field(min_length=1, max_length=8)
+    """The tiers and how many NPCs each speaks for."""
+    default_tier: str = Field(min_length=1, max_length=63, pattern=DNS_LABEL)
+    """Tier that answers when neither header nor assignment names one."""
+    assignments: tuple[Assignment, ...] = Field(default=(), max_length=256)
+    """Tiers by NPC id prefix; the longest match wins."""
+    adapter_selector: LabelSelector = LabelSelector()
+    """Which ArchetypeAdapters of the namespace this region speaks with; empty means all."""
+    gateway: Gateway = Gateway()
+    """The region's front door."""
+    suspend: bool = False
+    """True stops every change to the region's gateway and routes; what runs goes on serving."""
+
+
+class NPCRegionStatus(ApiModel):
+    """What the operator saw."""
+
+    observed_generation: int = -1
+    """Generation of the spec that this status speaks of; -1 means not looked at yet."""
+    population: int = 0
+    """NPCs over all tiers."""
+    tiers: int = 0
+    """Tiers wanted."""
+    ready_tiers: int = 0
+    """Tiers whose Ready condition is True."""
+    archetypes: int = 0
+    """Archetypes that can be asked for."""
+    gateway_replicas: int = 0
+    """Gateway pods wanted."""
+    gateway_ready: int = 0
+    """Gateway pods that are ready and have the present route table."""
+    endpoint: str = Field(default="", max_length=512)
+    """Where game servers call, inside the cluster."""
+    note: str = Field(default="", max_length=512)
+    """A remark that is not a fault, such as an unusual population."""
+    conditions: tuple[Condition, ...] = Field(default=(), max_length=16)
+    """Ready, Reconciling, Stalled and others."""

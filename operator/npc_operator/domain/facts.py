@@ -1,0 +1,142 @@
+"""What is known of the world, stripped at the door to what decisions need.
+
+Facts are immutable and hold no clock: when a fact was seen is kept beside it by the store, and decisions get `now` handed in.
+A fact that is missing means unknown, never absent: nothing is deleted because of it (the store's `synced` gate guards lists).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from npc_operator.api.archetypeadapter import ArchetypeAdapterSpec, ArchetypeAdapterStatus
+from npc_operator.api.gputier import GpuTierSpec, GpuTierStatus
+from npc_operator.api.meta import ObjectMeta
+from npc_operator.api.npcregion import NPCRegionSpec, NPCRegionStatus
+from npc_runtime.wire import AdapterReport, EngineReport, Stamp
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    meta: ObjectMeta
+    spec: NPCRegionSpec
+    status: NPCRegionStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    meta: ObjectMeta
+    spec: GpuTierSpec
+    status: GpuTierStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    meta: ObjectMeta
+    spec: ArchetypeAdapterSpec
+    status: ArchetypeAdapterStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A custom resource that this version cannot parse (the CRD is newer or was bypassed): reported, isolated, never fatal."""
+
+    meta: ObjectMeta
+    kind: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerFact:
+    name: str
+    ready: bool = False
+    started: bool = False
+    restarts: int = 0
+    waiting_reason: str = ""
+    waiting_message: str = ""
+    terminated_reason: str = ""
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """An engine or gateway pod of ours."""
+
+    namespace: str
+    name: str
+    uid: str
+    component: str
+    """`engine` or `gateway` (api.names.COMPONENT_*)."""
+    tier: str = ""
+    slice: str = ""
+    region: str = ""
+    node: str = ""
+    ip: str = ""
+    phase: str = ""
+    ready: bool = False
+    deleting: bool = False
+    created: str = ""
+    engine_key_id: str = ""
+    template_hash: str = ""
+    """pod-template-hash, to tell old from new pods while rolling."""
+    unschedulable: str = ""
+    """The scheduler's message while the pod finds no node."""
+    containers: tuple[ContainerFact, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A live object the operator applied: kept as a manifest, because drift is decided by comparing manifests."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str
+    manifest: Mapping[str, Any]
+    """Without status and with managedFields reduced to our manager's entry; Secrets' data is never kept here."""
+    status: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentFact:
+    """The last word of one pod's agent."""
+
+    pod_uid: str
+    boot_id: str
+    stamp: Stamp
+    ready: bool
+    draining: bool
+    engine: EngineReport
+    adapters: Mapping[str, AdapterReport]
+    """By served name."""
+    slots_used: int = 0
+    slots_total: int = 0
+    reachable: bool = True
+    """False once the long poll fails: what follows is memory, not news."""
+
+    def resident(self) -> frozenset[str]:
+        """Served names proven by the present engine process."""
+        return frozenset(name for name, report in self.adapters.items() if report.phase == "Resident")
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayFact:
+    """The last word of one gateway: which table it applied."""
+
+    pod_uid: str
+    boot_id: str
+    stamp: Stamp
+    reachable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SecretFact:
+    """Data of a Secret somebody referred to. repr hides the values."""
+
+    namespace: str
+    name: str
+    resource_version: str
+    data: Mapping[str, str] = field(repr=False)

@@ -1,0 +1,122 @@
+"""The outside world as the reconcilers see it. Contracts are in the docstrings; recording fakes live beside the tests and honour the same words.
+
+Every call may raise `PortError`; its `retryable` says whether trying the same call again later can help. Nothing here blocks the event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from npc_runtime.wire import Accepted, AgentReport, DesiredSet, GatewayReport, RouteTable, Stamp
+
+Manifest = Mapping[str, Any]
+
+
+class PortError(Exception):
+    """A call failed. The message never contains credentials."""
+
+    def __init__(self, message: str, *, reason: str = "Unavailable", retryable: bool = True, code: int = 0) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.retryable = retryable
+        self.code = code
+
+
+class Conflict(PortError):
+    """The object changed since it was read, or a precondition (uid, resourceVersion) does not hold."""
+
+
+class NotFound(PortError):
+    """The object (or, for apply, its namespace) is not there."""
+
+
+class StaleLeader(PortError):
+    """The receiver has a newer order than ours: `current` says which."""
+
+    def __init__(self, message: str, *, current: Stamp) -> None:
+        super().__init__(message, reason="StaleOrder", retryable=True, code=409)
+        self.current = current
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRef:
+    """One Kubernetes object. `api_version` and `kind` as in its manifest; namespace empty for cluster-scoped kinds."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    uid: str = ""
+
+
+class Kube(Protocol):
+    """The API server. All writes are idempotent and name their field manager."""
+
+    async def get(self, ref: ObjectRef) -> Manifest | None:
+        """The live object, or None if it is not there."""
+        ...
+
+    def list(self, api_version: str, kind: str, *, namespace: str | None, selector: str = "") -> AsyncIterator[Manifest]:
+        """All objects, paged; namespace None means everywhere this operator may look."""
+        ...
+
+    async def apply(self, manifest: Manifest, *, manager: str, subresource: str = "") -> Manifest:
+        """Server-side apply with force: after it the fields sent are ours, all others as they were. Returns the live object.
+
+        Raises NotFound if the namespace (or, for a subresource, the object) is gone.
+        """
+        ...
+
+    async def create(self, manifest: Manifest, *, manager: str) -> Manifest:
+        """Create; raises Conflict if it exists."""
+        ...
+
+    async def delete(self, ref: ObjectRef, *, resource_version: str) -> None:
+        """Delete exactly the object of ref.uid at resource_version; gone already is success; raises Conflict if it changed."""
+        ...
+
+
+class Agents(Protocol):
+    """The agents in engine pods, addressed by pod IP, verified against the namespace's certificate."""
+
+    async def push(self, namespace: str, address: str, desired: DesiredSet) -> Accepted:
+        """Hand over the whole desired set. Raises StaleLeader when the agent has a newer order."""
+        ...
+
+    async def watch(self, namespace: str, address: str, *, after: int, boot_id: str, wait_seconds: int) -> AgentReport:
+        """Long poll: answers when revision > after, the boot id differs, or wait_seconds passed."""
+        ...
+
+
+class Gateways(Protocol):
+    """The gateways of a region, addressed by pod IP."""
+
+    async def push(self, namespace: str, address: str, table: RouteTable) -> Accepted:
+        """Hand over the whole route table; returns when every worker applied it. Raises StaleLeader when it has a newer one."""
+        ...
+
+    async def watch(self, namespace: str, address: str, *, after: int, boot_id: str, wait_seconds: int) -> GatewayReport:
+        """Long poll of what is applied."""
+        ...
+
+
+class Recorder(Protocol):
+    """Kubernetes Events, deduplicated and rate-limited; never raises, never blocks (a lost Event is not a fault)."""
+
+    def normal(self, ref: ObjectRef, reason: str, message: str) -> None: ...
+
+    def warning(self, ref: ObjectRef, reason: str, message: str) -> None: ...
+
+
+class Clock(Protocol):
+    """Time, so that tests can own it."""
+
+    def now(self) -> float:
+        """Unix seconds."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+        ...
