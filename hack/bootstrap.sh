@@ -28,8 +28,8 @@ apt_install() {
     command -v apt-get >/dev/null || die "please install: $* (no apt-get here to do it)"
     [ "$(id -u)" = 0 ] || die "please run: sudo apt-get install -y $*"
     say "installing Debian packages: $* (about a minute)"
-    apt-get update -qq >&2
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2
+    apt-get update -qq >/dev/null
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 }
 
 fits() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
@@ -83,7 +83,8 @@ fingerprint() { # LOCK PYTHON PROJECT
         cat "$1"
         if [ "$3" = project ]; then
             printf '%s\n' "$root"
-            cat "$root/pyproject.toml"
+            # Not the settings of the tools, which come after: they change nothing that is installed.
+            sed '/^\[tool\.ruff\]/,$d' "$root/pyproject.toml"
         fi
     } | sha256sum | cut -d' ' -f1
 }
