@@ -1,4 +1,4 @@
-"""The promises of the repository itself: locks that hold anywhere, commands that explain themselves, records in order."""
+"""The promises of the repository: locks that hold anywhere, commands that explain themselves, records in order."""
 
 from __future__ import annotations
 
