@@ -48,10 +48,11 @@ format: venv ## Put the code in its one form
 
 .PHONY: lint
 lint: venv ## ruff, mypy strict, and the layers of .importlinter
-	$(PYTHON) -m ruff check .
-	$(PYTHON) -m ruff format --check .
-	$(PYTHON) -m mypy
-	$(VENV)/bin/lint-imports
+	@broken=0; \
+	for tool in "$(PYTHON) -m ruff check --quiet ." "$(PYTHON) -m ruff format --check --quiet ." "$(PYTHON) -m mypy" \
+	  "$(VENV)/bin/lint-imports --no-logo"; do \
+	  echo "$$tool"; $$tool || broken=1; \
+	done; exit $$broken
 
 .PHONY: generate
 generate: venv ## Write crds/, the CRD chart and docs/api from the types
