@@ -1,6 +1,8 @@
-"""The outside world as the reconcilers see it. Contracts are in the docstrings; recording fakes live beside the tests and honour the same words.
+"""The outside world as the reconcilers see it. Contracts are in the docstrings; recording fakes live beside the tests
+and honour the same words.
 
-Every call may raise `PortError`; its `retryable` says whether trying the same call again later can help. Nothing here blocks the event loop.
+Every call may raise `PortError`; its `retryable` says whether trying the same call again later can help. Nothing here
+blocks the event loop.
 """
 
 from __future__ import annotations
@@ -58,12 +60,15 @@ class Kube(Protocol):
         """The live object, or None if it is not there."""
         ...
 
-    def list(self, api_version: str, kind: str, *, namespace: str | None, selector: str = "") -> AsyncIterator[Manifest]:
+    def list(
+        self, api_version: str, kind: str, *, namespace: str | None, selector: str = ""
+    ) -> AsyncIterator[Manifest]:
         """All objects, paged; namespace None means everywhere this operator may look."""
         ...
 
     async def apply(self, manifest: Manifest, *, manager: str, subresource: str = "") -> Manifest:
-        """Server-side apply with force: after it the fields sent are ours, all others as they were. Returns the live object.
+        """Server-side apply with force: after it the fields sent are ours, all others as they were. Returns the live
+        object.
 
         Raises NotFound if the namespace (or, for a subresource, the object) is gone.
         """
@@ -74,7 +79,8 @@ class Kube(Protocol):
         ...
 
     async def delete(self, ref: ObjectRef, *, resource_version: str) -> None:
-        """Delete exactly the object of ref.uid at resource_version; gone already is success; raises Conflict if it changed."""
+        """Delete exactly the object of ref.uid at resource_version; gone already is success; raises Conflict if it
+        changed."""
         ...
 
 
@@ -94,10 +100,13 @@ class Gateways(Protocol):
     """The gateways of a region, addressed by pod IP."""
 
     async def push(self, namespace: str, address: str, table: RouteTable) -> Accepted:
-        """Hand over the whole route table; returns when every worker applied it. Raises StaleLeader when it has a newer one."""
+        """Hand over the whole route table; returns when every worker applied it. Raises StaleLeader when it has a
+        newer one."""
         ...
 
-    async def watch(self, namespace: str, address: str, *, after: int, boot_id: str, wait_seconds: int) -> GatewayReport:
+    async def watch(
+        self, namespace: str, address: str, *, after: int, boot_id: str, wait_seconds: int
+    ) -> GatewayReport:
         """Long poll of what is applied."""
         ...
 
@@ -120,3 +129,29 @@ class Clock(Protocol):
     def monotonic(self) -> float:
         """Seconds that never go back."""
         ...
+
+
+class Stamps(Protocol):
+    """Orders carry a stamp (epoch of this leadership, generation within it), so that receivers can refuse a leader of
+    the past."""
+
+    def next(self) -> Stamp:
+        """A stamp newer than every one this process handed out before."""
+        ...
+
+    async def outrank(self, current: Stamp) -> bool:
+        """A receiver holds `current`, newer than ours: re-read the Lease and, if it is still ours, go above it.
+
+        True: later stamps beat `current`. False: leadership is gone and this work is about to be cancelled.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """Which images children run unless their objects say otherwise. `pull_policy` is empty for the cluster's
+    default."""
+
+    engine: str
+    fleet: str
+    pull_policy: str = ""
