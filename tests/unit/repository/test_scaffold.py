@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hack.ladder import Count, Rung, describe, read_count
+from hack.ladder import Count, Rung, climb, describe, read_count
 
 ROOT = Path(__file__).resolve().parents[3]
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
@@ -126,3 +126,39 @@ def test_a_target_that_writes_no_report_counts_no_tests(tmp_path: Path) -> None:
 )
 def test_the_summary_says_what_each_rung_cost(rung: Rung, line: str) -> None:
     assert describe(rung) == line
+
+
+def reached(targets: list[str], *, broken: set[str], leave_cluster: bool) -> list[str]:
+    """The targets that `climb` really ran, where those in `broken` fail."""
+    ran: list[str] = []
+
+    def run(target: str) -> Rung:
+        ran.append(target)
+        return Rung(target=target, ok=target not in broken, seconds=1.0, count=None)
+
+    rungs = climb(targets, run, leave_cluster=leave_cluster)
+    assert all(rung.ok for rung in rungs) is not bool(broken)
+    return ran
+
+
+@pytest.mark.parametrize(
+    ("broken", "leave_cluster", "ran"),
+    [
+        (set(), True, ["lint", "verify", "test-contract", "test-e2e"]),
+        (set(), False, ["lint", "verify", "test-contract", "test-e2e", "cluster-down"]),
+        ({"lint"}, False, ["lint", "verify"]),
+        ({"test-contract"}, False, ["lint", "verify", "test-contract", "cluster-down"]),
+        ({"test-contract"}, True, ["lint", "verify", "test-contract"]),
+        ({"cluster-down"}, False, ["lint", "verify", "test-contract", "test-e2e", "cluster-down"]),
+    ],
+    ids=[
+        "all hold",
+        "all hold in CI",
+        "cheap rungs all run, dear ones do not",
+        "what was started is stopped",
+        "a person keeps the cluster",
+        "a cluster that does not stop is a failure",
+    ],
+)
+def test_the_ladder_climbs_as_far_as_it_makes_sense(broken: set[str], leave_cluster: bool, ran: list[str]) -> None:
+    assert reached(["lint", "verify", "test-contract", "test-e2e"], broken=broken, leave_cluster=leave_cluster) == ran
