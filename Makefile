@@ -67,11 +67,11 @@ test-fast: venv ## Unit and component tests: seconds, neither root nor cluster
 	$(PYTEST) tests/unit tests/component $(PYTEST_ARGS)
 
 .PHONY: test-contract
-test-contract: venv ## The contract with a real kube-apiserver: schemas, CEL rules, server-side apply
+test-contract: cluster-up ## The contract with a real kube-apiserver: schemas, CEL rules, server-side apply
 	$(PYTEST) tests/contract $(PYTEST_ARGS)
 
 .PHONY: test-e2e
-test-e2e: venv ## The whole product on the local cluster with real vLLM pods
+test-e2e: cluster-up images ## The whole product on the local cluster with real vLLM pods
 	$(PYTEST) tests/e2e $(PYTEST_ARGS)
 
 .PHONY: bench
