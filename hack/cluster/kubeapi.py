@@ -1,0 +1,88 @@
+"""The few calls the tool itself makes to the API server: quicker than starting kubectl for each."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+import urllib.parse
+from pathlib import Path
+from typing import Any
+
+from hack.cluster.errors import ClusterError
+
+
+class ApiError(ClusterError):
+    """The API server answered with an error. ``status`` is its HTTP status, 0 when it could not be reached."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class KubeApi:
+    """A client with one client certificate. Every call is a connection of its own, so a restarted server is no matter."""
+
+    def __init__(self, server: str, *, ca: Path, cert: Path, key: Path, timeout: float = 5.0) -> None:
+        self._context = ssl.create_default_context(cafile=str(ca))
+        self._context.load_cert_chain(str(cert), str(key))
+        address = urllib.parse.urlsplit(server)
+        self._host, self._port = address.hostname or "", address.port or 443
+        self._timeout = timeout
+
+    def call(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Any:
+        """The decoded answer (text where it is no JSON).
+
+        :raises ApiError: when the server cannot be reached or answers 400 and above.
+        """
+        connection = http.client.HTTPSConnection(self._host, self._port, timeout=self._timeout, context=self._context)
+        try:
+            payload = None if body is None else json.dumps(body)
+            connection.request(method, path, body=payload, headers={"Content-Type": content_type})
+            answer = connection.getresponse()
+            raw = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise ApiError(0, f"{method} {path}: the API server cannot be reached: {error}") from error
+        finally:
+            connection.close()
+        text = raw.decode("utf-8", "replace")
+        try:
+            data = json.loads(text)
+        except ValueError:
+            data = text
+        if answer.status >= 400:
+            message = data.get("message", text) if isinstance(data, dict) else text
+            raise ApiError(answer.status, f"{method} {path}: {answer.status} {message}")
+        return data
+
+    def get(self, path: str) -> Any:
+        """:raises ApiError: see :meth:`call`."""
+        return self.call("GET", path)
+
+    def apply(self, path: str, manifest: dict[str, Any]) -> Any:
+        """Server-side apply under this tool's field manager.
+
+        :raises ApiError: see :meth:`call`.
+        """
+        return self.call(
+            "PATCH", f"{path}?fieldManager=npc-fleet-cluster&force=true", manifest, "application/apply-patch+yaml"
+        )
+
+    def delete(self, path: str) -> None:
+        """Delete; an object that is not there is fine.
+
+        :raises ApiError: see :meth:`call`.
+        """
+        try:
+            self.call("DELETE", path)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+
+    def is_ready(self) -> bool:
+        """Whether the server says it is ready."""
+        try:
+            self.get("/readyz")
+        except ApiError:
+            return False
+        return True

@@ -1,0 +1,372 @@
+"""One node: a containerd and a kubelet of its own, sharing the host's kernel and network with the others.
+
+Sharing one containerd does not work: each kubelet removes pods that it does not know. Everything a node writes lies below its
+folder, so removing a node is: end its processes, unmount, delete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hack.cluster import addresses, cgroups, mounts, network as host_network, pki
+from hack.cluster.addresses import Network, bridge_name
+from hack.cluster.console import run_quiet, tail, wait_for
+from hack.cluster.control_plane import CONTEXT
+from hack.cluster.errors import ClusterError
+from hack.cluster.files import write_atomically
+from hack.cluster.kubeapi import ApiError, KubeApi
+from hack.cluster.network import check_port
+from hack.cluster.packages import find_command
+from hack.cluster.paths import Layout, NodeLayout
+from hack.cluster.processes import ProcessTable, boot_id, end_processes
+from hack.cluster.state import NodeSpec
+
+_SHIM_SOCKETS = Path("/run/containerd/s")  # fixed in containerd
+_CNI_RESULTS = Path("/var/lib/cni/results")  # fixed in containerd's CNI library
+_POD_LOG_LINKS = Path("/var/log/containers")  # fixed in the kubelet
+_ENVIRONMENT = {"GOMAXPROCS": "4"}
+
+
+def containerd_role(node: str) -> str:
+    return f"{node}/containerd"
+
+
+def kubelet_role(node: str) -> str:
+    return f"{node}/kubelet"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One node of one cluster."""
+
+    spec: NodeSpec
+    layout: Layout
+    network: Network
+    kubelet: Path
+    pause_image: str
+    processes: ProcessTable
+
+    @property
+    def files(self) -> NodeLayout:
+        return self.layout.node(self.spec.name)
+
+    @property
+    def address(self) -> str:
+        return self.network.node(self.spec.index)
+
+    # -- containerd ----------------------------------------------------------------------------------------------
+
+    def start_containerd(self) -> None:
+        """Start the container runtime unless it runs, until it answers.
+
+        :raises ClusterError: when it ends or does not answer within 30 s.
+        """
+        role, log = containerd_role(self.spec.name), self.layout.log(containerd_role(self.spec.name))
+        if self.processes.running(role) is None:
+            self._forget_before_boot()
+        host_network.set_up_node(self.network, self.spec.index)
+        cgroups.create(self.spec.name)
+        config = self._write_containerd_config()
+        self._write_cni_config()
+        command = find_command("containerd")
+        if command is None:
+            raise ClusterError("containerd is not on PATH")
+        self.processes.start(
+            role, [command, "--config", str(config)], log=log, env=_ENVIRONMENT, depends_on=[config]
+        )
+
+        def answers() -> bool:
+            self.processes.check(role, log=log)
+            try:
+                self.ctr("version")
+            except ClusterError:
+                return False
+            return True
+
+        wait_for(f"containerd of {self.spec.name}; its log is {log}", answers, seconds=30)
+
+    def ctr(self, *arguments: str | Path) -> str:
+        """Run containerd's own client against this node, in the namespace of Kubernetes.
+
+        :raises ClusterError: when it fails.
+        """
+        return run_quiet(
+            ["ctr", "--address", self.files.containerd_socket, "--namespace", "k8s.io", *arguments],
+            what=f"ctr {arguments[0]} on {self.spec.name}",
+        )
+
+    def images(self) -> set[str]:
+        """The names of the images the node has."""
+        return set(self.ctr("images", "list", "--quiet").split())
+
+    def import_image(self, archive: Path, name: str) -> bool:
+        """Load an OCI archive; False when the node has the name already (names carry their content's hash)."""
+        if name in self.images():
+            return False
+        self.ctr("images", "import", "--no-unpack=false", archive)
+        if name not in self.images():
+            raise ClusterError(f"{archive} does not hold an image called {name}")
+        return True
+
+    def _forget_before_boot(self) -> None:
+        """After a reboot the runtime's volatile state describes processes and mounts that are no more."""
+        marker = self.files.root / "boot-id"
+        if marker.exists() and marker.read_text() != boot_id():
+            for folder in (self.files.containerd_state, self.files.runc_root):
+                mounts.unmount_below(folder)
+                shutil.rmtree(folder, ignore_errors=True)
+        write_atomically(marker, boot_id())
+
+    def _write_containerd_config(self) -> Path:
+        files = self.files
+        for folder in (files.containerd_root, files.containerd_state):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o711)
+        quoted = json.dumps
+        cri = 'plugins."io.containerd.grpc.v1.cri"'
+        text = f"""version = 2
+root = {quoted(str(files.containerd_root))}
+state = {quoted(str(files.containerd_state))}
+disabled_plugins = [
+  "io.containerd.internal.v1.opt", "io.containerd.internal.v1.restart", "io.containerd.snapshotter.v1.aufs",
+  "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs",
+]
+
+[grpc]
+  address = {quoted(str(files.containerd_socket))}
+
+[{cri}]
+  sandbox_image = {quoted(self.pause_image)}
+  # Without CAP_SYS_RESOURCE runc could not lower the score and would die.
+  restrict_oom_score_adj = true
+  netns_mounts_under_state_dir = true
+  tolerate_missing_hugetlb_controller = true
+  stream_server_address = "127.0.0.1"
+  stream_server_port = "0"
+  [{cri}.containerd]
+    snapshotter = {quoted(_snapshotter(files.root))}
+    default_runtime_name = "runc"
+    [{cri}.containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"
+      [{cri}.containerd.runtimes.runc.options]
+        Root = {quoted(str(files.runc_root))}
+        SystemdCgroup = false
+  [{cri}.cni]
+    bin_dir = "/usr/lib/cni"
+    conf_dir = {quoted(str(files.cni / "conf"))}
+"""
+        write_atomically(files.containerd_config, text)
+        return files.containerd_config
+
+    def _cni_name(self) -> str:
+        return f"npc-fleet-{self.spec.name}"
+
+    def _write_cni_config(self) -> None:
+        config = {
+            "cniVersion": "1.0.0",
+            "name": self._cni_name(),
+            "plugins": [
+                {
+                    "type": "bridge",
+                    "bridge": bridge_name(self.spec.index),
+                    "isGateway": True,
+                    "ipMasq": False,  # done once for all nodes, by a table of ours
+                    "hairpinMode": True,
+                    "ipam": {
+                        "type": "host-local",
+                        "dataDir": str(self.files.cni / "leases"),
+                        "ranges": [[{"subnet": self.network.node_pods(self.spec.index), "gateway": self.address}]],
+                        "routes": [{"dst": "0.0.0.0/0"}],
+                    },
+                }
+            ],
+        }
+        write_atomically(self.files.cni / "conf" / "10-npc-fleet.conflist", json.dumps(config, indent=2))
+
+    # -- kubelet -------------------------------------------------------------------------------------------------
+
+    def start_kubelet(self) -> None:
+        """Start the kubelet unless it runs.
+
+        :raises ClusterError: when it cannot be started or its port is taken.
+        """
+        role = kubelet_role(self.spec.name)
+        if self.processes.running(role) is None:
+            check_port(self.address, addresses.KUBELET_PORT, purpose=f"the kubelet of {self.spec.name}")
+        config = self._write_kubelet_config()
+        labels = ",".join(f"{key}={value}" for key, value in sorted(self.spec.labels.items()))
+        self.processes.start(
+            role,
+            [
+                str(self.kubelet),
+                f"--config={config}",
+                f"--kubeconfig={self._write_kubeconfig()}",
+                f"--hostname-override={self.spec.name}",
+                f"--node-ip={self.address}",
+                f"--node-labels={labels}",
+                f"--root-dir={self.files.kubelet_root}",
+                f"--cert-dir={self.files.kubelet_root / 'pki'}",
+                "--housekeeping-interval=30s",
+                "--v=1",
+            ],
+            log=self.layout.log(role),
+            env=_ENVIRONMENT,
+            depends_on=[config],
+        )
+
+    def wait_ready(self, api: KubeApi, *, seconds: float = 60.0) -> None:
+        """:raises ClusterError: when the kubelet ends, or the node is not Ready in time; with the end of its log."""
+        role = kubelet_role(self.spec.name)
+        log = self.layout.log(role)
+
+        def ready() -> bool:
+            self.processes.check(role, log=log)
+            try:
+                node = api.get(f"/api/v1/nodes/{self.spec.name}")
+            except ApiError as error:
+                if error.status not in (0, 404):
+                    raise
+                return False
+            return is_ready(node)
+
+        try:
+            wait_for(f"node {self.spec.name} to be Ready", ready, seconds=seconds)
+        except ClusterError as error:
+            raise ClusterError(f"{error}; its log is {log}\n{tail(log)}") from error
+
+    def _serving(self) -> pki.Pair:
+        """The node's certificate: client to the API server and server to it."""
+        name = self.spec.name
+        ca = pki.authority(self.layout.pki, "ca")
+        return pki.issue(
+            ca,
+            self.files.root / "pki",
+            "kubelet",
+            common_name=f"system:node:{name}",
+            groups=("system:nodes",),
+            sans=(f"IP:{self.address}", f"DNS:{name}"),
+        )
+
+    def _write_kubeconfig(self) -> Path:
+        ca = pki.authority(self.layout.pki, "ca")
+        pki.write_kubeconfig(
+            self.files.kubeconfig, server=self.network.server, ca=ca, client=self._serving(), context=CONTEXT
+        )
+        return self.files.kubeconfig
+
+    def _write_kubelet_config(self) -> Path:
+        serving = self._serving()
+        config: dict[str, Any] = {
+            "apiVersion": "kubelet.config.k8s.io/v1beta1",
+            "kind": "KubeletConfiguration",
+            "address": self.address,
+            "port": addresses.KUBELET_PORT,
+            "healthzPort": 0,
+            "authentication": {
+                "anonymous": {"enabled": False},
+                "webhook": {"enabled": True},
+                "x509": {"clientCAFile": str(pki.authority(self.layout.pki, "ca").cert)},
+            },
+            "authorization": {"mode": "Webhook"},
+            "tlsCertFile": str(serving.cert),
+            "tlsPrivateKeyFile": str(serving.key),
+            "rotateCertificates": False,
+            "containerRuntimeEndpoint": f"unix://{self.files.containerd_socket}",
+            "cgroupDriver": "cgroupfs",
+            "cgroupRoot": f"/{cgroups.ROOT}/{self.spec.name}",
+            "enforceNodeAllocatable": [],
+            "failCgroupV1": False,
+            "failSwapOn": False,
+            "clusterDNS": [self.network.dns],
+            "clusterDomain": "cluster.local",
+            "podLogsDir": str(self.files.pod_logs),
+            "volumePluginDir": str(self.files.kubelet_root / "volume-plugins"),
+            "maxPods": 110,
+            "makeIPTablesUtilChains": False,
+            # A changed node tells it at once; an unchanged one only renews its lease.
+            "nodeStatusUpdateFrequency": "5s",
+            "nodeStatusReportFrequency": "1m0s",
+            "nodeLeaseDurationSeconds": 40,
+            # The nodes share one disk with everything else on the host: its fill level is no pod's fault, and images
+            # cannot be pulled again from anywhere.
+            "evictionHard": {"memory.available": "200Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
+            "imageGCHighThresholdPercent": 100,
+            "imageGCLowThresholdPercent": 99,
+            "serializeImagePulls": False,
+            "registerWithTaints": [parse_taint(taint) for taint in self.spec.taints],
+        }
+        write_atomically(self.files.kubelet_config, json.dumps(config, indent=2))
+        return self.files.kubelet_config
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def kill(self) -> None:
+        """What a vanished machine looks like: kubelet, runtime and every container end at once, nothing is told."""
+        self.processes.stop([kubelet_role(self.spec.name), containerd_role(self.spec.name)], grace_seconds=0)
+        end_processes([*self._shims(), *cgroups.processes(self.spec.name)], grace_seconds=0)
+
+    def remove(self) -> None:
+        """End the node and delete what it left on the host."""
+        name = self.spec.name
+        self.processes.stop([kubelet_role(name)], grace_seconds=3)
+        self.kill()
+        remove_remains(self.files)
+        cgroups.remove(name)
+        host_network.remove_node(self.spec.index)
+
+    def _shims(self) -> list[int]:
+        """The container shims of this node: they carry its socket in their arguments and outlive containerd."""
+        wanted = str(self.files.containerd_socket).encode()
+        found = []
+        for pid in self.processes.marked():
+            with contextlib.suppress(OSError):
+                if wanted in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+                    found.append(pid)
+        return found
+
+
+def remove_remains(files: NodeLayout) -> None:
+    """Delete what dead containers leave: mounts, shim sockets, cached network results, log links, the folder."""
+    for address in files.containerd_state.glob("io.containerd.runtime.v2.task/*/*/address"):
+        socket = Path(address.read_text().strip().removeprefix("unix://"))
+        if _SHIM_SOCKETS in socket.parents:
+            socket.unlink(missing_ok=True)
+    mounts.unmount_below(files.root)
+    if _CNI_RESULTS.is_dir():
+        for result in _CNI_RESULTS.glob(f"npc-fleet-{files.root.name}-*"):
+            result.unlink(missing_ok=True)
+    if _POD_LOG_LINKS.is_dir():
+        for link in _POD_LOG_LINKS.iterdir():
+            if link.is_symlink() and files.root in link.readlink().parents:
+                link.unlink(missing_ok=True)
+    if files.root.exists():
+        shutil.rmtree(files.root)
+
+
+def is_ready(node: Mapping[str, Any]) -> bool:
+    """Whether a Node object says it is Ready."""
+    conditions = node.get("status", {}).get("conditions", [])
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+def parse_taint(text: str) -> dict[str, str]:
+    """``key=value:Effect`` or ``key:Effect`` as the API has it.
+
+    :raises ClusterError: for anything else.
+    """
+    key_value, _, effect = text.rpartition(":")
+    key, _, value = key_value.partition("=")
+    if not key or effect not in ("NoSchedule", "PreferNoSchedule", "NoExecute"):
+        raise ClusterError(f"taint {text!r} is not key[=value]:NoSchedule|PreferNoSchedule|NoExecute")
+    return {"key": key, "value": value, "effect": effect}
+
+
+def _snapshotter(folder: Path) -> str:
+    """overlayfs, or native copies where the disk cannot carry overlays (an overlay itself, some network disks)."""
+    kind = run_quiet(["stat", "--file-system", "--format=%T", folder]).strip()
+    return "native" if kind in ("overlayfs", "nfs", "fuseblk") else "overlayfs"
