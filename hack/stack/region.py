@@ -1,0 +1,157 @@
+"""A region for the local cluster: tiers whose engines are real vLLM on the CPU with a tiny model, and the archetypes that speak there.
+
+Pure: names and numbers in, manifests out. The engine image holds only Python; vLLM itself is a host folder behind a PersistentVolume, because a
+third of a gigabyte of image would have to be unpacked on each node for nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Spec = dict[str, Any]
+
+CLAIM_VLLM = "vllm"
+SECRET_STORAGE = "storage-credentials"
+SECRET_API_KEYS = "game-server-keys"
+VLLM_MOUNT = "/opt/vllm"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnginePlan:
+    """How an engine is started on this cluster."""
+
+    image: str
+    command: tuple[str, ...]
+    env: Mapping[str, str]
+    args: tuple[str, ...]
+    claim: str = ""
+    """Claim with what the command needs, mounted read-only at VLLM_MOUNT; empty for none."""
+    memory: str = "3Gi"
+    cpu: str = "100m"
+    max_model_len: int = 512
+    config_map: str = ""
+    """ConfigMap mounted at /opt/engine instead (an engine that is one file)."""
+
+
+def volume(namespace: str, *, host_path: str, claim: str = CLAIM_VLLM) -> list[Spec]:
+    """A PersistentVolume over a host folder, bound to a claim in the namespace: what Pod Security "restricted" accepts where hostPath is refused."""
+    name = f"{namespace}-{claim}"
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {"name": name},
+            "spec": {
+                "capacity": {"storage": "10Gi"},
+                "accessModes": ["ReadOnlyMany"],
+                "persistentVolumeReclaimPolicy": "Retain",
+                "storageClassName": "",
+                "claimRef": {"namespace": namespace, "name": claim},
+                "hostPath": {"path": host_path, "type": "Directory"},
+            },
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": claim, "namespace": namespace},
+            "spec": {"accessModes": ["ReadOnlyMany"], "storageClassName": "", "volumeName": name, "resources": {"requests": {"storage": "10Gi"}}},
+        },
+    ]
+
+
+def tier(
+    quality: str,
+    plan: EnginePlan,
+    *,
+    model_uri: str,
+    parameters_millions: int,
+    on_demand_base: int = 1,
+    max_replicas: int = 2,
+    npcs_per_replica: int = 1000,
+    max_cpu_loras: int = 8,
+    **more: Any,
+) -> Spec:
+    """spec of a GpuTier. The tiny model claims a size it has not, hence sizePolicy Ignore."""
+    volumes: list[Spec] = []
+    mounts: list[Spec] = []
+    if plan.claim:
+        volumes.append({"name": "vllm", "persistentVolumeClaim": {"claimName": plan.claim, "readOnly": True}})
+        mounts.append({"name": "vllm", "mountPath": VLLM_MOUNT, "readOnly": True})
+    if plan.config_map:
+        volumes.append({"name": "engine-code", "configMap": {"name": plan.config_map}})
+        mounts.append({"name": "engine-code", "mountPath": "/opt/engine", "readOnly": True})
+    return {
+        "quality": quality,
+        "model": {
+            "uri": model_uri,
+            "secretRef": {"name": SECRET_STORAGE},
+            "parametersMillions": parameters_millions,
+            "sizePolicy": "Ignore",
+        },
+        "engine": {
+            "image": plan.image,
+            "command": list(plan.command),
+            "dtype": "float32",
+            "maxModelLen": plan.max_model_len,
+            "maxLoras": 4,
+            "maxCpuLoras": max_cpu_loras,
+            "maxLoraRank": 16,
+            "extraArgs": list(plan.args),
+            "env": [{"name": name, "value": value} for name, value in sorted(plan.env.items())],
+            "resources": {"requests": {"cpu": plan.cpu, "memory": "256Mi"}, "limits": {"memory": plan.memory}},
+            "volumes": volumes,
+            "volumeMounts": mounts,
+            "startupSeconds": 600,
+            "drainSeconds": 20,
+        },
+        "accelerator": {"perReplica": 0},
+        "npcsPerReplica": npcs_per_replica,
+        "minReplicas": 1,
+        "maxReplicas": max_replicas,
+        "capacity": {"onDemandBase": on_demand_base},
+        **more,
+    }
+
+
+def adapter(archetype: str, sources: Mapping[str, tuple[str, str]], *, importance: str = "Normal", probe: str = "Who are you?") -> Spec:
+    """spec of an ArchetypeAdapter; `sources` is tier -> (uri, digest)."""
+    return {
+        "archetype": archetype,
+        "importance": importance,
+        "variants": [variant(name, uri, digest) for name, (uri, digest) in sources.items()],
+        "probe": {"prompt": probe, "maxTokens": 4, "timeoutSeconds": 60},
+    }
+
+
+def variant(tier_name: str, uri: str, digest: str) -> Spec:
+    return {"tier": tier_name, "source": {"uri": uri, "digest": digest, "secretRef": {"name": SECRET_STORAGE}}, "rank": 8}
+
+
+def region(tiers: Sequence[tuple[str, int, int]], *, default_tier: str, gateways: int = 2, **gateway: Any) -> Spec:
+    """spec of an NPCRegion; `tiers` are (name, fewest NPCs, most NPCs)."""
+    return {
+        "tiers": [{"tier": name, "npcs": {"min": fewest, "max": most}} for name, fewest, most in tiers],
+        "defaultTier": default_tier,
+        "gateway": {
+            "replicas": gateways,
+            "auth": {"mode": "ApiKey", "secretRef": {"name": SECRET_API_KEYS}},
+            "resources": {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "512Mi"}},
+            **gateway,
+        },
+    }
+
+
+def manifest(kind: str, namespace: str, name: str, spec: Spec) -> Spec:
+    return {"apiVersion": "npcfleet.dev/v1alpha1", "kind": kind, "metadata": {"name": name, "namespace": namespace}, "spec": spec}
+
+
+def secret(namespace: str, name: str, data: Mapping[str, str]) -> Spec:
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": namespace}, "type": "Opaque", "stringData": dict(data)}
+
+
+def namespace(name: str) -> Spec:
+    """A namespace under Pod Security "restricted"."""
+    enforce = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": enforce}}
