@@ -6,19 +6,29 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from npc_operator.api.base import ApiModel, Rule
-from npc_operator.api.meta import DIGEST, DNS_LABEL, Condition, SecretRef
+from npc_operator.api.base import ApiModel, ListMap, Rule
+from npc_operator.api.locations import NO_FILE_CREDENTIALS, AdapterUri
+from npc_operator.api.meta import DIGEST, DNS_LABEL, Conditions, SecretRef, TierName
 
-Pattern = Annotated[str, Field(min_length=1, max_length=256)]
+Pattern = Annotated[
+    str,
+    Field(min_length=1, max_length=256),
+    # A pattern that does not compile makes the rule itself fail, and the API server's error then says what is wrong
+    # with it.
+    Rule("''.matches(self) || !''.matches(self)", "must be an RE2 regular expression"),
+]
 
 
 class Source(ApiModel):
     """Where the adapter's bytes are, and which bytes they must be."""
 
-    uri: str = Field(min_length=1, max_length=1024)
+    rules: ClassVar[tuple[Rule, ...]] = (NO_FILE_CREDENTIALS,)
+
+    uri: AdapterUri
     """s3://bucket/prefix, https://host/folder or file:///folder (under one of the tier's agent.fileRoots)."""
     digest: str = Field(pattern=DIGEST, max_length=71)
-    """sha256 over the sorted sha256sum listing of the folder; changing it starts a rollout, changing bytes without it is refused."""
+    """sha256 over the sorted sha256sum listing of the folder; changing it starts a rollout, changing bytes without it
+    is refused."""
     secret_ref: SecretRef | None = None
     """Credentials; they are pushed to the agents and stay in memory."""
 
@@ -26,7 +36,7 @@ class Source(ApiModel):
 class Variant(ApiModel):
     """The adapter for one tier's base model."""
 
-    tier: str = Field(min_length=1, max_length=63, pattern=DNS_LABEL)
+    tier: TierName
     """Name of a GpuTier in this namespace."""
     source: Source
     """The bytes."""
@@ -55,19 +65,25 @@ class Rollout(ApiModel):
     strategy: Literal["Immediate"] = "Immediate"
     """Immediate: once every pod with a ready engine has proven the new digest, all traffic moves at once."""
     load_timeout_seconds: int = Field(default=300, ge=5, le=86_400)
-    """After so long a pod that cannot get the new digest is named in a Stalled condition; the old digest keeps serving."""
+    """After so long a pod that cannot get the new digest is named in a Stalled condition; the old digest keeps serving.
+    """
 
 
 class ArchetypeAdapterSpec(ApiModel):
     """What the user wants of a voice."""
 
-    rules: ClassVar[tuple[Rule, ...]] = ()
-
-    archetype: str = Field(min_length=1, max_length=40, pattern=DNS_LABEL)
+    archetype: Annotated[
+        str,
+        Field(min_length=1, max_length=40, pattern=DNS_LABEL),
+        Rule("self == oldSelf", "cannot be changed: make a new ArchetypeAdapter"),
+        Rule(
+            "!self.contains('--')", "must not contain '--', which parts archetype and digest in the engine's own names"
+        ),
+    ]
     """The public name that game servers ask for. Immutable."""
     importance: Literal["Critical", "Normal", "Ambient"] = "Normal"
     """Critical voices (main quest) are loaded first."""
-    variants: tuple[Variant, ...] = Field(min_length=1, max_length=8)
+    variants: Annotated[tuple[Variant, ...], ListMap("tier")] = Field(min_length=1, max_length=8)
     """One adapter per tier."""
     probe: Probe = Probe()
     """The question that proves an adapter."""
@@ -137,9 +153,9 @@ class ArchetypeAdapterStatus(ApiModel):
     """Generation of the spec that this status speaks of; -1 means not looked at yet."""
     digest: str = Field(default="", max_length=71)
     """First 12 hex digits of what is served, or `mixed` where tiers differ (for the printer column)."""
-    variants: tuple[VariantStatus, ...] = Field(default=(), max_length=8)
+    variants: Annotated[tuple[VariantStatus, ...], ListMap("tier")] = Field(default=(), max_length=8)
     """By tier."""
     ready_variants: str = Field(default="", max_length=16)
     """`ready/wanted` variants, for the printer column."""
-    conditions: tuple[Condition, ...] = Field(default=(), max_length=16)
+    conditions: Conditions = Field(default=(), max_length=16)
     """Ready, Reconciling, Stalled and others."""

@@ -1,7 +1,7 @@
 """Every name other software may depend on: API group, labels, annotations, field managers, reasons, children's names.
 
-These are load-bearing: changing one orphans objects of installed releases or breaks users' selectors and alerts. Change them only together with
-the documentation and a migration.
+These are load-bearing: changing one orphans objects of installed releases or breaks users' selectors and alerts. Change
+them only together with the documentation and a migration.
 """
 
 from __future__ import annotations

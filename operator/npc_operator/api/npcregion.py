@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from npc_operator.api.base import ApiModel, Rule
+from npc_operator.api.base import ApiModel, ListMap, Rule
 from npc_operator.api.gputier import Resources
-from npc_operator.api.meta import DNS_LABEL, Condition, SecretRef
+from npc_operator.api.meta import DNS_NAME, Annotations, Conditions, Labels, SecretRef, TierName
 
 
 class Npcs(ApiModel):
     """How many NPCs a tier speaks for."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (Rule("self.min <= self.max", "must not be above max", field_path=".min"),)
 
     min: int = Field(ge=0, le=1_000_000)
     """Fewest."""
@@ -25,7 +27,7 @@ class Npcs(ApiModel):
 class RegionTier(ApiModel):
     """One tier of the region."""
 
-    tier: str = Field(min_length=1, max_length=63, pattern=DNS_LABEL)
+    tier: TierName
     """Name of a GpuTier in this namespace."""
     npcs: Npcs
     """Its population."""
@@ -36,32 +38,47 @@ class Assignment(ApiModel):
 
     npc_prefix: str = Field(min_length=1, max_length=128)
     """Beginning of NPC ids; the longest match wins."""
-    tier: str = Field(min_length=1, max_length=63, pattern=DNS_LABEL)
+    tier: TierName
     """One of the region's tiers."""
 
 
 class LabelSelector(ApiModel):
     """Equality labels."""
 
-    match_labels: dict[str, str] = Field(default={}, max_length=32)
+    match_labels: Labels = Field(default={}, max_length=32)
     """Labels an object must have; empty selects everything."""
 
 
 class Service(ApiModel):
     """The gateway's Service."""
 
-    name: str = Field(default="", max_length=63)
+    name: str = Field(default="", max_length=63, pattern=f"^$|{DNS_NAME}")
     """Its name; empty means `<region>-gateway`."""
     type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = "ClusterIP"
     """How it is exposed."""
     port: int = Field(default=80, ge=1, le=65535)
     """Port that game servers call."""
-    annotations: dict[str, str] = Field(default={}, max_length=32)
+    annotations: Annotations = Field(default={}, max_length=32)
     """Annotations, e.g. for a cloud load balancer."""
 
 
 class Auth(ApiModel):
     """Who may ask."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.mode) || self.mode != 'ApiKey' || has(self.secretRef)",
+            "mode ApiKey needs a Secret with the keys (mode None lets every caller in)",
+            field_path=".secretRef",
+            reason="FieldValueRequired",
+        ),
+        Rule(
+            "!has(self.mode) || self.mode != 'None' || !has(self.secretRef)",
+            "mode None asks for no keys: leave secretRef out",
+            field_path=".secretRef",
+            reason="FieldValueForbidden",
+        ),
+    )
 
     mode: Literal["ApiKey", "None"] = "ApiKey"
     """ApiKey needs secretRef; None lets every caller in (only behind your own authentication)."""
@@ -100,13 +117,25 @@ class Gateway(ApiModel):
 class NPCRegionSpec(ApiModel):
     """What the user wants of a region."""
 
-    rules: ClassVar[tuple[Rule, ...]] = ()
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "self.tiers.exists(item, item.tier == self.defaultTier)",
+            "must be one of tiers",
+            field_path=".defaultTier",
+        ),
+        Rule(
+            "!has(self.assignments) "
+            "|| self.assignments.all(assignment, self.tiers.exists(item, item.tier == assignment.tier))",
+            "every assignment's tier must be one of tiers",
+            field_path=".assignments",
+        ),
+    )
 
-    tiers: tuple[RegionTier, ...] = Field(min_length=1, max_length=8)
+    tiers: Annotated[tuple[RegionTier, ...], ListMap("tier")] = Field(min_length=1, max_length=8)
     """The tiers and how many NPCs each speaks for."""
-    default_tier: str = Field(min_length=1, max_length=63, pattern=DNS_LABEL)
+    default_tier: TierName
     """Tier that answers when neither header nor assignment names one."""
-    assignments: tuple[Assignment, ...] = Field(default=(), max_length=256)
+    assignments: Annotated[tuple[Assignment, ...], ListMap("npcPrefix")] = Field(default=(), max_length=256)
     """Tiers by NPC id prefix; the longest match wins."""
     adapter_selector: LabelSelector = LabelSelector()
     """Which ArchetypeAdapters of the namespace this region speaks with; empty means all."""
@@ -137,5 +166,5 @@ class NPCRegionStatus(ApiModel):
     """Where game servers call, inside the cluster."""
     note: str = Field(default="", max_length=512)
     """A remark that is not a fault, such as an unusual population."""
-    conditions: tuple[Condition, ...] = Field(default=(), max_length=16)
+    conditions: Conditions = Field(default=(), max_length=16)
     """Ready, Reconciling, Stalled and others."""
