@@ -1,0 +1,134 @@
+"""What the operator tells Prometheus, all in one place: names are a promise to people's dashboards and alerts.
+
+Labels are bounded by the code (kinds, verbs, outcomes), never by the number of objects or characters in a world.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_RECONCILE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class _Readings(Collector):
+    """Gauges whose values are asked for at scrape time, so that nothing has to keep them fresh."""
+
+    def __init__(self) -> None:
+        self.queue_depth: Callable[[], float] = lambda: 0.0
+        self.queue_oldest: Callable[[], float] = lambda: 0.0
+        self.queue_running: Callable[[], float] = lambda: 0.0
+        self.watch_ages: Callable[[], dict[str, float]] = dict
+        self.facts: Callable[[], dict[str, int]] = dict
+
+    def collect(self) -> list[Metric]:
+        plain = (
+            ("npc_operator_queue_depth", "Keys that something happened to and that do not run yet.", self.queue_depth),
+            ("npc_operator_queue_oldest_seconds", "How long the longest-waiting key has waited.", self.queue_oldest),
+            ("npc_operator_reconciles_running", "Reconciles that run right now.", self.queue_running),
+        )
+        families: list[Metric] = [GaugeMetricFamily(name, text, value=read()) for name, text, read in plain]
+        age = GaugeMetricFamily(
+            "npc_operator_watch_age_seconds",
+            "Seconds since a kind of object was last heard of; far above the resync interval its watch is dead.",
+            labels=["kind"],
+        )
+        for kind, seconds in sorted(self.watch_ages().items()):
+            age.add_metric([kind], seconds)
+        count = GaugeMetricFamily("npc_operator_facts", "Facts held in memory, by type.", labels=["type"])
+        for kind, number in sorted(self.facts().items()):
+            count.add_metric([kind], number)
+        return [*families, age, count]
+
+
+class Metrics:
+    """One per process; `render` gives the exposition text."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.readings = _Readings()
+        self.registry.register(self.readings)
+        self._reconcile_seconds = Histogram(
+            "npc_operator_reconcile_seconds",
+            "How long one reconcile took, by kind of key and how it ended.",
+            ["kind", "outcome"],
+            buckets=_RECONCILE_BUCKETS,
+            registry=self.registry,
+        )
+        self._panics = Counter(
+            "npc_operator_panics",
+            "Reconciles ended by an unexpected exception: each one is a bug.",
+            ["kind"],
+            registry=self.registry,
+        )
+        self._api_writes = Counter(
+            "npc_operator_api_writes",
+            "Writes to the API server, by verb and kind of object; at rest only the Lease is written.",
+            ["verb", "kind"],
+            registry=self.registry,
+        )
+        self._api_errors = Counter(
+            "npc_operator_api_errors",
+            "Requests the API server did not fulfil, by verb, kind of object and reason.",
+            ["verb", "kind", "reason"],
+            registry=self.registry,
+        )
+        self._pushes = Counter(
+            "npc_operator_pushes",
+            "Orders handed to agents and gateways, by receiver and result.",
+            ["receiver", "result"],
+            registry=self.registry,
+        )
+        self._events_lost = Counter(
+            "npc_operator_events_lost",
+            "Kubernetes Events that were not written, by why.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self._watch_restarts = Counter(
+            "npc_operator_watch_restarts",
+            "Times the watchers crashed and were started again.",
+            registry=self.registry,
+        )
+        self.leader = Gauge("npc_operator_leader", "1 while this process leads.", registry=self.registry)
+        self.leadership_epoch = Gauge(
+            "npc_operator_leadership_epoch", "Epoch of the present leadership, 0 without one.", registry=self.registry
+        )
+        self.loop_lag = Gauge(
+            "npc_operator_event_loop_lag_seconds",
+            "How late the event loop woke at its last check.",
+            registry=self.registry,
+        )
+
+    def reconciled(self, key: object, outcome: str, seconds: float) -> None:
+        """A reconcile ended. `key.kind` is its kind; the outcome Panic is counted on its own, too."""
+        kind = str(getattr(key, "kind", "unknown"))
+        self._reconcile_seconds.labels(kind, outcome).observe(seconds)
+        if outcome == "Panic":
+            self._panics.labels(kind).inc()
+
+    def wrote(self, verb: str, kind: str) -> None:
+        self._api_writes.labels(verb, kind).inc()
+
+    def failed(self, verb: str, kind: str, reason: str) -> None:
+        self._api_errors.labels(verb, kind, reason).inc()
+
+    def pushed(self, receiver: str, result: str) -> None:
+        self._pushes.labels(receiver, result).inc()
+
+    def event_lost(self, reason: str) -> None:
+        self._events_lost.labels(reason).inc()
+
+    def watch_restarted(self) -> None:
+        self._watch_restarts.inc()
+
+    def render(self) -> bytes:
+        """The text format Prometheus scrapes (CONTENT_TYPE)."""
+        return generate_latest(self.registry)
