@@ -32,7 +32,9 @@ class AuditLog:
         self._offset = path.stat().st_size
 
     def requests(self) -> Iterator[Request]:
-        """Every request that completed since construction (or the last call), in order. A line still being written is left for the next call."""
+        """Every request that completed since construction (or the last call), in order. A line still being written is
+        left for the next call.
+        """
         with self._path.open("rb") as log:
             log.seek(self._offset)
             for raw in log:
@@ -59,7 +61,9 @@ def _request(event: dict[str, object]) -> Request:
     return Request(
         user=str(user.get("username", "")),
         verb=str(event.get("verb", "")),
-        resource=f"{reference.get('resource', '')}/{subresource}" if subresource else str(reference.get("resource", "")),
+        resource=f"{reference.get('resource', '')}/{subresource}"
+        if subresource
+        else str(reference.get("resource", "")),
         namespace=str(reference.get("namespace", "")),
         name=str(reference.get("name", "")),
         code=int(str(answer.get("code", 0))),

@@ -1,6 +1,7 @@
 """kubectl as an async library: what a person would type, awaited as events instead of polled.
 
-Everything goes through the real kubectl with an explicit kubeconfig, so what the demo prints and what the tests prove is what users run.
+Everything goes through the real kubectl with an explicit kubeconfig, so what the demo prints and what the tests prove
+is what users run.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ class KubectlError(Exception):
     """kubectl said no; the message is what it printed."""
 
 
-class NotYet(Exception):  # noqa: N818 (reads better at the raise: it is a state, not an error of ours)
+class NotYet(Exception):
     """The awaited state did not come in time; the message says what was there last."""
 
 
@@ -43,7 +44,9 @@ class Kubectl:
             stderr=asyncio.subprocess.PIPE,
         )
         try:
-            out, err = await asyncio.wait_for(process.communicate(stdin.encode() if stdin is not None else None), timeout)
+            out, err = await asyncio.wait_for(
+                process.communicate(stdin.encode() if stdin is not None else None), timeout
+            )
         except BaseException:
             await _end(process)
             raise
@@ -66,9 +69,13 @@ class Kubectl:
     async def apply(self, *manifests: Mapping[str, Any]) -> None:
         """`kubectl apply --server-side` as the user `demo`, all in one call."""
         bundle = {"apiVersion": "v1", "kind": "List", "items": list(manifests)}
-        await self.run("apply", "--server-side", "--force-conflicts", "--field-manager=user", "-f", "-", stdin=json.dumps(bundle))
+        await self.run(
+            "apply", "--server-side", "--force-conflicts", "--field-manager=user", "-f", "-", stdin=json.dumps(bundle)
+        )
 
-    async def patch(self, kind: str, name: str, namespace: str, patch: Mapping[str, Any], *, subresource: str = "") -> None:
+    async def patch(
+        self, kind: str, name: str, namespace: str, patch: Mapping[str, Any], *, subresource: str = ""
+    ) -> None:
         more = (f"--subresource={subresource}",) if subresource else ()
         await self.run("patch", kind, name, "-n", namespace, "--type=merge", "-p", json.dumps(patch), *more)
 
@@ -76,8 +83,8 @@ class Kubectl:
         """Delete and wait until it is gone; not there already is success."""
         await self.run("delete", kind, name, "-n", namespace, "--ignore-not-found", *more, timeout=timeout)
 
-    async def watch(self, kind: str, namespace: str, *arguments: str) -> AsyncIterator[tuple[str, Object]]:
-        """(ADDED | MODIFIED | DELETED, object), beginning with what is there. Ends when kubectl does (API server gone)."""
+    async def watch(self, kind: str, namespace: str, *arguments: str) -> AsyncGenerator[tuple[str, Object], None]:
+        """(ADDED | MODIFIED | DELETED, object), beginning with what is there. Ends when kubectl does."""
         process = await asyncio.create_subprocess_exec(
             *self.command("get", kind, *arguments, "-n", namespace, "-o", "json", "--watch", "--output-watch-events"),
             stdin=asyncio.subprocess.DEVNULL,
@@ -100,7 +107,14 @@ class Kubectl:
             await _end(process)
 
     async def until(
-        self, kind: str, name: str, namespace: str, holds: Callable[[Object], bool], *, timeout: float = 120.0, what: str = ""
+        self,
+        kind: str,
+        name: str,
+        namespace: str,
+        holds: Callable[[Object], bool],
+        *,
+        timeout: float = 120.0,
+        what: str = "",
     ) -> Object:
         """The object as soon as `holds(object)`; it may also not exist yet. Raises NotYet with its last conditions."""
         last: Object | None = None
@@ -108,7 +122,9 @@ class Kubectl:
         async def wait() -> Object:
             nonlocal last
             while True:
-                async with contextlib.aclosing(self.watch(kind, namespace, "--field-selector", f"metadata.name={name}")) as events:
+                async with contextlib.aclosing(
+                    self.watch(kind, namespace, "--field-selector", f"metadata.name={name}")
+                ) as events:
                     async for type_, seen in events:
                         last = None if type_ == "DELETED" else seen
                         if last is not None and holds(last):
@@ -118,14 +134,18 @@ class Kubectl:
         try:
             return await asyncio.wait_for(wait(), timeout)
         except TimeoutError:
-            raise NotYet(f"{kind} {namespace}/{name}: {what or 'the awaited state'} did not come in {timeout:.0f} s; {describe(last)}") from None
+            raise NotYet(
+                f"{kind} {namespace}/{name}: {what or 'the awaited state'} not seen in {timeout:.0f} s: {describe(last)}"
+            ) from None
 
     async def until_ready(self, kind: str, name: str, namespace: str, *, timeout: float = 120.0) -> Object:
         """Ready is True and speaks of the present generation."""
         return await self.until(kind, name, namespace, is_ready, timeout=timeout, what="Ready")
 
     async def until_gone(self, kind: str, name: str, namespace: str, *, timeout: float = 120.0) -> None:
-        await self.run("wait", "--for=delete", f"{kind}/{name}", "-n", namespace, f"--timeout={timeout:.0f}s", timeout=timeout + 10)
+        await self.run(
+            "wait", "--for=delete", f"{kind}/{name}", "-n", namespace, f"--timeout={timeout:.0f}s", timeout=timeout + 10
+        )
 
 
 def condition(seen: Object, type_: str) -> Object:
@@ -143,7 +163,10 @@ def describe(seen: Object | None) -> str:
     """What an object's status says, in one line."""
     if seen is None:
         return "it is not there"
-    said = [f"{c['type']}={c['status']} {c.get('reason', '')}: {c.get('message', '')}" for c in seen.get("status", {}).get("conditions", ())]
+    said = [
+        f"{c['type']}={c['status']} {c.get('reason', '')}: {c.get('message', '')}"
+        for c in seen.get("status", {}).get("conditions", ())
+    ]
     return "last seen: " + ("; ".join(said) or f"status {json.dumps(seen.get('status', {}))[:400]}")
 
 

@@ -1,8 +1,8 @@
 """A steady, open-loop load of lines on a gateway that checks every single answer.
 
-Open loop: requests start at their intended times whether or not earlier ones are done, so a stall shows as latency instead of hiding as a lower
-rate. Every answer is kept as a `Line` with the digest its header claims; what the text must be for that digest is known beforehand (a lone
-vLLM said it), so an answer mixed from two versions cannot pass.
+Open loop: requests start at their intended times whether or not earlier ones are done, so a stall shows as latency
+instead of hiding as a lower rate. Every answer is kept as a `Line` with the digest its header claims; what the text
+must be for that digest is known beforehand (a lone vLLM said it), so an answer mixed from two versions cannot pass.
 """
 
 from __future__ import annotations
@@ -64,19 +64,32 @@ class Tally:
         return Counter(line.digest for line in self.lines if not line.failure)
 
     def mixed(self, expected: Mapping[tuple[str, str], str]) -> list[Line]:
-        """Complete lines whose text is not what their digest says for their archetype; `expected` is (archetype, digest) -> text.
+        """Complete lines whose text is not what their digest says for their archetype; `expected` is (archetype,
+        digest) -> text.
 
         A digest that is not in `expected` is a fault too: nobody asked for it.
         """
-        return [line for line in self.lines if not line.failure and expected.get((line.ask.archetype, line.digest)) != line.text]
+        return [
+            line
+            for line in self.lines
+            if not line.failure and expected.get((line.ask.archetype, line.digest)) != line.text
+        ]
 
     def first_with(self, digest: str) -> Line | None:
         """The line that started first among those answered by `digest`."""
-        return min((line for line in self.lines if line.digest == digest and not line.failure), key=lambda line: line.started, default=None)
+        return min(
+            (line for line in self.lines if line.digest == digest and not line.failure),
+            key=lambda line: line.started,
+            default=None,
+        )
 
     def last_without(self, digest: str, archetype: str) -> Line | None:
         """The line of `archetype` that started last among those answered by another digest."""
-        others = (line for line in self.lines if line.ask.archetype == archetype and line.digest != digest and not line.failure)
+        others = (
+            line
+            for line in self.lines
+            if line.ask.archetype == archetype and line.digest != digest and not line.failure
+        )
         return max(others, key=lambda line: line.started, default=None)
 
 
@@ -100,7 +113,7 @@ def _headers(ask: Ask, key: str) -> dict[str, str]:
 
 
 async def _read_stream(response: aiohttp.ClientResponse) -> tuple[str, float, str]:
-    """Text, time of the first byte, failure: a stream that ends without its [DONE] is cut off, however whole it looks."""
+    """Text, time of the first byte, failure. A stream without its [DONE] is cut off, however whole it looks."""
     text, first, done = "", 0.0, False
     async for raw in response.content:
         first = first or time.monotonic()
@@ -118,7 +131,9 @@ async def _read_stream(response: aiohttp.ClientResponse) -> tuple[str, float, st
     return text, first, "" if done else "stream ended without [DONE]"
 
 
-async def ask_once(session: aiohttp.ClientSession, url: str, key: str, ask: Ask, *, intended: float | None = None) -> Line:
+async def ask_once(
+    session: aiohttp.ClientSession, url: str, key: str, ask: Ask, *, intended: float | None = None
+) -> Line:
     """Ask and judge; never raises for what the server or the network does."""
     started = time.monotonic()
     intended = started if intended is None else intended
@@ -147,16 +162,25 @@ async def ask_once(session: aiohttp.ClientSession, url: str, key: str, ask: Ask,
                 failure=failure,
             )
     except (aiohttp.ClientError, TimeoutError, ConnectionError, json.JSONDecodeError, KeyError) as error:
-        return Line(ask=ask, intended=intended, started=started, ended=time.monotonic(), failure=f"{type(error).__name__}: {error}")
+        return Line(
+            ask=ask,
+            intended=intended,
+            started=started,
+            ended=time.monotonic(),
+            failure=f"{type(error).__name__}: {error}",
+        )
 
 
 def new_session() -> aiohttp.ClientSession:
     """A client without a cap on connections (the load decides how many there are)."""
-    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=LINE_TIMEOUT_SECONDS))
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=LINE_TIMEOUT_SECONDS)
+    )
 
 
 class Load:
-    """`async with Load(url, key, asks, rate=20) as load: ...` runs until the block ends, then waits for lines under way.
+    """`async with Load(url, key, asks, rate=20) as load: ...` runs until the block ends, then waits for lines under
+    way.
 
     `asks` is gone through in turn, one every 1/rate seconds.
     """
@@ -194,7 +218,10 @@ class Load:
         """Return once a line of `archetype` was answered by `digest`."""
 
         def seen() -> bool:
-            return any(line.digest == digest and line.ask.archetype == archetype and not line.failure for line in self.tally.lines)
+            return any(
+                line.digest == digest and line.ask.archetype == archetype and not line.failure
+                for line in self.tally.lines
+            )
 
         async with self._changed:
             await asyncio.wait_for(self._changed.wait_for(seen), timeout)

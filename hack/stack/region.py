@@ -1,7 +1,8 @@
-"""A region for the local cluster: tiers whose engines are real vLLM on the CPU with a tiny model, and the archetypes that speak there.
+"""A region for the local cluster: tiers whose engines are real vLLM on the CPU with a tiny model, and the archetypes
+that speak there.
 
-Pure: names and numbers in, manifests out. The engine image holds only Python; vLLM itself is a host folder behind a PersistentVolume, because a
-third of a gigabyte of image would have to be unpacked on each node for nothing.
+Pure: names and numbers in, manifests out. The engine image holds only Python; vLLM itself is a host folder behind a
+PersistentVolume, because a third of a gigabyte of image would have to be unpacked on each node for nothing.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ class EnginePlan:
 
 
 def volume(namespace: str, *, host_path: str, claim: str = CLAIM_VLLM) -> list[Spec]:
-    """A PersistentVolume over a host folder, bound to a claim in the namespace: what Pod Security "restricted" accepts where hostPath is refused."""
+    """A PersistentVolume over a host folder, bound to a claim in the namespace: what Pod Security "restricted" accepts
+    where hostPath is refused.
+    """
     name = f"{namespace}-{claim}"
     return [
         {
@@ -56,7 +59,12 @@ def volume(namespace: str, *, host_path: str, claim: str = CLAIM_VLLM) -> list[S
             "apiVersion": "v1",
             "kind": "PersistentVolumeClaim",
             "metadata": {"name": claim, "namespace": namespace},
-            "spec": {"accessModes": ["ReadOnlyMany"], "storageClassName": "", "volumeName": name, "resources": {"requests": {"storage": "10Gi"}}},
+            "spec": {
+                "accessModes": ["ReadOnlyMany"],
+                "storageClassName": "",
+                "volumeName": name,
+                "resources": {"requests": {"storage": "10Gi"}},
+            },
         },
     ]
 
@@ -115,7 +123,9 @@ def tier(
     }
 
 
-def adapter(archetype: str, sources: Mapping[str, tuple[str, str]], *, importance: str = "Normal", probe: str = "Who are you?") -> Spec:
+def adapter(
+    archetype: str, sources: Mapping[str, tuple[str, str]], *, importance: str = "Normal", probe: str = "Who are you?"
+) -> Spec:
     """spec of an ArchetypeAdapter; `sources` is tier -> (uri, digest)."""
     return {
         "archetype": archetype,
@@ -126,7 +136,11 @@ def adapter(archetype: str, sources: Mapping[str, tuple[str, str]], *, importanc
 
 
 def variant(tier_name: str, uri: str, digest: str) -> Spec:
-    return {"tier": tier_name, "source": {"uri": uri, "digest": digest, "secretRef": {"name": SECRET_STORAGE}}, "rank": 8}
+    return {
+        "tier": tier_name,
+        "source": {"uri": uri, "digest": digest, "secretRef": {"name": SECRET_STORAGE}},
+        "rank": 8,
+    }
 
 
 def region(tiers: Sequence[tuple[str, int, int]], *, default_tier: str, gateways: int = 2, **gateway: Any) -> Spec:
@@ -144,11 +158,22 @@ def region(tiers: Sequence[tuple[str, int, int]], *, default_tier: str, gateways
 
 
 def manifest(kind: str, namespace: str, name: str, spec: Spec) -> Spec:
-    return {"apiVersion": "npcfleet.dev/v1alpha1", "kind": kind, "metadata": {"name": name, "namespace": namespace}, "spec": spec}
+    return {
+        "apiVersion": "npcfleet.dev/v1alpha1",
+        "kind": kind,
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": spec,
+    }
 
 
 def secret(namespace: str, name: str, data: Mapping[str, str]) -> Spec:
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": namespace}, "type": "Opaque", "stringData": dict(data)}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": namespace},
+        "type": "Opaque",
+        "stringData": dict(data),
+    }
 
 
 def namespace(name: str) -> Spec:

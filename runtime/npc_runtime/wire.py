@@ -1,9 +1,10 @@
 """Messages between the operator, the agents and the gateways.
 
-This is the only module the operator and the runtime share, so it is the only place where their versions can disagree. Every message carries
-`protocol`; a receiver accepts OLDEST_PROTOCOL..PROTOCOL (N and N-1), ignores fields it does not know, and a sender never removes a field within
-one protocol number. Orders flow one way: the operator pushes whole states (never single commands), stamped with an (epoch, generation) that
-receivers compare lexicographically and refuse when older; reports flow back through long polls that answer at once when something changed.
+This is the only module the operator and the runtime share, so it is the only place where their versions can disagree.
+Every message carries `protocol`; a receiver accepts OLDEST_PROTOCOL..PROTOCOL (N and N-1), ignores fields it does not
+know, and a sender never removes a field within one protocol number. Orders flow one way: the operator pushes whole
+states (never single commands), stamped with an (epoch, generation) that receivers compare lexicographically and refuse
+when older; reports flow back through long polls that answer at once when something changed.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ GATEWAY_PORT = 8080  # the game servers' side
 GATEWAY_ADMIN_PORT = 9443  # TLS + token: routes, status
 GATEWAY_HEALTH_PORT = 9081  # plain HTTP: /healthz /readyz /metrics /openapi.json
 
-# A long poll waits at most this long before it answers "nothing new"; below the idle limits of common load balancers (60 s).
+# A long poll waits at most this long before it answers "nothing new"; below the idle limits of common load balancers
+# (60 s).
 LONG_POLL_SECONDS = 50
 
 DIGEST_PATTERN = r"^sha256:[0-9a-f]{64}$"
@@ -56,7 +58,9 @@ class Wire(BaseModel):
 
 
 class Stamp(Wire):
-    """Who orders (epoch: grows with each leader) and which order (generation: grows within an epoch). Compared as a pair."""
+    """Who orders (epoch: grows with each leader) and which order (generation: grows within an epoch). Compared as a
+    pair.
+    """
 
     epoch: int = Field(ge=0)
     generation: int = Field(ge=0)
@@ -74,7 +78,8 @@ class Refusal(Wire):
     """What the receiver already has, so that a leader refused with a higher epoch can go on with that epoch + 1."""
 
 
-# --- operator -> agent -------------------------------------------------------------------------------------------------
+# --- operator -> agent
+# -------------------------------------------------------------------------------------------------
 
 
 class Probe(Wire):
@@ -100,7 +105,9 @@ class DesiredAdapter(Wire):
     """Order of loading, Critical first."""
     probe: Probe = Probe()
     credentials: Mapping[str, Secret] = Field(default_factory=dict)
-    """The data of the Secret named by `secretRef`: AWS_* keys for s3, `token` or `username`/`password` for https. Memory only."""
+    """The data of the Secret named by `secretRef`: AWS_* keys for s3, `token` or `username`/`password` for https.
+    Memory only.
+    """
 
 
 class DesiredSet(Wire):
@@ -120,7 +127,8 @@ class Accepted(Wire):
     revision: int
 
 
-# --- agent -> operator, agent -> gateway -------------------------------------------------------------------------------
+# --- agent -> operator, agent -> gateway
+# -------------------------------------------------------------------------------
 
 
 class AdapterPhase(StrEnum):
@@ -171,9 +179,11 @@ class EngineReport(Wire):
 
 
 class AgentReport(Wire):
-    """GET /v1/status?after=<revision>&boot=<bootId>&wait=<seconds>: answers at once when revision > after or the boot id differs.
+    """GET /v1/status?after=<revision>&boot=<bootId>&wait=<seconds>: answers at once when revision > after or the boot
+    id differs.
 
-    With `full` the adapters are all there are; otherwise only those that changed since `after`, and `removed` names those gone.
+    With `full` the adapters are all there are; otherwise only those that changed since `after`, and `removed` names
+    those gone.
     """
 
     protocol: int = PROTOCOL
@@ -195,7 +205,9 @@ class AgentReport(Wire):
 
 
 class Routable(Wire):
-    """GET /v1/routable?after=<revision>&boot=<bootId>&wait=<seconds>, for gateways: may only withdraw what the route table offers."""
+    """GET /v1/routable?after=<revision>&boot=<bootId>&wait=<seconds>, for gateways: may only withdraw what the route
+    table offers.
+    """
 
     protocol: int = PROTOCOL
     boot_id: str
@@ -205,7 +217,8 @@ class Routable(Wire):
     resident: tuple[str, ...] = ()
 
 
-# --- operator -> gateway -----------------------------------------------------------------------------------------------
+# --- operator -> gateway
+# -----------------------------------------------------------------------------------------------
 
 
 class Endpoint(Wire):
@@ -218,7 +231,8 @@ class Endpoint(Wire):
     engine_key_id: str = ""
     """Which of the table's engine keys this pod was started with."""
     resident: tuple[str, ...] | None = ()
-    """Served names proven there; None in a table from the Secret, which is written without residency: ask the agents."""
+    """Served names proven there; None in a table from the Secret, which is written without residency: ask the agents.
+    """
 
 
 class TierRoutes(Wire):
@@ -234,7 +248,9 @@ class Target(Wire):
 
 
 class Alias(Wire):
-    """Where one archetype goes on one tier, for the tier as a whole. Percents sum to 100; the first target is the stable one."""
+    """Where one archetype goes on one tier, for the tier as a whole. Percents sum to 100; the first target is the
+    stable one.
+    """
 
     archetype: str
     tier: str
@@ -289,7 +305,8 @@ class RouteTable(Wire):
 
 
 class GatewayReport(Wire):
-    """GET /v1/status?after=<revision>&boot=<bootId>&wait=<seconds> of a gateway: which table every worker has applied."""
+    """GET /v1/status?after=<revision>&boot=<bootId>&wait=<seconds> of a gateway: which table every worker has applied.
+    """
 
     protocol: int = PROTOCOL
     boot_id: str

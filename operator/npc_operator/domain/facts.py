@@ -1,7 +1,8 @@
 """What is known of the world, stripped at the door to what decisions need.
 
-Facts are immutable and hold no clock: when a fact was seen is kept beside it by the store, and decisions get `now` handed in.
-A fact that is missing means unknown, never absent: nothing is deleted because of it (the store's `synced` gate guards lists).
+Facts are immutable and hold no clock: when a fact was seen is kept beside it by the store, and decisions get `now`
+handed in. A fact that is missing means unknown, never absent: nothing is deleted because of it (the store's `synced`
+gate guards lists).
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ class Adapter:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A custom resource that this version cannot parse (the CRD is newer or was bypassed): reported, isolated, never fatal."""
+    """A custom resource that this version cannot parse (the CRD is newer or was bypassed): reported, isolated, never
+    fatal.
+    """
 
     meta: ObjectMeta
     kind: str

@@ -1,4 +1,6 @@
-"""How a reconcile can end: a closed union, so that every place that acts on it is checked for completeness with assert_never."""
+"""How a reconcile can end: a closed union, so that every place that acts on it is checked for completeness with
+assert_never.
+"""
 
 from __future__ import annotations
 
