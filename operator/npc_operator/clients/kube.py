@@ -16,6 +16,7 @@ from typing import Any
 
 import aiohttp
 
+from npc_operator.api.names import MANAGER_CHILDREN
 from npc_operator.clients.connection import Connection
 from npc_operator.clients.metrics import Metrics
 from npc_operator.clients.resources import Resource, find_resource
@@ -136,20 +137,6 @@ class KubeClient:
             return
 
     # --- for other clients ---
-
-    async def replace(self, manifest: Manifest, *, manager: str, seconds: float = REQUEST_SECONDS) -> Manifest:
-        """PUT the whole object; raises Conflict unless metadata.resourceVersion is still the live one."""
-        resource = find_resource(manifest["apiVersion"], manifest["kind"])
-        meta = manifest["metadata"]
-        replaced: Manifest = await self.request(
-            "update",
-            resource,
-            resource.path(meta.get("namespace"), meta["name"]),
-            params={"fieldManager": manager},
-            body=manifest,
-            seconds=seconds,
-        )
-        return replaced
 
     async def list_version(
         self, api_version: str, kind: str, *, namespace: str, name: str, metadata_only: bool = False
@@ -307,3 +294,34 @@ async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
         for part in parts:
             if part:
                 yield part
+
+
+class KubeLease:
+    """The Lease of an election on the API server (clients.lease.Leases)."""
+
+    def __init__(self, kube: KubeClient, *, namespace: str, name: str) -> None:
+        self._kube = kube
+        self._resource = find_resource("coordination.k8s.io/v1", "Lease")
+        self._namespace = namespace
+        self._name = name
+
+    async def read(self, *, seconds: float) -> Manifest | None:
+        try:
+            found: Manifest = await self._kube.request(
+                "get", self._resource, self._resource.path(self._namespace, self._name), seconds=seconds
+            )
+        except NotFound:
+            return None
+        return found
+
+    async def write(self, lease: Manifest, *, seconds: float) -> Manifest:
+        replacing = "resourceVersion" in lease["metadata"]
+        written: Manifest = await self._kube.request(
+            "update" if replacing else "create",
+            self._resource,
+            self._resource.path(self._namespace, self._name if replacing else ""),
+            params={"fieldManager": MANAGER_CHILDREN},
+            body=lease,
+            seconds=seconds,
+        )
+        return written
