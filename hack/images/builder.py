@@ -1,0 +1,143 @@
+"""The two tools that build images, behind one small face: Docker where its daemon answers, else buildah as root.
+
+buildah gets a storage of its own in the cache (a user's other images are none of our business) and ``chroot`` isolation,
+which works in virtual machines and containers where a nested runtime does not.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from hack.cluster.console import run_logged, run_quiet
+from hack.cluster.errors import ClusterError
+from hack.cluster.packages import find_command
+from hack.cluster.paths import cache_dir
+
+PUBLIC_BASE = "docker.io/library/python:3.11-slim-bookworm"
+
+
+class Builder(Protocol):
+    """What is needed of a build tool. Every method may raise ClusterError."""
+
+    name: str
+
+    def has(self, image: str) -> bool:
+        """Whether the tool's storage has an image of this name."""
+
+    def build(self, image: str, context: Path, containerfile: Path, arguments: Mapping[str, str]) -> None:
+        """Build ``image``; unchanged layers are taken from the storage."""
+
+    def save(self, image: str, archive: Path) -> None:
+        """Write the image to an archive that containerd can import."""
+
+    def remove(self, image: str) -> None:
+        """Forget a name; its layers go with the last name that uses them."""
+
+
+def _build_log() -> Path:
+    return cache_dir() / "logs" / "images.log"
+
+
+class Docker:
+    """Docker's own storage and build cache."""
+
+    name = "docker"
+
+    def has(self, image: str) -> bool:
+        """See :class:`Builder`."""
+        return bool(run_quiet(["docker", "images", "--quiet", image]).strip())
+
+    def build(self, image: str, context: Path, containerfile: Path, arguments: Mapping[str, str]) -> None:
+        """See :class:`Builder`."""
+        flags = [word for key, value in arguments.items() for word in ("--build-arg", f"{key}={value}")]
+        run_logged(
+            ["docker", "build", *flags, "--file", containerfile, "--tag", image, context],
+            log=_build_log(),
+            what=f"building {image}",
+        )
+
+    def save(self, image: str, archive: Path) -> None:
+        """See :class:`Builder`."""
+        run_quiet(["docker", "save", "--output", archive, image])
+
+    def remove(self, image: str) -> None:
+        """See :class:`Builder`."""
+        run_quiet(["docker", "rmi", image])
+
+
+class Buildah:
+    """buildah with a storage of its own."""
+
+    name = "buildah"
+
+    def _command(self, *arguments: str | Path) -> list[str | Path]:
+        storage = cache_dir() / "buildah"
+        return [
+            "buildah",
+            "--root",
+            storage / "root",
+            "--runroot",
+            storage / "run",
+            "--storage-driver",
+            _storage_driver(storage),
+            *arguments,
+        ]
+
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, "BUILDAH_ISOLATION": "chroot", "BUILDAH_LAYERS": "true"}
+
+    def has(self, image: str) -> bool:
+        """See :class:`Builder`."""
+        names = run_quiet(self._command("images", "--format", "{{.Name}}:{{.Tag}}"), env=self._environment())
+        return image in names.split()
+
+    def build(self, image: str, context: Path, containerfile: Path, arguments: Mapping[str, str]) -> None:
+        """See :class:`Builder`."""
+        flags = [word for key, value in arguments.items() for word in ("--build-arg", f"{key}={value}")]
+        run_logged(
+            self._command(
+                "build", "--layers", "--format", "oci", *flags, "--file", containerfile, "--tag", image, context
+            ),
+            log=_build_log(),
+            what=f"building {image}",
+            env=self._environment(),
+        )
+
+    def save(self, image: str, archive: Path) -> None:
+        """See :class:`Builder`."""
+        target = f"oci-archive:{archive}:{image}"
+        run_quiet(self._command("push", "--disable-compression", image, target), env=self._environment())
+
+    def remove(self, image: str) -> None:
+        """See :class:`Builder`."""
+        run_quiet(self._command("rmi", image), env=self._environment())
+
+
+@functools.cache
+def _storage_driver(storage: Path) -> str:
+    """overlay where the disk carries it; plain copies elsewhere (an overlay cannot lie on an overlay)."""
+    storage.mkdir(parents=True, exist_ok=True)
+    kind = run_quiet(["stat", "--file-system", "--format=%T", storage]).strip()
+    return "vfs" if kind in ("overlayfs", "nfs", "fuseblk") else "overlay"
+
+
+@functools.cache
+def builder() -> Builder:
+    """The build tool to use: Docker with a working daemon, else buildah.
+
+    :raises ClusterError: when neither can be used.
+    """
+    if find_command("docker"):
+        try:
+            run_quiet(["docker", "info", "--format", "{{.ServerVersion}}"])
+        except ClusterError:
+            pass  # a command without its daemon
+        else:
+            return Docker()
+    if find_command("buildah") and os.geteuid() == 0:
+        return Buildah()
+    raise ClusterError("building images needs Docker, or root and buildah (apt-get install buildah mmdebstrap)")
