@@ -89,7 +89,7 @@ cluster-down: venv ## Stop the local cluster and leave nothing behind
 	$(PYTHON) -m hack.cluster down
 
 .PHONY: images
-images: venv ## Build the image of operator, agent and gateway
+images: venv ## Build the image of the three processes, and the base image of the CPU engines
 	$(PYTHON) -m hack.images
 
 ##@ Housekeeping
