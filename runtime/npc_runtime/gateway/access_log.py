@@ -1,0 +1,124 @@
+"""One JSON line per request: who asked for whom, what answered, how long it took. Never prompts, answers, keys or
+headers of the client.
+
+The hot path appends a record to a list. A thread of its own turns records into bytes and writes them, so a slow or
+full pipe never delays an answer; when it falls too far behind, lines are dropped and counted instead of growing
+memory.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import BinaryIO
+
+import orjson
+
+MAX_WAITING = 50_000
+"""Records held for the writer, about 20 MB; beyond it lines are dropped."""
+
+
+@dataclass(slots=True)
+class Record:
+    """What is logged of one request. Times are seconds; `at` is Unix time at the end of the answer."""
+
+    request_id: str
+    method: str = ""
+    path: str = ""
+    status: int = 0
+    reason: str = ""
+    archetype: str = ""
+    tier: str = ""
+    digest: str = ""
+    pod: str = ""
+    npc: str = ""
+    player: str = ""
+    key_name: str = ""
+    attempts: int = 0
+    first_token: float | None = None
+    duration: float = 0.0
+    at: float = 0.0
+
+    def line(self) -> bytes:
+        """The record as one line of JSON; what is empty is left out."""
+        fields: dict[str, object] = {
+            "time": datetime.fromtimestamp(self.at, UTC).isoformat(timespec="milliseconds"),
+            "requestId": self.request_id,
+            "method": self.method,
+            "path": self.path,
+            "status": self.status,
+            "durationSeconds": round(self.duration, 6),
+        }
+        optional: tuple[tuple[str, object], ...] = (
+            ("reason", self.reason),
+            ("archetype", self.archetype),
+            ("tier", self.tier),
+            ("digest", self.digest),
+            ("pod", self.pod),
+            ("npc", self.npc),
+            ("player", self.player),
+            ("key", self.key_name),
+            ("attempts", self.attempts),
+        )
+        fields.update((name, value) for name, value in optional if value)
+        if self.first_token is not None:
+            fields["firstTokenSeconds"] = round(self.first_token, 6)
+        return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
+
+
+class AccessLog:
+    """The writer. With `out` None nothing is logged, and adding a record costs one comparison."""
+
+    def __init__(self, out: BinaryIO | None) -> None:
+        self._out = out
+        self._batch: list[Record] = []
+        self._waiting = 0
+        self._lock = threading.Lock()
+        self._queue: queue.SimpleQueue[list[Record] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self.dropped = 0
+        if out is not None:
+            self._thread = threading.Thread(target=self._write, args=(out,), name="access-log", daemon=True)
+            self._thread.start()
+
+    @property
+    def enabled(self) -> bool:
+        """Whether records are wanted at all."""
+        return self._out is not None
+
+    def add(self, record: Record) -> None:
+        """Take one record; it is written after the next `flush`."""
+        if len(self._batch) + self._waiting >= MAX_WAITING:
+            self.dropped += 1
+            return
+        self._batch.append(record)
+
+    def flush(self) -> None:
+        """Hand what was added to the writer. Call it a few times a second; it never blocks."""
+        if self._batch and self._thread is not None:
+            batch, self._batch = self._batch, []
+            with self._lock:
+                self._waiting += len(batch)
+            self._queue.put(batch)
+
+    def close(self) -> None:
+        """Write what is left (at most 2 s) and stop."""
+        if self._thread is not None:
+            self.flush()
+            self._queue.put(None)
+            self._thread.join(timeout=2)
+            self._thread = None
+
+    def _write(self, out: BinaryIO) -> None:
+        while (batch := self._queue.get()) is not None:
+            data = b"".join(record.line() for record in batch)
+            try:
+                out.write(data)
+                out.flush()
+            except OSError:
+                # Nobody reads the log any more (a closed pipe). Counted, because there is nowhere left to say it.
+                self.dropped += len(batch)
+            with self._lock:
+                self._waiting -= len(batch)

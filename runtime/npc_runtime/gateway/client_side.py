@@ -1,0 +1,345 @@
+"""The data port's side of a connection: reads requests strictly, answers them one after the other, and never trusts the
+peer's pace.
+
+One instance per client connection. Requests on one connection are serial (pipelined ones wait), so the state is a
+small machine: reading a head, reading a body, answering, lingering. Deadlines are plain numbers that a sweep
+compares a few times a second, which costs a request nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from typing import TYPE_CHECKING, cast
+
+from npc_runtime.gateway import errors
+from npc_runtime.gateway.access_log import Record
+from npc_runtime.gateway.errors import Fault, Refused
+from npc_runtime.gateway.exchange import STATUS_CLIENT_GONE, Exchange
+from npc_runtime.gateway.http import limits
+from npc_runtime.gateway.http.parser import HEAD_END, ChunkedBody, RequestHead, check_unfinished_head, parse_head
+from npc_runtime.gateway.http.response import CONTINUE, LAST_CHUNK, fault_answer, stream_head, whole_answer
+
+if TYPE_CHECKING:
+    from npc_runtime.gateway.service import Service
+    from npc_runtime.gateway.table import CompiledTable
+
+
+class _State(enum.Enum):
+    HEAD = enum.auto()
+    BODY = enum.auto()
+    ANSWERING = enum.auto()
+    LINGERING = enum.auto()
+    CLOSED = enum.auto()
+
+
+class ClientConnection(asyncio.Protocol):
+    """One game server's connection. Implements `exchange.Client`."""
+
+    __slots__ = (
+        "_advancing",
+        "_buffer",
+        "_chunked",
+        "_exchange",
+        "_head",
+        "_head_begun",
+        "_id_line",
+        "_loop",
+        "_service",
+        "_state",
+        "_transport",
+        "_write_paused",
+        "authenticated",
+        "deadline",
+        "record",
+    )
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._loop = service.loop
+        self._transport: asyncio.Transport | None = None
+        self._state = _State.HEAD
+        self._buffer = b""
+        self._head: RequestHead | None = None
+        self._head_begun = False
+        self._chunked: ChunkedBody | None = None
+        self._exchange: Exchange | None = None
+        self._id_line = b""
+        self._write_paused = False
+        self._advancing = False
+        self.record: Record | None = None
+        """Of the request being read or answered."""
+        self.authenticated: tuple[CompiledTable, bytes, str] | None = None
+        """The table, header and key name of the last successful authentication on this connection."""
+        self.deadline = 0.0
+        """Loop time at which the present state has lasted too long."""
+
+    # --- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client connected."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=limits.WRITE_HIGH_WATER_BYTES)
+        self.deadline = self._loop.time() + limits.IDLE_SECONDS
+        if not self._service.admit(self):
+            self._refuse(errors.overloaded())
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of requests."""
+        if self._state is _State.LINGERING:
+            return
+        self._buffer = self._buffer + data if self._buffer else data
+        if self._state is _State.ANSWERING:
+            if len(self._buffer) > limits.MAX_PIPELINED_BYTES and self._transport is not None:
+                self._transport.pause_reading()
+            return
+        self._advance()
+
+    def eof_received(self) -> bool:
+        """The client closed its side. One that still waits for an answer keeps it open, so this is a disconnect."""
+        self._leave()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone; a running answer is stopped at its engine."""
+        self._service.dismiss(self)
+        self._leave()
+        self._state = _State.CLOSED
+        self._transport = None
+        self._buffer = b""
+
+    def pause_writing(self) -> None:
+        """The client reads more slowly than the engine writes."""
+        self._write_paused = True
+        if self._exchange is not None:
+            self._exchange.pause()
+
+    def resume_writing(self) -> None:
+        """The client caught up."""
+        self._write_paused = False
+        if self._exchange is not None:
+            self._exchange.resume()
+        else:
+            self._advance()
+
+    # --- for the service
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no byte of a request is here and no answer is running."""
+        return self._state is _State.HEAD and not self._buffer
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether an answer is running."""
+        return self._state is _State.ANSWERING
+
+    def expire(self) -> None:
+        """The deadline of the present state has passed."""
+        match self._state:
+            case _State.HEAD if not self._buffer:
+                self.close()
+            case _State.HEAD:
+                self._refuse(errors.too_slow("request head"))
+            case _State.BODY:
+                self._refuse(errors.too_slow("request body"))
+            case _State.ANSWERING if self._exchange is not None:
+                self._exchange.time_out(self._service.limits.request_timeout_seconds)
+            case _State.ANSWERING | _State.LINGERING:
+                self.abort()
+            case _State.CLOSED:
+                pass
+
+    def close(self) -> None:
+        """Close after what was written is sent."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close now."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def run(self, exchange: Exchange) -> None:
+        """Let an exchange answer the present request."""
+        self._exchange = exchange
+        self.deadline = self._loop.time() + self._service.limits.request_timeout_seconds
+        exchange.start()
+        if self._write_paused:
+            exchange.pause()
+
+    # --- reading
+
+    def _advance(self) -> None:
+        if self._advancing:
+            return
+        self._advancing = True
+        try:
+            while self._step():
+                pass
+        except Refused as refusal:
+            self._refuse(refusal.fault)
+        finally:
+            self._advancing = False
+
+    def _step(self) -> bool:
+        """Go one state further; False when bytes are missing or an answer is running."""
+        if self._state is _State.HEAD:
+            return bool(self._buffer) and not self._write_paused and self._read_head()
+        if self._state is _State.BODY:
+            return self._read_body()
+        return False
+
+    def _read_head(self) -> bool:
+        bounds = self._service.limits
+        buffer = self._buffer
+        if buffer.startswith(b"\r\n"):
+            # RFC 9112, 2.2: an empty line before a request is tolerated; some clients end a body with one.
+            buffer = self._buffer = buffer[2:]
+        end = buffer.find(HEAD_END) + 4
+        if max(end, len(buffer) if end < 4 else 0) > bounds.max_header_bytes:
+            raise Refused(errors.head_too_large(bounds.max_header_bytes))
+        if end < 4:
+            check_unfinished_head(buffer)
+            if not self._head_begun:
+                self._head_begun = True
+                self.deadline = self._loop.time() + limits.HEAD_SECONDS
+            return False
+        self._head_begun = False
+        head = parse_head(buffer[:end])
+        self._buffer = buffer[end:]
+        self._head = head
+        self.record, self._id_line = self._service.begin(head)
+        self._state = _State.BODY
+        if head.content_length > bounds.max_body_bytes:
+            raise Refused(errors.body_too_large(bounds.max_body_bytes))
+        fault = self._service.precheck(self, head)
+        if fault is not None:
+            if head.chunked or len(self._buffer) < head.content_length:
+                raise Refused(fault)
+            self._buffer = self._buffer[head.content_length :]
+            self._state = _State.ANSWERING
+            self.send_fault(fault, b"")
+            return True
+        if head.has_body:
+            self._chunked = ChunkedBody(bounds.max_body_bytes) if head.chunked else None
+            if head.expects_continue and not self._buffer:
+                self._write(CONTINUE)
+            self.deadline = self._loop.time() + limits.BODY_SECONDS
+        return True
+
+    def _read_body(self) -> bool:
+        head, buffer = self._head, self._buffer
+        assert head is not None  # noqa: S101 (the state BODY comes after a head)
+        if head.chunked:
+            chunked = self._chunked
+            assert chunked is not None  # noqa: S101 (made with the head)
+            self._buffer = chunked.feed(buffer)
+            if not chunked.done:
+                return False
+            body = chunked.body()
+            self._chunked = None
+        else:
+            length = head.content_length
+            if len(buffer) < length:
+                return False
+            body = buffer[:length]
+            self._buffer = buffer[length:]
+        self._state = _State.ANSWERING
+        try:
+            self._service.answer(self, head, body)
+        except Refused as refusal:
+            self.send_fault(refusal.fault, b"")
+        return True
+
+    # --- exchange.Client: writing
+
+    def send_whole(self, status: int, content_type: bytes, body: bytes, extra: bytes) -> None:
+        """Send a complete answer and go on to the next request."""
+        keep_alive = self._keeps_alive()
+        extra = self._id_line + extra
+        self._write(whole_answer(status, content_type, body, extra=extra, keep_alive=keep_alive))
+        self._end(keep_alive=keep_alive)
+
+    def send_fault(self, fault: Fault, extra: bytes) -> None:
+        """Refuse a request that was read to its end, and go on to the next one."""
+        keep_alive = self._keeps_alive()
+        self._service.count_refusal(self, fault)
+        self._write(fault_answer(fault, extra=self._id_line + extra, keep_alive=keep_alive))
+        self._end(keep_alive=keep_alive)
+
+    def start_stream(self, content_type: bytes, extra: bytes, data: bytes) -> None:
+        """Send the head of a stream with its first chunks."""
+        head = stream_head(content_type, extra=self._id_line + extra, keep_alive=self._keeps_alive())
+        self._write(head + data)
+
+    def stream(self, data: bytes) -> None:
+        """Send more whole chunks."""
+        self._write(data)
+
+    def end_stream(self, data: bytes) -> None:
+        """Send the last chunks and the proper end, and go on to the next request."""
+        self._write(data + LAST_CHUNK)
+        self._end(keep_alive=self._keeps_alive())
+
+    def break_stream(self, event: bytes) -> None:
+        """Send `event` and close without the proper end, so that the stream cannot pass for complete."""
+        if event:
+            self._write(event)
+        self._end(keep_alive=False)
+
+    def _keeps_alive(self) -> bool:
+        return self._head is not None and self._head.keep_alive and not self._service.draining
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def _end(self, *, keep_alive: bool) -> None:
+        self._exchange = None
+        if self.record is not None:
+            self._service.log(self.record)
+            self.record = None
+        if not keep_alive:
+            self._linger()
+            self._service.note_end()
+            return
+        self._state = _State.HEAD
+        self._head = None
+        self.deadline = self._loop.time() + limits.IDLE_SECONDS
+        if self._transport is not None and not self._transport.is_closing() and not self._transport.is_reading():
+            self._transport.resume_reading()
+        if self._buffer:
+            self._advance()
+
+    def _refuse(self, fault: Fault) -> None:
+        """Refuse a request whose end was not read: nothing after it on this connection can be trusted."""
+        if self.record is None:
+            self.record, self._id_line = self._service.begin(None)
+        self._service.count_refusal(self, fault)
+        self._write(fault_answer(fault, extra=self._id_line, keep_alive=False))
+        self._end(keep_alive=False)
+
+    def _linger(self) -> None:
+        """Close so that what was written arrives: closing with unread input would reset the connection under it."""
+        self._state = _State.LINGERING
+        self._buffer = b""
+        self.deadline = self._loop.time() + limits.LINGER_SECONDS
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            if not transport.is_reading():
+                transport.resume_reading()
+            transport.write_eof()
+
+    def _leave(self) -> None:
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.cancel()
+            if self.record is not None:
+                self._service.log(self.record)
+                self.record = None
+        elif self._state is _State.BODY and self.record is not None:
+            self.record.status = STATUS_CLIENT_GONE
+            self.record.reason = errors.Reason.CLIENT_GONE.value
+            self._service.log(self.record)
+            self.record = None

@@ -1,0 +1,147 @@
+"""What the gateway counts. Counting on the hot path is a few additions to plain integers; Prometheus' form is made when
+it is scraped.
+
+Series exist per (archetype, tier) of the present table and for requests that never got that far (both labels empty),
+so their number is bounded by the table; series of archetypes that left the table leave too. NPC and player ids are
+never labels.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from npc_runtime.gateway.errors import Reason
+
+FIRST_TOKEN_SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0)
+"""Bounds around what a spoken line may take to begin."""
+
+DURATION_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+"""Bounds up to the default request timeout."""
+
+
+class Histogram:
+    """Counts of observations per bucket, not cumulative until they are read."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one observation."""
+        self.counts[bisect_left(self.bounds, seconds)] += 1
+        self.total += seconds
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Cumulative (upper bound, count) pairs as Prometheus wants them."""
+        running = 0
+        pairs: list[tuple[str, float]] = []
+        for bound, count in zip((*map(str, self.bounds), "+Inf"), self.counts, strict=True):
+            running += count
+            pairs.append((bound, float(running)))
+        return pairs
+
+
+class Series:
+    """Everything counted for one archetype on one tier."""
+
+    __slots__ = ("answers", "duration", "errors", "first_token", "in_flight", "retries")
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+        self.answers: dict[int, int] = {}
+        self.errors: dict[Reason, int] = {}
+        self.retries = 0
+        self.first_token = Histogram(FIRST_TOKEN_SECONDS)
+        self.duration = Histogram(DURATION_SECONDS)
+
+    def count_answer(self, status: int) -> None:
+        """Count one finished request by its status; 499 when the client left first."""
+        self.answers[status] = self.answers.get(status, 0) + 1
+
+    def count_error(self, reason: Reason) -> None:
+        """Count one failure."""
+        self.errors[reason] = self.errors.get(reason, 0) + 1
+
+
+class Metrics:
+    """All series of one process."""
+
+    def __init__(self) -> None:
+        self._series: dict[tuple[str, str], Series] = {}
+        self.unrouted = Series()
+        """Requests refused before archetype and tier were known."""
+
+    def series(self, archetype: str, tier: str) -> Series:
+        """The series of a known archetype on a known tier."""
+        found = self._series.get((archetype, tier))
+        if found is None:
+            found = self._series[archetype, tier] = Series()
+        return found
+
+    def keep_only(self, known: Collection[tuple[str, str]]) -> None:
+        """Drop the idle series whose (archetype, tier) is not among `known`."""
+        for key in [key for key, series in self._series.items() if key not in known and series.in_flight == 0]:
+            del self._series[key]
+
+    def items(self) -> Iterator[tuple[tuple[str, str], Series]]:
+        """Every series with its (archetype, tier) labels."""
+        yield ("", ""), self.unrouted
+        yield from self._series.items()
+
+
+Gauge = tuple[str, str, Callable[[], float]]
+"""Name, help and present value of one unlabelled gauge."""
+
+
+class GatewayCollector(Collector):
+    """Renders the counts when Prometheus asks."""
+
+    def __init__(self, metrics: Metrics, gauges: Iterable[Gauge]) -> None:
+        self._metrics = metrics
+        self._gauges = tuple(gauges)
+
+    def collect(self) -> Iterable[Metric]:
+        """Every family, in a fixed order."""
+        labels = ("archetype", "tier")
+        requests = CounterMetricFamily(
+            "npc_gateway_requests",
+            "Finished requests by status code (499: the client left first).",
+            labels=(*labels, "code"),
+        )
+        errors = CounterMetricFamily(
+            "npc_gateway_errors", "Failed requests by the gateway's reason.", labels=(*labels, "reason")
+        )
+        retries = CounterMetricFamily("npc_gateway_retries", "Requests sent to another pod.", labels=labels)
+        in_flight = GaugeMetricFamily("npc_gateway_requests_in_flight", "Requests being answered.", labels=labels)
+        first_token = HistogramMetricFamily(
+            "npc_gateway_time_to_first_token_seconds",
+            "From the end of a request to the first event of its streamed answer.",
+            labels=labels,
+        )
+        duration = HistogramMetricFamily(
+            "npc_gateway_request_duration_seconds",
+            "From the end of a request to the end of its answer.",
+            labels=labels,
+        )
+        for key, series in self._metrics.items():
+            for status, count in list(series.answers.items()):
+                requests.add_metric((*key, str(status)), count)
+            for reason, count in list(series.errors.items()):
+                errors.add_metric((*key, reason.value), count)
+            if key == ("", ""):
+                continue
+            retries.add_metric(key, series.retries)
+            in_flight.add_metric(key, series.in_flight)
+            first_token.add_metric(key, series.first_token.buckets(), series.first_token.total)
+            duration.add_metric(key, series.duration.buckets(), series.duration.total)
+        yield from (requests, errors, retries, in_flight, first_token, duration)
+        for name, help_text, value in self._gauges:
+            yield GaugeMetricFamily(name, help_text, value=value())

@@ -1,0 +1,115 @@
+"""Which route table is in force: accepts newer ones, applies them everywhere, keeps them on disk, and tells who
+waits for a change."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from npc_runtime import wire
+from npc_runtime.gateway.persistence import save_table
+from npc_runtime.gateway.table import CompiledTable
+
+log = logging.getLogger(__name__)
+
+_NO_STAMP = wire.Stamp(epoch=0, generation=0)
+
+
+class StaleOrder(Exception):
+    """The pushed table is older than the one in force."""
+
+    def __init__(self, current: wire.Stamp) -> None:
+        super().__init__(f"a table with epoch {current.epoch}, generation {current.generation} is in force")
+        self.current = current
+
+
+class Applier(Protocol):
+    """Whatever serves from the table: this process's data plane, or the worker processes'."""
+
+    async def apply_everywhere(self, table: CompiledTable) -> None:
+        """Return once every event loop serves from the table."""
+        ...
+
+
+class Routes:
+    """The table in force."""
+
+    def __init__(self, *, applier: Applier, state_dir: Path, on_change: Callable[[CompiledTable], None]) -> None:
+        self._applier = applier
+        self._state_dir = state_dir
+        self._on_change = on_change
+        self._turn = asyncio.Lock()
+        self._changed = asyncio.Event()
+        self._unsaved: wire.RouteTable | None = None
+        self._saving: asyncio.Task[None] | None = None
+        self.boot_id = uuid.uuid4().hex
+        self.revision = 0
+        self.current: CompiledTable | None = None
+
+    @property
+    def stamp(self) -> wire.Stamp:
+        """The stamp of the table in force; (0, 0) without one."""
+        return _NO_STAMP if self.current is None else self.current.stamp
+
+    def report(self) -> wire.GatewayReport:
+        """What the operator learns from a long poll."""
+        return wire.GatewayReport(boot_id=self.boot_id, revision=self.revision, stamp=self.stamp)
+
+    async def accept(self, table: CompiledTable, *, save: bool = True) -> wire.Accepted:
+        """Put a table in force everywhere. An equal stamp is accepted again: the sender did not hear the first answer.
+
+        Raises:
+            StaleOrder: a newer table is in force.
+
+        """
+        async with self._turn:
+            if table.stamp.order() < self.stamp.order():
+                raise StaleOrder(self.stamp)
+            await self._applier.apply_everywhere(table)
+            self.current = table
+            self.revision += 1
+            self._on_change(table)
+            self._changed.set()
+            self._changed = asyncio.Event()
+            accepted = wire.Accepted(boot_id=self.boot_id, stamp=table.stamp, revision=self.revision)
+        if save:
+            self._unsaved = table.source
+            if self._saving is None:
+                self._saving = asyncio.create_task(self._save())
+        return accepted
+
+    async def wait_for_news(self, *, boot_id: str, after: int, seconds: float) -> wire.GatewayReport:
+        """The report, at once if it is news to someone who knows `after` of boot `boot_id`, else after a change or
+        `seconds`."""
+        changed = self._changed
+        if boot_id == self.boot_id and self.revision <= after:
+            try:
+                async with asyncio.timeout(seconds):
+                    await changed.wait()
+            except TimeoutError:
+                pass
+        return self.report()
+
+    async def saved(self) -> None:
+        """Wait until the table in force is on disk (or could not be written)."""
+        if self._saving is not None:
+            await asyncio.shield(self._saving)
+
+    async def _save(self) -> None:
+        # Off the loop, and only the newest: while one is written, pushes merely replace what comes next.
+        try:
+            while (table := self._unsaved) is not None:
+                self._unsaved = None
+                try:
+                    await asyncio.to_thread(save_table, self._state_dir, table)
+                except OSError as error:
+                    log.error(
+                        "cannot keep the route table; a restart would begin with an older one",
+                        extra={"folder": str(self._state_dir), "error": error.strerror},
+                    )
+        finally:
+            self._saving = None

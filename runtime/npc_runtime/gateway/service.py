@@ -1,0 +1,244 @@
+"""What the data port serves: the few paths that exist, who may use them, and the way from a parsed request to an
+exchange.
+
+Holds everything the connections of one event loop share. Several event loops (processes) each have their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from hmac import compare_digest
+from typing import Final
+
+import orjson
+
+from npc_runtime import wire
+from npc_runtime.gateway import chat, errors
+from npc_runtime.gateway.access_log import AccessLog, Record
+from npc_runtime.gateway.client_side import ClientConnection
+from npc_runtime.gateway.errors import Fault, Refused
+from npc_runtime.gateway.exchange import Exchange
+from npc_runtime.gateway.fleet import Fleet
+from npc_runtime.gateway.http.parser import RequestHead
+from npc_runtime.gateway.http.response import JSON
+from npc_runtime.gateway.metrics import Metrics
+from npc_runtime.gateway.openapi import document
+from npc_runtime.gateway.routing import choose_alias, choose_target, choose_tier
+from npc_runtime.gateway.table import CompiledTable
+
+COMPLETIONS: Final = b"/v1/chat/completions"
+MODELS: Final = b"/v1/models"
+OPENAPI: Final = b"/openapi.json"
+_METHODS: Final = {COMPLETIONS: b"POST", MODELS: b"GET", OPENAPI: b"GET"}
+_DEFAULT_LIMITS: Final = wire.GatewayLimits()
+
+SWEEP_SECONDS: Final = 0.25
+"""How often deadlines are compared and the access log is handed on."""
+
+
+class Service:
+    """The data plane of one event loop."""
+
+    def __init__(self, *, loop: asyncio.AbstractEventLoop, metrics: Metrics, access_log: AccessLog) -> None:
+        self.loop = loop
+        self.metrics = metrics
+        self.fleet = Fleet(loop)
+        self.draining = False
+        """Answers say `Connection: close` from now on."""
+        self._access_log = access_log
+        self._connections: set[ClientConnection] = set()
+        self._openapi = orjson.dumps(document())
+        self._models = b""
+        # Unique without asking the kernel for randomness each time: a random start per process, then counting.
+        self._id_start = os.urandom(6).hex()
+        self._id_count = 0
+        self._aged_at = 0.0
+        self._quiet = asyncio.Event()
+
+    @property
+    def limits(self) -> wire.GatewayLimits:
+        """The region's bounds, or the defaults while there is no table."""
+        table = self.fleet.table
+        return _DEFAULT_LIMITS if table is None else table.limits
+
+    @property
+    def connections(self) -> int:
+        """Open client connections."""
+        return len(self._connections)
+
+    @property
+    def answering(self) -> int:
+        """Connections with a running answer."""
+        return sum(connection.is_answering for connection in self._connections)
+
+    def apply(self, table: CompiledTable) -> None:
+        """Serve from this table from now on."""
+        self.fleet.apply(table)
+        self.metrics.keep_only({(archetype, tier) for tier, archetype in table.aliases})
+        self._models = orjson.dumps(
+            {
+                "object": "list",
+                "data": [
+                    {"id": archetype, "object": "model", "created": 0, "owned_by": "npc-fleet"}
+                    for archetype in sorted(table.archetypes)
+                ],
+            }
+        )
+
+    # --- for connections
+
+    def connect(self) -> ClientConnection:
+        """Protocol factory of the data port."""
+        return ClientConnection(self)
+
+    def admit(self, connection: ClientConnection) -> bool:
+        """Count a new connection; False when there are too many already."""
+        self._connections.add(connection)
+        return len(self._connections) <= self.limits.max_connections
+
+    def dismiss(self, connection: ClientConnection) -> None:
+        """Forget a closed connection."""
+        self._connections.discard(connection)
+        self.note_end()
+
+    def note_end(self) -> None:
+        """Called at the end of each answer and connection; wakes who waits for the last one."""
+        if self.draining and not self.answering:
+            self._quiet.set()
+
+    async def wait_until_quiet(self, seconds: float) -> bool:
+        """Wait, at most so long, until no answer is running; whether that came true. Only once `draining` is set."""
+        self.note_end()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._quiet.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def begin(self, head: RequestHead | None) -> tuple[Record, bytes]:
+        """A record for a new request (None: one that could not be parsed), and the header line with its id."""
+        request_id = None if head is None else chat.take_request_id(head.headers.get(b"x-request-id"))
+        if request_id is None:
+            self._id_count += 1
+            request_id = f"{self._id_start}-{self._id_count:x}"
+        record = Record(request_id)
+        if head is not None:
+            record.method = head.method.decode("ascii")
+            record.path = head.path.decode("latin-1")
+        return record, b"X-Request-Id: " + request_id.encode("ascii") + b"\r\n"
+
+    def precheck(self, connection: ClientConnection, head: RequestHead) -> Fault | None:
+        """What can be refused before a body is read: path, method, readiness, key."""
+        method = _METHODS.get(head.path)
+        if method is None:
+            return errors.unknown_path()
+        if head.method != method:
+            return errors.method_not_allowed(method.decode())
+        if head.path == OPENAPI:
+            return None
+        table = self.fleet.table
+        if table is None:
+            return errors.not_ready()
+        if not table.authentication_required:
+            return None
+        header = head.headers.get(b"authorization", b"")
+        known = connection.authenticated
+        if known is None or known[0] is not table or not compare_digest(known[1], header):
+            scheme, _, key = header.partition(b" ")
+            name = table.key_name(key.strip()) if scheme.lower() == b"bearer" else None
+            if name is None:
+                return errors.unauthorized()
+            known = connection.authenticated = (table, header, name)
+        if connection.record is not None:
+            connection.record.key_name = known[2]
+        return None
+
+    def answer(self, connection: ClientConnection, head: RequestHead, body: bytes) -> None:
+        """Answer one whole request that passed `precheck`, now or through an exchange.
+
+        Raises:
+            Refused: the request is not one that can be sent to an engine.
+
+        """
+        if head.path == COMPLETIONS:
+            self._complete(connection, head, body)
+            return
+        if connection.record is not None:
+            connection.record.status = 200
+        self.metrics.unrouted.count_answer(200)
+        connection.send_whole(200, JSON, self._models if head.path == MODELS else self._openapi, b"")
+
+    def count_refusal(self, connection: ClientConnection, fault: Fault) -> None:
+        """Count a refusal, unless the exchange that ended with it already has."""
+        record = connection.record
+        if record is not None and record.status == 0:
+            record.status = fault.status
+            record.reason = fault.reason.value
+            self.metrics.unrouted.count_answer(fault.status)
+            self.metrics.unrouted.count_error(fault.reason)
+
+    def log(self, record: Record) -> None:
+        """Take the record of a finished request."""
+        if self._access_log.enabled:
+            record.at = time.time()
+            self._access_log.add(record)
+
+    def _complete(self, connection: ClientConnection, head: RequestHead, body: bytes) -> None:
+        table = self.fleet.table
+        record = connection.record
+        if table is None or record is None:
+            raise Refused(errors.not_ready())
+        headers = head.headers
+        npc = chat.parse_id("X-NPC-Id", headers.get(b"x-npc-id"))
+        player = chat.parse_id("X-Player-Id", headers.get(b"x-player-id"))
+        record.npc = "" if npc is None else npc.decode("ascii")
+        record.player = "" if player is None else player.decode("ascii")
+        payload = chat.parse_completion(body)
+        tier = choose_tier(table, wanted=headers.get(b"x-npc-tier"), npc=npc)
+        alias = choose_alias(table, archetype=payload["model"], tier=tier)
+        record.archetype = alias.archetype
+        record.tier = tier
+        connection.run(
+            Exchange(
+                fleet=self.fleet,
+                client=connection,
+                alias=alias,
+                target=choose_target(alias, npc),
+                payload=payload,
+                trace=chat.trace_lines(headers),
+                series=self.metrics.series(alias.archetype, tier),
+                record=record,
+                loop=self.loop,
+            )
+        )
+
+    # --- housekeeping
+
+    async def sweep_for_ever(self) -> None:
+        """Run until cancelled: expire what lasted too long, age engine connections, hand the access log on."""
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            self.sweep(self.loop.time())
+
+    def sweep(self, now: float) -> None:
+        """One round of housekeeping at loop time `now`."""
+        for connection in [connection for connection in self._connections if connection.deadline < now]:
+            connection.expire()
+        if now - self._aged_at >= 1.0:
+            self._aged_at = now
+            self.fleet.close_aged_connections()
+        self._access_log.flush()
+
+    def close_idle(self) -> None:
+        """Close the connections without a request."""
+        for connection in [connection for connection in self._connections if connection.is_idle]:
+            connection.close()
+
+    def abort_all(self) -> None:
+        """Close every connection now."""
+        for connection in list(self._connections):
+            connection.abort()
+        self.fleet.close()

@@ -1,0 +1,102 @@
+"""The gateway's command line. All that may differ between two gateways of one region is here; everything else comes
+with the route table."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from npc_runtime import wire
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One process's settings; durations in seconds."""
+
+    host: str
+    port: int
+    admin_port: int
+    health_port: int
+    agent_port: int
+    internal_dir: Path
+    routes_file: Path
+    state_dir: Path
+    shutdown_delay: float
+    drain: float
+    workers: int
+    access_log: bool
+    log_level: str
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 65536:
+        raise argparse.ArgumentTypeError("a port is 0 to 65535 (0: any free one)")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 86400:
+        raise argparse.ArgumentTypeError("0 to 86400 seconds")
+    return value
+
+
+def _workers(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= 64:
+        raise argparse.ArgumentTypeError("1 to 64 workers")
+    return value
+
+
+def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
+    """Read the command line; exits with status 2 and a message when it is wrong."""
+    parser = argparse.ArgumentParser(
+        prog="npc-gateway",
+        description="OpenAI-compatible gateway of a region: sends each NPC's line to a pod with its adapter.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--host", default="0.0.0.0", help="address all ports listen on; :: for IPv6")  # noqa: S104 (a pod's ports)
+    add("--port", type=_port, default=wire.GATEWAY_PORT, help="plain HTTP for game servers")
+    add("--admin-port", type=_port, default=wire.GATEWAY_ADMIN_PORT, help="TLS and token, for the operator")
+    add("--health-port", type=_port, default=wire.GATEWAY_HEALTH_PORT, help="/healthz /readyz /metrics /openapi.json")
+    add("--agent-port", type=_port, default=wire.AGENT_PORT, help="port of the agents beside the engines")
+    add(
+        "--internal-dir",
+        type=Path,
+        default=Path("/etc/npc/internal"),
+        help="folder with tls.crt, tls.key, ca.crt, token and optionally token-previous; followed while running",
+    )
+    add(
+        "--routes-file",
+        type=Path,
+        default=Path("/etc/npc/routes/routes.json"),
+        help="route table to start with when the operator is away; may be missing",
+    )
+    add(
+        "--state-dir",
+        type=Path,
+        default=Path("/var/lib/npc-gateway"),
+        help="writable folder that keeps the last route table",
+    )
+    add(
+        "--shutdown-delay-seconds",
+        dest="shutdown_delay",
+        type=_seconds,
+        default=5.0,
+        help="after SIGTERM: how long to go on accepting while endpoints are removed",
+    )
+    add(
+        "--drain-seconds",
+        dest="drain",
+        type=_seconds,
+        default=60.0,
+        help="after that: how long running answers may take",
+    )
+    add("--workers", type=_workers, default=1, help="processes that share the port, one event loop each")
+    add("--access-log", action=argparse.BooleanOptionalAction, default=True, help="one JSON line per request on stdout")
+    add("--log-level", choices=("debug", "info", "warning", "error"), default="info", help="of the JSON log on stderr")
+    return Settings(**vars(parser.parse_args(arguments)))

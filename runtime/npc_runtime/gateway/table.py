@@ -1,0 +1,227 @@
+"""The route table as the hot path reads it: parsed and checked once per push, then only looked up.
+
+Everything a request needs is a dictionary access or a ready byte string; nothing here changes after it was built, so
+a new table takes effect by replacing one reference.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from hmac import compare_digest
+
+from npc_runtime import wire
+from npc_runtime.gateway.hashing import BUCKETS
+
+log = logging.getLogger(__name__)
+
+_DIGEST = re.compile(wire.DIGEST_PATTERN)
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_SERVED_NAME = re.compile(r"[A-Za-z0-9._-]{1,253}")
+_ADDRESS = re.compile(r"[0-9A-Za-z.:-]{1,253}")
+_KEY_TEXT = re.compile(r"[\x21-\x7e]+")
+_HEX = re.compile(r"[0-9a-f]{64}")
+
+
+class BadTable(ValueError):
+    """The route table contradicts itself; nothing of it is applied."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One digest an archetype may be answered with on one tier."""
+
+    served_name: str
+    digest: str
+    below: int
+    """NPCs whose bucket is below this go here, unless an earlier candidate took them; 0 for the stable target,
+    which takes the rest."""
+    headers: bytes
+    """Ready header lines that name tier and digest in the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """One archetype on one tier."""
+
+    archetype: str
+    archetype_bytes: bytes
+    tier: str
+    stable: Target
+    candidates: tuple[Target, ...]
+    """Those with a share above zero, in the table's order, `below` growing."""
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """Every target that can be chosen."""
+        return (*self.candidates, self.stable)
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointKey:
+    """What makes an engine pod the same one across tables; a changed address is another endpoint."""
+
+    uid: str
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointFacts:
+    """One engine pod as the table offers it."""
+
+    key: EndpointKey
+    pod: str
+    tier: str
+    resident: frozenset[str] | None
+    """None: the table was written without residency, the agent must say it."""
+    authorization: bytes
+    """The ready Authorization header line for this engine; empty when its key is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledTable:
+    """A whole route table, ready for look-ups. Build it with `compile_table`."""
+
+    source: wire.RouteTable
+    tiers: frozenset[str]
+    default_tier: str
+    assignments: Mapping[bytes, str]
+    prefix_lengths: tuple[int, ...]
+    """Lengths that occur in `assignments`, longest first."""
+    aliases: Mapping[tuple[str, str], Alias]
+    """By (tier, archetype)."""
+    archetypes: frozenset[str]
+    endpoints: tuple[EndpointFacts, ...]
+    key_hashes: tuple[tuple[bytes, str], ...]
+    authentication_required: bool
+    limits: wire.GatewayLimits
+
+    @property
+    def stamp(self) -> wire.Stamp:
+        """Who ordered this table, and which order it was."""
+        return self.source.stamp
+
+    def key_name(self, presented: bytes) -> str | None:
+        """The name of the API key, or None. Every hash is compared, in constant time, so timing tells nothing about
+        the keys."""
+        digest = sha256(presented).hexdigest().encode()
+        found: str | None = None
+        for known, name in self.key_hashes:
+            if compare_digest(digest, known):
+                found = name
+        return found
+
+
+def compile_table(table: wire.RouteTable) -> CompiledTable:
+    """Check a route table and turn it into look-ups.
+
+    Raises:
+        BadTable: names the first thing in it that contradicts itself or could not be sent over HTTP.
+
+    """
+    tiers = [tier.name for tier in table.tiers]
+    _unique("tier", tiers)
+    for tier in tiers:
+        _must(_LABEL.fullmatch(tier) is not None, f"the tier name {tier!r} is not a DNS label")
+    _must(not tiers or table.default_tier in tiers, f"the default tier {table.default_tier!r} is not one of the tiers")
+    _unique("assignment of prefix", [assignment.npc_prefix for assignment in table.assignments])
+    for assignment in table.assignments:
+        _must(
+            assignment.tier in tiers,
+            f"prefix {assignment.npc_prefix!r} is assigned to unknown tier {assignment.tier!r}",
+        )
+    assignments = {assignment.npc_prefix.encode(): assignment.tier for assignment in table.assignments}
+    aliases = {(alias.tier, alias.archetype): _alias(alias, tiers) for alias in table.aliases}
+    _must(len(aliases) == len(table.aliases), "one archetype has two aliases on one tier")
+    endpoints = tuple(_endpoints(table))
+    _unique("endpoint", [f"{endpoint.key.address}:{endpoint.key.port}" for endpoint in endpoints])
+    return CompiledTable(
+        source=table,
+        tiers=frozenset(tiers),
+        default_tier=table.default_tier,
+        assignments=assignments,
+        prefix_lengths=tuple(sorted({len(prefix) for prefix in assignments}, reverse=True)),
+        aliases=aliases,
+        archetypes=frozenset(alias.archetype for alias in table.aliases),
+        endpoints=endpoints,
+        key_hashes=tuple(_key_hashes(table)),
+        authentication_required=table.authentication == "ApiKey",
+        limits=table.limits,
+    )
+
+
+def _alias(alias: wire.Alias, tiers: list[str]) -> Alias:
+    where = f"the alias {alias.archetype!r} on tier {alias.tier!r}"
+    _must(_LABEL.fullmatch(alias.archetype) is not None, f"{where} is not a DNS label")
+    _must(alias.tier in tiers, f"{where} is for an unknown tier")
+    _must(len(alias.targets) > 0, f"{where} has no target")
+    total = sum(target.percent for target in alias.targets)
+    _must(total == 100, f"the percents of {where} sum to {total}, not 100")
+    _unique(f"served name in {where}", [target.served_name for target in alias.targets])
+    for target in alias.targets:
+        _must(_SERVED_NAME.fullmatch(target.served_name) is not None, f"{where} has an invalid served name")
+        _must(_DIGEST.fullmatch(target.digest) is not None, f"{where} has an invalid digest")
+    candidates: list[Target] = []
+    below = 0
+    for target in alias.targets[1:]:
+        if target.percent:
+            below += target.percent * BUCKETS // 100
+            candidates.append(_target(target, alias.tier, below))
+    stable = _target(alias.targets[0], alias.tier, 0)
+    return Alias(alias.archetype, alias.archetype.encode(), alias.tier, stable, tuple(candidates))
+
+
+def _target(target: wire.Target, tier: str, below: int) -> Target:
+    headers = f"X-NPC-Served-Tier: {tier}\r\nX-NPC-Served-By: {target.digest}\r\nX-NPC-Degraded: false\r\n".encode()
+    return Target(target.served_name, target.digest, below, headers)
+
+
+def _endpoints(table: wire.RouteTable) -> list[EndpointFacts]:
+    keys = {key.id: key.key.get_secret_value() for key in table.engine_keys}
+    for key_id, value in keys.items():
+        _must(_KEY_TEXT.fullmatch(value) is not None, f"the engine key {key_id!r} cannot be sent in a header")
+    found: list[EndpointFacts] = []
+    for tier in table.tiers:
+        for endpoint in tier.endpoints:
+            _must(_ADDRESS.fullmatch(endpoint.address) is not None, f"the pod {endpoint.pod!r} has an invalid address")
+            _must(0 < endpoint.port < 65536, f"the pod {endpoint.pod!r} has an invalid port")
+            key = keys.get(endpoint.engine_key_id)
+            found.append(
+                EndpointFacts(
+                    key=EndpointKey(endpoint.uid, endpoint.address, endpoint.port),
+                    pod=endpoint.pod,
+                    tier=tier.name,
+                    resident=None if endpoint.resident is None else frozenset(endpoint.resident),
+                    authorization=b"" if key is None else f"Authorization: Bearer {key}\r\n".encode(),
+                )
+            )
+    return found
+
+
+def _key_hashes(table: wire.RouteTable) -> list[tuple[bytes, str]]:
+    hashes: list[tuple[bytes, str]] = []
+    for key in table.api_keys:
+        value = key.sha256.lower()
+        if _HEX.fullmatch(value) is None:
+            # Nothing hashes to it, so leaving it out changes nothing; refusing the table would take all other keys
+            # hostage.
+            log.warning("an API key's hash is not 64 hex digits and can never match", extra={"key_name": key.name})
+            continue
+        hashes.append((value.encode(), key.name))
+    return hashes
+
+
+def _must(holds: bool, message: str) -> None:
+    if not holds:
+        raise BadTable(message)
+
+
+def _unique(what: str, values: list[str]) -> None:
+    seen: set[str] = set()
+    for value in values:
+        _must(value not in seen, f"the {what} {value!r} occurs twice")
+        seen.add(value)

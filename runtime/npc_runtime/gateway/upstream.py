@@ -1,0 +1,283 @@
+"""Connections to engine pods: one pool per endpoint, one request at a time per connection.
+
+A connection tells its exchange what arrived through plain method calls, so no task exists per request; a task runs
+only while connecting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol, cast
+
+from npc_runtime.gateway.http.engine_answer import (
+    BrokenAnswer,
+    ChunkedAnswer,
+    EngineHead,
+    dechunk,
+    parse_engine_head,
+)
+from npc_runtime.gateway.http.limits import (
+    CONNECT_SECONDS,
+    ENGINE_IDLE_SECONDS,
+    MAX_ENGINE_ANSWER_BYTES,
+    MAX_ENGINE_HEAD_BYTES,
+)
+
+
+class Asker(Protocol):
+    """The one who asked: receives the answer of one connection, in this order, exactly one of the last three once."""
+
+    def on_stream_data(self, head: EngineHead, data: bytes) -> None:
+        """Whole chunks of an event stream, still in their framing."""
+
+    def on_stream_end(self, head: EngineHead, data: bytes, stream: ChunkedAnswer) -> None:
+        """The last whole chunks of an event stream (may be empty), the terminal chunk left out; `stream` tells how
+        it ended."""
+
+    def on_answer(self, head: EngineHead, body: bytes) -> None:
+        """A complete answer that is not an event stream."""
+
+    def on_engine_lost(self, why: str, *, stale: bool, stream: ChunkedAnswer | None) -> None:
+        """The answer will not come, or not the rest of it.
+
+        `stale`: a reused connection died before a byte of an answer came. `stream` tells how far the body came.
+        """
+
+
+class EngineConnection(asyncio.Protocol):
+    """One connection to an engine."""
+
+    __slots__ = (
+        "_asker",
+        "_body",
+        "_body_size",
+        "_buffer",
+        "_chunks",
+        "_head",
+        "_heard",
+        "_on_idle",
+        "_on_lost",
+        "_transport",
+        "idle_since",
+        "requests",
+    )
+
+    def __init__(
+        self, on_idle: Callable[[EngineConnection], None], on_lost: Callable[[EngineConnection], None]
+    ) -> None:
+        self._on_idle = on_idle
+        self._on_lost = on_lost
+        self._transport: asyncio.Transport | None = None
+        self._asker: Asker | None = None
+        self._buffer = b""
+        self._head: EngineHead | None = None
+        self._chunks: ChunkedAnswer | None = None
+        self._body: list[bytes] = []
+        self._body_size = 0
+        self._heard = False
+        self.idle_since = 0.0
+        self.requests = 0
+
+    def ask(self, request: bytes, asker: Asker) -> None:
+        """Send one request; its answer goes to `asker`. The connection must be idle."""
+        assert self._transport is not None  # noqa: S101 (pool hands out connected ones only)
+        self._asker = asker
+        self._head = None
+        self._chunks = None
+        self._heard = False
+        self.requests += 1
+        self._transport.write(request)
+
+    def abandon(self) -> None:
+        """Give up: the asker hears nothing more and the engine sees the connection close at once."""
+        self._asker = None
+        if self._transport is not None:
+            self._transport.abort()
+
+    def pause(self) -> None:
+        """Stop reading, because the client does not keep up."""
+        if self._transport is not None and self._transport.is_reading():
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read again."""
+        if self._transport is not None and not self._transport.is_closing() and not self._transport.is_reading():
+            self._transport.resume_reading()
+
+    def is_between_events(self) -> bool:
+        """Whether what was passed on of a stream ends with a whole event."""
+        return self._chunks is None or self._chunks.between_events
+
+    def is_usable(self) -> bool:
+        """Whether an idle connection still looks alive."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    # --- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Connected."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of an answer."""
+        if self._asker is None:
+            # Nothing was asked: whatever this is, it must not become part of the next answer.
+            self.abandon()
+            return
+        self._heard = True
+        try:
+            if self._head is None:
+                self._read_head(data)
+            else:
+                self._read_body(self._head, data)
+        except BrokenAnswer as error:
+            self._fail(str(error), stale=False)
+
+    def eof_received(self) -> None:
+        """The engine will send nothing more; connection_lost follows."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone, in whatever state it was."""
+        self._transport = None
+        self._on_lost(self)
+        if self._asker is not None:
+            why = "the engine closed the connection" if exc is None else f"the connection broke: {type(exc).__name__}"
+            self._fail(why, stale=self.requests > 1 and not self._heard)
+
+    # --- reading
+
+    def _read_head(self, data: bytes) -> None:
+        data = self._buffer + data if self._buffer else data
+        while True:
+            end = data.find(b"\r\n\r\n") + 4
+            if end < 4:
+                if len(data) > MAX_ENGINE_HEAD_BYTES:
+                    raise BrokenAnswer("the head of the answer is too large")
+                self._buffer = data
+                return
+            head = parse_engine_head(data[:end])
+            data = data[end:]
+            if head.status >= 200:
+                break
+        self._buffer = b""
+        self._head = head
+        self._body = []
+        self._body_size = 0
+        self._chunks = ChunkedAnswer() if head.chunked else None
+        if data or (not head.chunked and head.content_length == 0):
+            self._read_body(head, data)
+
+    def _read_body(self, head: EngineHead, data: bytes) -> None:
+        chunks = self._chunks
+        if chunks is not None and head.status == 200 and head.is_event_stream:
+            data = chunks.feed(data)
+            if chunks.done:
+                asker = self._finish(head)
+                asker.on_stream_end(head, data, chunks)
+            elif data and self._asker is not None:
+                self._asker.on_stream_data(head, data)
+            return
+        if chunks is not None:
+            data = dechunk(chunks.feed(data))
+            complete = chunks.done
+            self._keep(data)
+        else:
+            self._keep(data)
+            complete = self._body_size >= (head.content_length or 0)
+            if self._body_size > (head.content_length or 0):
+                raise BrokenAnswer("something follows the end of the answer")
+        if complete:
+            body = b"".join(self._body)
+            self._finish(head).on_answer(head, body)
+
+    def _keep(self, data: bytes) -> None:
+        self._body_size += len(data)
+        if self._body_size > MAX_ENGINE_ANSWER_BYTES:
+            raise BrokenAnswer("the answer is too large to be held until it is complete")
+        self._body.append(data)
+
+    def _finish(self, head: EngineHead) -> Asker:
+        asker = self._asker
+        assert asker is not None  # noqa: S101 (data without an asker never gets here)
+        self._asker = None
+        self._body = []
+        self._chunks = None
+        if head.keep_alive and self.is_usable():
+            self._on_idle(self)
+        elif self._transport is not None:
+            self._transport.close()
+        return asker
+
+    def _fail(self, why: str, *, stale: bool) -> None:
+        asker, stream = self._asker, self._chunks
+        self.abandon()
+        if asker is not None:
+            asker.on_engine_lost(why, stale=stale, stream=stream)
+
+
+class Pool:
+    """The connections to one endpoint. The most recently used idle one is taken first, so surplus ones age and are
+    closed."""
+
+    def __init__(self, address: str, port: int, loop: asyncio.AbstractEventLoop) -> None:
+        self.address = address
+        self.port = port
+        self._loop = loop
+        self._idle: deque[EngineConnection] = deque()
+        self._all: set[EngineConnection] = set()
+        self._closed = False
+
+    @property
+    def connections(self) -> int:
+        """Connections that exist, idle or asked."""
+        return len(self._all)
+
+    def take_idle(self) -> EngineConnection | None:
+        """An idle connection young enough that the engine has not closed it, or None."""
+        oldest = self._loop.time() - ENGINE_IDLE_SECONDS
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.idle_since >= oldest and connection.is_usable():
+                return connection
+            connection.abandon()
+        return None
+
+    async def connect(self) -> EngineConnection:
+        """A new connection.
+
+        Raises:
+            OSError: refused, unreachable, or not there within CONNECT_SECONDS (TimeoutError is an OSError).
+
+        """
+        async with asyncio.timeout(CONNECT_SECONDS):
+            _, connection = await self._loop.create_connection(
+                lambda: EngineConnection(self._on_idle, self._all.discard), self.address, self.port
+            )
+        self._all.add(connection)
+        return connection
+
+    def close_aged(self) -> None:
+        """Close idle connections that are too old to be used again."""
+        oldest = self._loop.time() - ENGINE_IDLE_SECONDS
+        while self._idle and (self._idle[0].idle_since < oldest or not self._idle[0].is_usable()):
+            self._idle.popleft().abandon()
+
+    def close(self) -> None:
+        """Close idle connections, and the others as soon as their answer is complete."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().abandon()
+
+    def _on_idle(self, connection: EngineConnection) -> None:
+        if self._closed:
+            connection.abandon()
+            return
+        connection.resume()
+        connection.idle_since = self._loop.time()
+        self._idle.append(connection)
+
+    def put_back(self, connection: EngineConnection) -> None:
+        """Return a connection that was made but not used."""
+        self._on_idle(connection)
