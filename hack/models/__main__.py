@@ -1,0 +1,42 @@
+"""Make the engine's packages and the test models: `python -m hack.models venv | make DIR | lock`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from hack.models.environment import EngineEnvironmentError, ensure_packages, lock_packages
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command; prints what it made on stdout and progress on stderr."""
+    parser = argparse.ArgumentParser(prog="python -m hack.models", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("venv", help="install the locked vLLM for the CPU and print its folder (for PYTHONPATH)")
+    make = commands.add_parser(
+        "make", help="write the base model and its adapters, and print name and digest of each adapter"
+    )
+    make.add_argument("directory", type=Path)
+    commands.add_parser("lock", help="resolve requirements/vllm.txt anew")
+    options = parser.parse_args(arguments)
+    try:
+        if options.command == "venv":
+            print(ensure_packages())
+        elif options.command == "make":
+            _make(options.directory)
+        else:
+            lock_packages()
+    except EngineEnvironmentError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _make(directory: Path) -> None:
+    from hack.models.catalog import make_catalog
+
+    for name, digest in make_catalog(directory).digests.items():
+        print(f"{digest}  {name}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
