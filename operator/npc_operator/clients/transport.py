@@ -1,0 +1,166 @@
+"""How the operator talks to pods: JSON over TLS to a pod's IP, proven by the namespace's own certificate and token.
+
+Pod IPs are reused, so an address proves nothing: the certificate must be signed by the namespace's CA and carry the
+namespace's internal name, and each request carries the namespace's token. Both may be in the middle of a rotation, so
+the CA is a bundle and a refused token is tried again with the previous one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import aiohttp
+from pydantic import ValidationError
+
+from npc_operator.ports import PortError, StaleLeader
+from npc_runtime.wire import Refusal, Wire, server_name
+
+M = TypeVar("M", bound=Wire)
+
+PUSH_SECONDS = 15.0
+CONNECT_SECONDS = 3.0
+POLL_GRACE_SECONDS = 10.0
+"""A long poll is given up so long after it should have answered."""
+PUSHES_AT_ONCE = 64
+
+_PERMANENT = frozenset({"BadMessage", "UnsupportedProtocol", "TooLarge", "NotFound"})
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What a namespace's SECRET_INTERNAL says about identity. `tokens` are in the order to try."""
+
+    ca: str
+    tokens: tuple[str, ...] = field(repr=False)
+
+
+def _keepalive_socket(address: tuple[object, ...]) -> socket.socket:
+    """A long poll is silent for most of a minute: have the kernel notice within 20 s that the other side's node is
+    gone."""
+    family, kind, protocol = address[0], address[1], address[2]
+    made = socket.socket(family, kind, protocol)  # type: ignore[arg-type]
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 20_000)):
+        if hasattr(socket, option):
+            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+    return made
+
+
+class PodTransport:
+    """Sessions to the pods of all namespaces. `trust` looks the namespace's identity up, None while it is not known
+    yet."""
+
+    def __init__(self, *, port: int, trust: Callable[[str], Trust | None]) -> None:
+        self._port = port
+        self._trust = trust
+        self._sessions: dict[str, tuple[str, aiohttp.ClientSession]] = {}
+        self._retired: set[aiohttp.ClientSession] = set()
+        self._pushes = asyncio.Semaphore(PUSHES_AT_ONCE)
+
+    async def close(self) -> None:
+        sessions = [session for _, session in self._sessions.values()] + list(self._retired)
+        self._sessions.clear()
+        self._retired.clear()
+        for session in sessions:
+            await session.close()
+
+    async def put(self, namespace: str, address: str, path: str, message: Wire, answer: type[M]) -> M:
+        """Hand a whole state over. Raises StaleLeader or PortError."""
+        async with self._pushes:
+            return await self._ask(
+                "PUT", namespace, address, path, answer, body=message.to_bytes(), seconds=PUSH_SECONDS
+            )
+
+    async def poll(
+        self, namespace: str, address: str, path: str, answer: type[M], *, after: int, boot_id: str, wait_seconds: int
+    ) -> M:
+        """Long poll: returns when there is news, or after `wait_seconds`. Raises PortError."""
+        query = {"after": str(after), "boot": boot_id, "wait": str(wait_seconds)}
+        seconds = wait_seconds + POLL_GRACE_SECONDS
+        return await self._ask("GET", namespace, address, path, answer, query=query, seconds=seconds)
+
+    async def _ask(
+        self,
+        method: str,
+        namespace: str,
+        address: str,
+        path: str,
+        answer: type[M],
+        *,
+        query: dict[str, str] | None = None,
+        body: bytes | None = None,
+        seconds: float,
+    ) -> M:
+        trust = self._trust(namespace)
+        if trust is None or not trust.tokens:
+            raise PortError(
+                f"{method} {path}: the namespace {namespace} has no internal credentials yet", reason="NoCredentials"
+            )
+        host = f"[{address}]" if ":" in address else address
+        what = f"{method} https://{host}:{self._port}{path}"
+        status, raw = 0, b""
+        for token in trust.tokens:
+            try:
+                async with self._session(namespace, trust).request(
+                    method,
+                    f"https://{host}:{self._port}{path}",
+                    params=query,
+                    data=body,
+                    headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+                    timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_SECONDS),
+                    server_hostname=server_name(namespace),
+                    allow_redirects=False,
+                ) as response:
+                    status, raw = response.status, await response.read()
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                raise PortError(f"{what}: {_describe(error)}", reason="Unreachable") from error
+            if status != 401:
+                break
+        try:
+            if 200 <= status < 300:
+                return answer.model_validate_json(raw)
+            refusal = Refusal.model_validate_json(raw)
+        except ValidationError as error:
+            if 200 <= status < 300:
+                text = f"{what}: the answer cannot be understood ({error.error_count()} faults)"
+                raise PortError(text, reason="BadMessage", code=status) from None
+            raise PortError(f"{what}: HTTP {status}", reason="Unavailable", code=status) from None
+        text = f"{what}: {refusal.reason}: {refusal.message}"
+        if refusal.reason == "StaleOrder" and refusal.current is not None:
+            raise StaleLeader(text, current=refusal.current)
+        raise PortError(text, reason=refusal.reason, retryable=refusal.reason not in _PERMANENT, code=status)
+
+    def _session(self, namespace: str, trust: Trust) -> aiohttp.ClientSession:
+        known = self._sessions.get(namespace)
+        if known is not None and known[0] == trust.ca and not known[1].closed:
+            return known[1]
+        if known is not None:
+            # Running long polls go on with what they were verified by; they end with their next answer.
+            self._retired = {session for session in self._retired if not session.closed} | {known[1]}
+        try:
+            context = ssl.create_default_context(cadata=trust.ca)
+        except ssl.SSLError as error:
+            raise PortError(f"the CA of namespace {namespace} cannot be read", reason="BadCertificate") from error
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=0, ssl=context, keepalive_timeout=75, socket_factory=_keepalive_socket, use_dns_cache=False
+            ),
+            headers={"User-Agent": "npc-operator"},
+        )
+        self._sessions[namespace] = (trust.ca, session)
+        return session
+
+
+def _describe(error: BaseException) -> str:
+    """What went wrong on the wire; requests' headers are never part of it."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
+        return "its certificate is not the namespace's"
+    return type(error).__name__ if not isinstance(error, OSError) or not error.strerror else error.strerror

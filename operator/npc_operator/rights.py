@@ -1,0 +1,57 @@
+"""Every right the operator needs, with the reason: one table for the charts' RBAC, for the check at start, and for
+whoever reviews them.
+
+No wildcards, no Secrets cluster-wide: those rights come per namespace, with the region's own chart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from npc_operator.api.names import GROUP, PLURALS
+
+
+class Scope(StrEnum):
+    """Where a right is granted."""
+
+    WATCHED = "watched"  # everywhere the operator looks: a ClusterRole, or a Role in each of the named namespaces
+    REGION = "region"  # in each namespace that holds a region: a Role of the npc-region chart
+    OWN = "own"  # in the operator's own namespace
+
+
+@dataclass(frozen=True, slots=True)
+class Right:
+    """Verbs on one resource (`resource` may name a subresource: `pods/eviction`)."""
+
+    scope: Scope
+    group: str
+    resource: str
+    verbs: tuple[str, ...]
+    why: str
+
+
+_READ = ("get", "list", "watch")
+# Server-side apply is a patch, and a create where nothing is there yet.
+_APPLY = (*_READ, "create", "patch", "delete")
+
+RIGHTS: tuple[Right, ...] = (
+    *(Right(Scope.WATCHED, GROUP, plural, _READ, "what users want") for plural in sorted(PLURALS.values())),
+    *(
+        Right(Scope.WATCHED, GROUP, f"{plural}/status", ("get", "patch"), "to say what was seen")
+        for plural in sorted(PLURALS.values())
+    ),
+    *(
+        Right(Scope.WATCHED, GROUP, f"{plural}/finalizers", ("update",), "owner references that block deletion")
+        for plural in sorted(PLURALS.values())
+    ),
+    Right(Scope.WATCHED, "", "pods", _READ, "engine and gateway pods"),
+    Right(Scope.WATCHED, "", "services", _APPLY, "children of tiers and regions"),
+    Right(Scope.WATCHED, "apps", "deployments", _APPLY, "children of tiers and regions"),
+    Right(Scope.WATCHED, "policy", "poddisruptionbudgets", _APPLY, "children of tiers and regions"),
+    Right(Scope.WATCHED, "networking.k8s.io", "networkpolicies", _APPLY, "children of tiers and regions"),
+    Right(Scope.WATCHED, "events.k8s.io", "events", ("create", "patch"), "to say what happened"),
+    Right(Scope.REGION, "", "secrets", (*_READ, "create", "patch"), "credentials referred to, and ours"),
+    Right(Scope.OWN, "coordination.k8s.io", "leases", ("get", "create", "update"), "leader election"),
+)
+"""Ordered as it is read; the charts keep the order."""
