@@ -94,9 +94,9 @@ def _kubeconfig(cluster: Driver, _arguments: argparse.Namespace) -> int:
 def _load_image(cluster: Driver, arguments: argparse.Namespace) -> int:
     from hack.images import build  # only this command needs the image tools
 
-    archive, name = build.resolve(arguments.image, arguments.name)
-    cluster.load_image(archive, name)
-    print(name)
+    image = build.resolve(arguments.image, arguments.name)
+    cluster.load_image(image)
+    print(image.name)
     return 0
 
 

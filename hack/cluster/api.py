@@ -14,7 +14,6 @@ Everything raises :class:`ClusterError` with a message for people. Progress goes
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from hack.cluster.binaries import binary
 from hack.cluster.drivers import driver
@@ -90,7 +89,7 @@ def build_engine_base_image() -> str:
 
 def busybox() -> str:
     """The name of a tiny shell image that every node of the driver ``local`` has: ``sh``, ``httpd``, ``nc``, ``nslookup``."""
-    return busybox_image()[0]
+    return busybox_image().name
 
 
 def load_image(image: str, *, name: str = "") -> str:
@@ -98,6 +97,6 @@ def load_image(image: str, *, name: str = "") -> str:
 
     ``image`` is what a ``build_...`` function returned, or the path of an OCI or Docker archive that holds ``name``.
     """
-    archive, resolved = build.resolve(image, name)
-    driver().load_image(Path(archive), resolved)
-    return resolved
+    loadable = build.resolve(image, name)
+    driver().load_image(loadable)
+    return loadable.name

@@ -14,6 +14,7 @@ from hack.cluster.binaries import binary
 from hack.cluster.console import run_quiet, say
 from hack.cluster.errors import ClusterError
 from hack.cluster.files import write_atomically
+from hack.cluster.image_store import Loadable
 from hack.cluster.info import ClusterInfo, PartStatus
 from hack.cluster.node import is_ready
 from hack.cluster.paths import Layout, repository, state_dir
@@ -76,12 +77,12 @@ class ContextDriver:
             for ready in (is_ready(node),)
         ]
 
-    def load_image(self, archive: Path, name: str) -> None:
+    def load_image(self, image: Loadable) -> None:
         """See :class:`hack.cluster.info.Driver`.
 
         :raises ClusterError: always: such a cluster pulls from its registry.
         """
-        raise ClusterError(f"nodes of a named context pull their images: push {archive} as {name} to a registry they use")
+        raise ClusterError(f"nodes of a named context pull their images: push {image.name} to a registry they use")
 
     def add_node(self, name: str, labels: dict[str, str], taints: Sequence[str]) -> None:
         """:raises ClusterError: always."""

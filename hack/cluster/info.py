@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from hack.cluster.image_store import Loadable
 from hack.cluster.state import NodeSpec
 
 
@@ -52,8 +53,8 @@ class Driver(Protocol):
     def info(self) -> ClusterInfo | None:
         """How to reach the cluster; None when there is none."""
 
-    def load_image(self, archive: Path, name: str) -> None:
-        """Make the image of this OCI archive available to every node under ``name``."""
+    def load_image(self, image: Loadable) -> None:
+        """Make the image available to every node; a node that has it is left alone."""
 
     def add_node(self, name: str, labels: dict[str, str], taints: Sequence[str]) -> None:
         """Add one node and wait until it is Ready."""

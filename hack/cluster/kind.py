@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hack.cluster.console import run_logged, run_quiet, say, step
 from hack.cluster.control_plane import AUDIT_POLICY
 from hack.cluster.errors import ClusterError
 from hack.cluster.files import write_atomically
+from hack.cluster.image_store import Loadable
 from hack.cluster.info import ClusterInfo, PartStatus
 from hack.cluster.local import DEFAULT_NODES
 from hack.cluster.node import is_ready
@@ -139,9 +141,13 @@ class KindDriver:
             for ready in (is_ready(node),)
         ]
 
-    def load_image(self, archive: Path, name: str) -> None:
+    def load_image(self, image: Loadable) -> None:
         """See :class:`hack.cluster.info.Driver`."""
-        run_quiet([self._kind(), "load", "image-archive", archive, "--name", _CLUSTER], what=f"loading {name}")
+        with tempfile.NamedTemporaryFile(suffix=".tar") as archive:
+            with Path(archive.name).open("wb") as output:
+                image.send(output, without=())
+            load = [self._kind(), "load", "image-archive", archive.name, "--name", _CLUSTER]
+            run_quiet(load, what=f"loading {image.name}")
 
     def add_node(self, name: str, labels: dict[str, str], taints: Sequence[str]) -> None:
         """:raises ClusterError: always."""

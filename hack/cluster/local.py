@@ -7,6 +7,7 @@ reboot or Ctrl-C. Nothing is ever assumed to have survived; each part is checked
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import sys
@@ -20,7 +21,8 @@ from hack.cluster.binaries import CONTROL_PLANE, NODE, binaries, binary
 from hack.cluster.console import say, step
 from hack.cluster.control_plane import CONTEXT, ROLES, ControlPlane
 from hack.cluster.errors import ClusterError
-from hack.cluster.files import locked
+from hack.cluster.files import locked, write_atomically
+from hack.cluster.image_store import ImageStore, Loadable
 from hack.cluster.info import ClusterInfo, PartStatus
 from hack.cluster.kubeapi import ApiError
 from hack.cluster.node import Node, containerd_role, is_ready, kubelet_role, remove_remains
@@ -126,7 +128,7 @@ class LocalDriver:
         return ControlPlane(self._layout, plan, programs or {}, self._processes)
 
     def _node(self, spec: NodeSpec, plan: Network) -> Node:
-        return Node(spec, self._layout, plan, binary("kubelet"), busybox_image()[0], self._processes)
+        return Node(spec, self._layout, plan, binary("kubelet"), busybox_image().name, self._processes)
 
     def _start(self, state: ClusterState, plan: Network, programs: dict[str, Path]) -> None:
         self._layout.root.chmod(0o711)
@@ -152,8 +154,7 @@ class LocalDriver:
 
     def _prepare_runtime(self, node: Node) -> None:
         node.start_containerd()
-        name, archive = busybox_image()
-        node.import_image(archive, name)
+        node.import_image(busybox_image())
 
     # -- down ----------------------------------------------------------------------------------------------------
 
@@ -244,22 +245,25 @@ class LocalDriver:
 
     # -- nodes and images ----------------------------------------------------------------------------------------
 
-    def load_image(self, archive: Path, name: str) -> None:
+    def load_image(self, image: Loadable) -> None:
         """See :class:`hack.cluster.info.Driver`."""
         with self._turn("load-image"):
             state = self.state()
             plan = parse_network(state.network)
             with ThreadPoolExecutor(max_workers=max(1, len(state.nodes))) as pool:
-                work = [pool.submit(self._node(spec, plan).import_image, archive, name) for spec in state.nodes]
+                work = [pool.submit(self._node(spec, plan).import_image, image) for spec in state.nodes]
                 for done in work:
                     done.result()
-            kept = self._layout.root / "images"
-            kept.mkdir(exist_ok=True)
-            # For nodes that are added later.
-            link = kept / f"{name.replace('/', '@')}.tar"
-            if not link.exists():
-                link.unlink(missing_ok=True)
-                link.symlink_to(archive)
+            # Nodes that are added later get what has been loaded so far, as long as the cache holds it.
+            names = sorted({*self._loaded(), image.name})
+            write_atomically(self._layout.root / "images.json", json.dumps(names))
+
+    def _loaded(self) -> list[str]:
+        try:
+            names: list[str] = json.loads((self._layout.root / "images.json").read_text())
+        except (FileNotFoundError, ValueError):
+            return []
+        return names
 
     def add_node(self, name: str, labels: dict[str, str], taints: Sequence[str]) -> None:
         """See :class:`hack.cluster.info.Driver`; adding a node that runs already repairs it."""
@@ -272,9 +276,9 @@ class LocalDriver:
             node = self._node(spec, plan)
             with step(f"starting node {name}", usually="5 s"):
                 self._prepare_runtime(node)
-                for link in sorted((self._layout.root / "images").glob("*.tar")):
-                    if link.exists():
-                        node.import_image(link.resolve(), link.stem.replace("@", "/"))
+                for stored in map(ImageStore().get, self._loaded()):
+                    if stored is not None:
+                        node.import_image(stored)
                 node.start_kubelet()
                 node.wait_ready(self._control_plane(plan).api())
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from hack.cluster.console import run_quiet, tail, wait_for
 from hack.cluster.control_plane import CONTEXT
 from hack.cluster.errors import ClusterError
 from hack.cluster.files import write_atomically
+from hack.cluster.image_store import Loadable
 from hack.cluster.kubeapi import ApiError, KubeApi
 from hack.cluster.network import check_port
 from hack.cluster.packages import find_command
@@ -105,13 +107,29 @@ class Node:
         """The names of the images the node has."""
         return set(self.ctr("images", "list", "--quiet").split())
 
-    def import_image(self, archive: Path, name: str) -> bool:
-        """Load an OCI archive; False when the node has the name already (names carry their content's hash)."""
-        if name in self.images():
+    def import_image(self, image: Loadable) -> bool:
+        """Load an image; False when the node has the name already (names carry their content's hash).
+
+        :raises ClusterError: when the runtime refuses it, or it turns out to have another name.
+        """
+        if image.name in self.images():
             return False
-        self.ctr("images", "import", "--no-unpack=false", archive)
-        if name not in self.images():
-            raise ClusterError(f"{archive} does not hold an image called {name}")
+        known = set(self.ctr("content", "list", "--quiet").split())
+        command = ["ctr", "--address", str(self.files.containerd_socket), "--namespace", "k8s.io", "images", "import", "-"]
+        log = self.layout.log(f"{self.spec.name}/import")
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output)
+            try:
+                with contextlib.suppress(BrokenPipeError), child.stdin as pipe:  # type: ignore[union-attr]
+                    image.send(pipe, without=known)
+            except BaseException:
+                child.kill()
+                child.wait()
+                raise
+            code = child.wait()
+        if code != 0 or image.name not in self.images():
+            raise ClusterError(f"{self.spec.name} cannot import {image.name}; its log is {log}\n{tail(log)}")
         return True
 
     def _forget_before_boot(self) -> None:

@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for short_name in arguments.image:
             image = by_short_name(short_name)
             if arguments.load:
-                driver().load_image(image.archive, image.name)
+                driver().load_image(image)
             print(image.name)
     except ClusterError as error:
         say(f"error: {error}")

@@ -31,11 +31,9 @@ class Builder(Protocol):
     def build(self, image: str, context: Path, containerfile: Path, arguments: Mapping[str, str]) -> None:
         """Build ``image``; unchanged layers are taken from the storage."""
 
-    def save(self, image: str, archive: Path) -> None:
-        """Write the image to an archive that containerd can import."""
+    def export(self, image: str) -> list[str | Path]:
+        """The command that writes the image to its standard output, as ``docker save`` does."""
 
-    def remove(self, image: str) -> None:
-        """Forget a name; its layers go with the last name that uses them."""
 
 
 def _build_log() -> Path:
@@ -60,13 +58,10 @@ class Docker:
             what=f"building {image}",
         )
 
-    def save(self, image: str, archive: Path) -> None:
+    def export(self, image: str) -> list[str | Path]:
         """See :class:`Builder`."""
-        run_quiet(["docker", "save", "--output", archive, image])
+        return ["docker", "save", image]
 
-    def remove(self, image: str) -> None:
-        """See :class:`Builder`."""
-        run_quiet(["docker", "rmi", image])
 
 
 class Buildah:
@@ -107,14 +102,11 @@ class Buildah:
             env=self._environment(),
         )
 
-    def save(self, image: str, archive: Path) -> None:
+    def export(self, image: str) -> list[str | Path]:
         """See :class:`Builder`."""
-        target = f"oci-archive:{archive}:{image}"
-        run_quiet(self._command("push", "--disable-compression", image, target), env=self._environment())
+        # Docker's format, because buildah compresses every layer anew for the other one.
+        return self._command("push", "--quiet", image, f"docker-archive:/dev/stdout:{image}")
 
-    def remove(self, image: str) -> None:
-        """See :class:`Builder`."""
-        run_quiet(self._command("rmi", image), env=self._environment())
 
 
 @functools.cache
