@@ -1,0 +1,1 @@
+"""Inspection of an adapter's bytes before any engine sees them; order and entry point are in `adapter`."""

@@ -1,0 +1,405 @@
+"""Keeps one engine's adapters as ordered: gathers facts, asks `plan` what is next, starts it, and says what came of it.
+
+All state lives here and is touched on the event loop only; everything that blocks is an act in a thread. Each change
+wakes the loop, which decides anew from all facts, so nothing depends on the order in which things happen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+
+from ..wire import DesiredAdapter, DesiredSet, Stamp
+from .acts import Acts
+from .cache import Cache, Folder, choose_evictions, previous_of, size_of
+from .errors import AdapterError, Reason, refused, retryable
+from .facts import ENGINE_STAGES, Base, EngineFacts, Facts, OnDisk, Progress, Proof, Stage, failure_of, identity
+from .inspect.base import BaseModel
+from .memory import OrderMemory, Remembered
+from .metrics import Metrics
+from .plan import ENGINE_TRIES, Plan, Refuse, backoff, current_failure, decide
+from .state import State
+from .view import draining_names
+
+PROGRESS_SECONDS = 1.0
+"""Between two looks at how far the fetches are."""
+REST_SECONDS = 30.0
+"""The longest the loop sleeps without a reason to wake: a safety net, not a poll."""
+
+log = logging.getLogger(__name__)
+
+
+class StaleOrderError(Exception):
+    """An order older than the last one; `current` is what is there."""
+
+    def __init__(self, current: Stamp) -> None:
+        super().__init__("an older order than the last one")
+        self.current = current
+
+
+@dataclass(frozen=True, slots=True)
+class KeeperLimits:
+    """What bounds this agent: bytes, seconds, ranks."""
+
+    cache_size: int
+    max_rank: int
+    drain_seconds: float
+
+
+class Keeper:
+    """The loop over one engine's adapters. `publish` is called after every change with the facts and what is refused
+    outright.
+    """
+
+    def __init__(
+        self,
+        *,
+        acts: Acts,
+        cache: Cache,
+        memory: OrderMemory,
+        metrics: Metrics,
+        limits: KeeperLimits,
+        publish: Callable[[Facts, tuple[Refuse, ...]], None],
+    ) -> None:
+        self._acts = acts
+        self._cache = cache
+        self._memory = memory
+        self._metrics = metrics
+        self._limits = limits
+        self._publish = publish
+        self._state = State()
+        self._base_model: BaseModel | None = None
+        self._context = ""
+        self._changed = asyncio.Event()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._cancelled: dict[str, threading.Event] = {}
+        self._accepting_order = asyncio.Lock()
+        self._progress_seen_at = 0.0
+
+    # --- what others tell ---
+
+    async def accept(self, order: DesiredSet) -> None:
+        """Takes a whole new order; raises StaleOrderError for one older than the last, OSError when it cannot be
+        persisted.
+        """
+        async with self._accepting_order:
+            current = self._state.stamp
+            if self._state.desired is not None and order.stamp.order() < current.order():
+                raise StaleOrderError(current)
+            await asyncio.to_thread(self._memory.save, order)
+            self._adopt(Remembered(order, frozenset()))
+
+    def resume(self, remembered: Remembered | None, folders: tuple[Folder, ...]) -> None:
+        """Goes on from what was on disk at start."""
+        self._state.folders = {folder.digest: folder for folder in folders}
+        if remembered is not None:
+            self._adopt(remembered)
+
+    def engine_changed(self, engine: EngineFacts) -> None:
+        """New facts about the engine: what it lost is not resident from this moment on."""
+        before = self._state.engine
+        if engine == before:
+            return
+        if (before.ready and not engine.ready) or (before.instance and before.instance != engine.instance):
+            self._cancel_engine_work()
+        self._state.engine_seen(engine)
+        self._wake()
+
+    def base_found(self, base: Base, model: BaseModel | None) -> None:
+        """The base model is known, or known to be out of sight. Folders inspected against another one are fetched
+        again.
+        """
+        self._state.base, self._base_model = base, model
+        self._context = f"{model.fingerprint if model else 'unseen'}/{self._limits.max_rank}"
+        for digest, folder in list(self._state.folders.items()):
+            if (
+                folder.context != self._context
+                and self._cache.path(digest).as_posix() not in self._state.engine.listed.values()
+            ):
+                log.info("adapter was inspected against another base model", extra={"digest": digest})
+                del self._state.folders[digest]
+        self._wake()
+
+    def lines_seen(self, names: frozenset[str] | None) -> None:
+        """Names with running lines as the engine tells them while something drains; None when it cannot be asked."""
+        if names != self._state.busy_names:
+            self._state.busy_names = names
+            self._wake()
+
+    # --- what others ask ---
+
+    @property
+    def engine_ready(self) -> bool:
+        """Whether the engine answers."""
+        return self._state.engine.ready
+
+    @property
+    def stamp(self) -> Stamp:
+        """The last accepted order's stamp."""
+        return self._state.stamp
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of all verified folders and of those on their way."""
+        return size_of(self._state.folders.values()) + sum(self._state.reserved.values())
+
+    @property
+    def draining(self) -> bool:
+        """Whether any adapter is on its way out, so that running lines matter."""
+        return bool(draining_names(self.facts()))
+
+    def listing_mark(self) -> int:
+        """Changes with every load and unload that begins or ends: a list asked for across such a change may be older
+        than it.
+        """
+        return self._state.listing_mark
+
+    def facts(self) -> Facts:
+        """Everything known now."""
+        state = self._state
+        return Facts(
+            now=time.monotonic(),
+            stamp=state.stamp,
+            desired=state.desired,
+            credentials_lost=state.credentials_lost,
+            engine=state.engine,
+            base=state.base,
+            owned=f"{self._cache.root}/sha256-",
+            disk={
+                digest: OnDisk(str(self._cache.path(digest)), folder.max_rank, folder.note)
+                for digest, folder in state.folders.items()
+            },
+            staged=frozenset(state.staged),
+            proofs=dict(state.proofs),
+            failures=dict(state.failures),
+            busy=dict(state.busy),
+            busy_digests=frozenset(state.busy_digests.values()),
+            progress=dict(state.progress),
+            draining_since=dict(state.draining_since),
+            unload_after=dict(state.unload_after),
+            busy_names=state.busy_names,
+            drain_seconds=self._limits.drain_seconds,
+            max_rank=self._limits.max_rank,
+        )
+
+    # --- the loop ---
+
+    async def run(self) -> None:
+        """Runs until cancelled; then stops what it started."""
+        try:
+            while True:
+                self._changed.clear()
+                wake_at = self._round()
+                try:
+                    await asyncio.wait_for(self._changed.wait(), max(0.0, wake_at - time.monotonic()))
+                except TimeoutError:
+                    continue
+        finally:
+            for name in list(self._tasks):
+                self._cancel(name)
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def _round(self) -> float:
+        facts = self.facts()
+        plan = decide(facts)
+        self._state.begin_draining(plan.drain, wanted=facts.desired, now=facts.now)
+        by_name = {adapter.served_name: adapter for adapter in facts.desired or ()}
+        for step in plan.steps:
+            self._start(step.stage, step.name, by_name.get(step.name))
+        self._drop_unwanted(by_name)
+        facts = self._with_progress(self.facts())
+        self._publish(facts, plan.refused)
+        return self._wake_at(facts, plan)
+
+    def _wake_at(self, facts: Facts, plan: Plan) -> float:
+        times = [facts.now + REST_SECONDS]
+        if plan.wake_at is not None:
+            times.append(plan.wake_at)
+        if Stage.FETCH in facts.busy.values():
+            times.append(self._progress_seen_at + PROGRESS_SECONDS)
+        return min(times)
+
+    def _with_progress(self, facts: Facts) -> Facts:
+        """Bytes as of the last look, at most one look a second: reports must not follow every chunk."""
+        if facts.now - self._progress_seen_at >= PROGRESS_SECONDS:
+            self._progress_seen_at = facts.now
+            self._state.shown_progress = dict(self._state.progress)
+        return replace(facts, progress=dict(self._state.shown_progress))
+
+    def _wake(self) -> None:
+        self._changed.set()
+
+    def _adopt(self, remembered: Remembered) -> None:
+        self._state.ordered(remembered.order, remembered.credentials_lost)
+        self._metrics.order(remembered.order.stamp)
+        self._wake()
+
+    def _drop_unwanted(self, wanted: Mapping[str, DesiredAdapter]) -> None:
+        """Stops fetching what nobody wants any more."""
+        for name, stage in self._state.busy.items():
+            if name not in wanted and stage is Stage.FETCH:
+                self._cancelled[name].set()
+
+    # --- steps ---
+
+    def _start(self, stage: Stage, name: str, adapter: DesiredAdapter | None) -> None:
+        self._cancelled[name] = threading.Event()
+        self._state.started(stage, name, adapter)
+        self._tasks[name] = asyncio.create_task(self._step(stage, name, adapter), name=f"{stage} {name}")
+
+    async def _step(self, stage: Stage, name: str, adapter: DesiredAdapter | None) -> None:
+        begun = time.monotonic()
+        instance = self._state.engine.instance
+        error: AdapterError | None = None
+        try:
+            await self._act(stage, name, adapter, instance)
+        except AdapterError as caught:
+            error = caught
+        except Exception:
+            log.exception("step failed unexpectedly", extra={"stage": stage, "served_name": name})
+            error = retryable(Reason.INTERNAL, "unexpected fault of the agent, see its log")
+        finally:
+            del self._tasks[name], self._cancelled[name]
+            self._state.ended(stage, name)
+            self._wake()
+        self._metrics.step(stage, time.monotonic() - begun)
+        if error is None:
+            self._state.succeeded(stage, name)
+        else:
+            self._failed(stage, name, adapter, error, instance)
+
+    async def _act(self, stage: Stage, name: str, adapter: DesiredAdapter | None, instance: str) -> None:
+        match stage, adapter:
+            case Stage.UNLOAD, _:
+                await self._unload(name)
+            case Stage.FETCH, DesiredAdapter():
+                await self._fetch(name, adapter)
+            case Stage.INSPECT, DesiredAdapter():
+                await self._inspect(adapter)
+            case Stage.LOAD, DesiredAdapter():
+                await self._acts.load(adapter)
+                self._state.loaded(name, str(self._cache.path(adapter.digest)), instance)
+            case Stage.PROBE, DesiredAdapter():
+                await self._acts.probe(adapter)
+                self._state.proven(name, Proof(instance, time.time_ns() // 1_000_000))
+                self._metrics.proof(adapter.archetype)
+                log.info(
+                    "adapter is proven", extra={"served_name": name, "digest": adapter.digest, "instance": instance}
+                )
+            case _:
+                raise AssertionError(f"{stage} needs a desired adapter")
+
+    async def _fetch(self, name: str, adapter: DesiredAdapter) -> None:
+        loop = asyncio.get_running_loop()
+        progress = self._state.progress
+
+        def note(done: int, total: int) -> None:
+            progress[name] = Progress(done, total)
+
+        def reserve(size: int) -> None:
+            asyncio.run_coroutine_threadsafe(self._make_room(adapter.digest, size), loop).result()
+
+        try:
+            staged = await self._acts.fetch(adapter, reserve=reserve, progress=note, cancelled=self._cancelled[name])
+        except BaseException:
+            self._state.reserved.pop(adapter.digest, None)
+            raise
+        self._metrics.fetched(adapter.uri, staged.received)
+        self._state.staged[adapter.digest] = staged
+
+    async def _inspect(self, adapter: DesiredAdapter) -> None:
+        staged = self._state.staged[adapter.digest]
+        await self._make_room(adapter.digest, staged.size)
+        try:
+            folder = await self._acts.inspect(adapter, staged, base=self._base_model, context=self._context)
+            self._state.folders[adapter.digest] = folder
+        finally:
+            self._state.staged.pop(adapter.digest, None)
+            self._state.reserved.pop(adapter.digest, None)
+        self._metrics.inspected(staged.size)
+
+    async def _unload(self, name: str) -> None:
+        path = self._state.engine.listed.get(name, "")
+        await self._acts.unload(name)
+        self._state.unloaded(name)
+        digest = f"sha256:{path.removeprefix(f'{self._cache.root}/sha256-')}"
+        if (folder := self._state.folders.get(digest)) is not None:
+            used = replace(folder, last_used=time.time())
+            self._state.folders[digest] = used
+            await self._acts.in_disk_thread(partial(self._cache.remember, used))
+        log.info("adapter is unloaded", extra={"served_name": name})
+
+    async def _make_room(self, digest: str, needed: int) -> None:
+        """Reserves bytes for one digest, at the cost of folders nobody needs; raises AdapterError(CacheFull |
+        TooLarge).
+        """
+        state = self._state
+        others = sum(size for other, size in state.reserved.items() if other != digest)
+        state.reserved[digest] = needed
+        folders = tuple(state.folders.values())
+        listed = set(state.engine.listed.values())
+        pinned = {adapter.digest for adapter in state.desired or ()}
+        pinned |= {folder.digest for folder in folders if str(self._cache.path(folder.digest)) in listed}
+        eviction = choose_evictions(
+            folders,
+            needed=needed,
+            limit=self._limits.cache_size - others,
+            pinned=pinned,
+            previous=previous_of(folders, pinned=pinned),
+        )
+        for evicted in eviction.digests:
+            del state.folders[evicted]
+            await self._acts.in_disk_thread(partial(self._cache.remove, evicted))
+            log.info("folder is evicted", extra={"digest": evicted})
+        if not eviction.enough:
+            del state.reserved[digest]
+            limit = self._limits.cache_size
+            raise retryable(
+                Reason.CACHE_FULL, f"no room for {needed} bytes: the cache of {limit} bytes is full of what is in use"
+            )
+
+    def _failed(
+        self, stage: Stage, name: str, adapter: DesiredAdapter | None, error: AdapterError, instance: str
+    ) -> None:
+        if stage is Stage.UNLOAD or adapter is None:
+            self._state.unload_after[name] = time.monotonic() + backoff(1, random.random())  # noqa: S311 - jitter
+            log.warning("unload failed", extra={"served_name": name, "reason": error.reason, "detail": error.message})
+            return
+        known = current_failure(self.facts(), adapter)
+        attempts = known.attempts + 1 if known is not None and known.stage is stage else 1
+        if error.reason is Reason.LOAD_FAILED and attempts >= ENGINE_TRIES:
+            error = refused(Reason.ENGINE_REFUSED, error.message)
+        self._state.failures[name] = failure_of(
+            error,
+            stage=stage,
+            attempts=attempts,
+            retry_at=time.monotonic() + backoff(attempts, random.random()),  # noqa: S311 - jitter
+            wanted=identity(adapter),
+            instance=instance,
+        )
+        self._metrics.failure(adapter.archetype, error.reason)
+        log.warning(
+            "adapter is refused" if error.permanent else "adapter failed for now",
+            extra={
+                "served_name": name,
+                "stage": stage,
+                "reason": error.reason,
+                "detail": error.message,
+                "attempts": attempts,
+            },
+        )
+
+    def _cancel_engine_work(self) -> None:
+        for name, stage in list(self._state.busy.items()):
+            if stage in ENGINE_STAGES:
+                self._cancel(name)
+
+    def _cancel(self, name: str) -> None:
+        self._cancelled[name].set()
+        self._tasks[name].cancel()

@@ -1,0 +1,113 @@
+"""The keeper's mutable state and the few ways it may change; `Keeper.facts` freezes it for decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+
+from ..wire import DesiredAdapter, DesiredSet, Stamp
+from .cache import Folder
+from .facts import ENGINE_STAGES, Base, EngineFacts, Failure, Progress, Proof, Stage
+from .fetch.download import Downloaded
+
+_NEVER = Stamp(epoch=0, generation=0)
+
+
+@dataclass(slots=True)
+class State:
+    """What is known. Keys are served names where nothing else is said."""
+
+    stamp: Stamp = _NEVER
+    desired: tuple[DesiredAdapter, ...] | None = None
+    credentials_lost: frozenset[str] = frozenset()
+    engine: EngineFacts = field(default_factory=EngineFacts)
+    base: Base = Base.PENDING
+    folders: dict[str, Folder] = field(default_factory=dict)  # by digest
+    staged: dict[str, Downloaded] = field(default_factory=dict)  # by digest
+    reserved: dict[str, int] = field(default_factory=dict)  # bytes by digest, until it is a folder
+    proofs: dict[str, Proof] = field(default_factory=dict)
+    failures: dict[str, Failure] = field(default_factory=dict)
+    busy: dict[str, Stage] = field(default_factory=dict)
+    busy_digests: dict[str, str] = field(default_factory=dict)
+    progress: dict[str, Progress] = field(default_factory=dict)
+    shown_progress: dict[str, Progress] = field(default_factory=dict)
+    draining_since: dict[str, float] = field(default_factory=dict)
+    unload_after: dict[str, float] = field(default_factory=dict)
+    busy_names: frozenset[str] | None = None
+    listing_mark: int = 0
+
+    def ordered(self, order: DesiredSet, credentials_lost: frozenset[str]) -> None:
+        """A new desired set replaces the old one."""
+        self.stamp = order.stamp
+        self.desired = order.adapters
+        self.credentials_lost = credentials_lost
+        names = {adapter.served_name for adapter in order.adapters}
+        digests = {adapter.digest for adapter in order.adapters}
+        self.failures = {name: failure for name, failure in self.failures.items() if name in names}
+        self.draining_since = {name: since for name, since in self.draining_since.items() if name not in names}
+        for digest in [
+            digest for digest in self.staged if digest not in digests and digest not in self.busy_digests.values()
+        ]:
+            del self.staged[digest]
+            self.reserved.pop(digest, None)
+
+    def engine_seen(self, engine: EngineFacts) -> None:
+        """What the engine says now. A proof outlives a hiccup of its process, never the loss of its adapter."""
+        self.engine = engine
+        if engine.ready:
+            self.proofs = {
+                name: proof
+                for name, proof in self.proofs.items()
+                if proof.instance == engine.instance and name in engine.listed
+            }
+            self.draining_since = {name: since for name, since in self.draining_since.items() if name in engine.listed}
+            self.unload_after = {name: at for name, at in self.unload_after.items() if name in engine.listed}
+
+    def begin_draining(self, names: Collection[str], *, wanted: Collection[DesiredAdapter] | None, now: float) -> None:
+        """These leave the routes now."""
+        for name in names:
+            self.draining_since[name] = now
+        if names:
+            self.busy_names = None  # what was seen before they left the routes says nothing
+        keep = {adapter.served_name for adapter in wanted or ()} | set(self.busy)
+        self.progress = {name: progress for name, progress in self.progress.items() if name in keep}
+
+    def started(self, stage: Stage, name: str, adapter: DesiredAdapter | None) -> None:
+        """A step begins."""
+        self.busy[name] = stage
+        if adapter is not None and stage in {Stage.FETCH, Stage.INSPECT}:
+            self.busy_digests[name] = adapter.digest
+        if stage in ENGINE_STAGES:
+            self.listing_mark += 1
+
+    def ended(self, stage: Stage, name: str) -> None:
+        """A step is over, whatever came of it."""
+        self.busy.pop(name, None)
+        self.busy_digests.pop(name, None)
+        if stage in ENGINE_STAGES:
+            self.listing_mark += 1
+
+    def succeeded(self, stage: Stage, name: str) -> None:
+        """Forgets the failure this makes up for. An unload makes up for nothing: what is refused stays refused."""
+        failure = self.failures.get(name)
+        if failure is not None and stage is not Stage.UNLOAD and (failure.stage is stage or stage is Stage.PROBE):
+            del self.failures[name]
+
+    def loaded(self, name: str, path: str, instance: str) -> None:
+        """The engine has it now; nothing is proven by that. The list is asked again anyway, once a second."""
+        if self.engine.ready and self.engine.instance == instance:
+            self.proofs.pop(name, None)
+            self.engine = replace(self.engine, listed={**self.engine.listed, name: path})
+
+    def unloaded(self, name: str) -> None:
+        """The engine has it no more."""
+        listed = {other: path for other, path in self.engine.listed.items() if other != name}
+        self.engine = replace(self.engine, listed=listed)
+        self.proofs.pop(name, None)
+        self.draining_since.pop(name, None)
+        self.unload_after.pop(name, None)
+
+    def proven(self, name: str, proof: Proof) -> None:
+        """It answered, if the process that answered is still the one that runs."""
+        if self.engine.ready and self.engine.instance == proof.instance and name in self.engine.listed:
+            self.proofs[name] = proof

@@ -1,0 +1,105 @@
+"""What the agent tells others, as pure functions of what it knows: a phase per adapter, residency, readiness."""
+
+from __future__ import annotations
+
+from ..wire import AdapterPhase, AdapterReport, DesiredAdapter
+from .errors import Reason
+from .facts import Facts, Stage
+from .plan import Refuse, current_failure
+
+SETTLED_ATTEMPTS = 3
+"""Failed tries after which an adapter no longer holds the pod's first readiness back: one bad adapter must not block a
+tier.
+"""
+
+_WORKING = {
+    Stage.FETCH: AdapterPhase.FETCHING,
+    Stage.INSPECT: AdapterPhase.INSPECTING,
+    Stage.LOAD: AdapterPhase.LOADING,
+    Stage.PROBE: AdapterPhase.PROBING,
+}
+
+
+def adapter_reports(facts: Facts, refused: tuple[Refuse, ...]) -> tuple[AdapterReport, ...]:
+    """One report per desired adapter and per one that drains, sorted by name."""
+    hopeless = {item.name: item for item in refused}
+    reports = [_desired(facts, adapter, hopeless.get(adapter.served_name)) for adapter in facts.desired or ()]
+    wanted = {report.served_name for report in reports}
+    reports += [_draining(facts, name) for name in draining_names(facts) if name not in wanted]
+    return tuple(sorted(reports, key=lambda report: report.served_name))
+
+
+def resident_names(reports: tuple[AdapterReport, ...]) -> tuple[str, ...]:
+    """Names that may get new lines: desired and proven by the present engine process."""
+    return tuple(report.served_name for report in reports if report.phase is AdapterPhase.RESIDENT)
+
+
+def draining_names(facts: Facts) -> tuple[str, ...]:
+    """Ours in the engine, wanted by nobody."""
+    if facts.desired is None:
+        return ()
+    wanted = {adapter.served_name for adapter in facts.desired}
+    return tuple(
+        name for name, path in facts.engine.listed.items() if name not in wanted and path.startswith(facts.owned)
+    )
+
+
+def settled(reports: tuple[AdapterReport, ...]) -> bool:
+    """Whether every desired adapter is proven, refused for good, or has failed often enough not to be waited for."""
+    return all(
+        report.phase in {AdapterPhase.RESIDENT, AdapterPhase.REFUSED, AdapterPhase.DRAINING}
+        or report.attempts >= SETTLED_ATTEMPTS
+        for report in reports
+    )
+
+
+def slots_used(facts: Facts) -> int:
+    """Adapters the engine holds or is about to: stable, candidate and draining alike."""
+    held = {name for name, path in facts.engine.listed.items() if path.startswith(facts.owned)}
+    return len(held | {name for name, stage in facts.busy.items() if stage is Stage.LOAD})
+
+
+def _desired(facts: Facts, adapter: DesiredAdapter, refuse: Refuse | None) -> AdapterReport:
+    name = adapter.served_name
+    failure = current_failure(facts, adapter)
+    progress = facts.progress.get(name)
+    phase, reason, message, since = AdapterPhase.QUEUED, "", "", None
+    if refuse is not None:
+        phase, reason, message = AdapterPhase.REFUSED, refuse.reason, refuse.message
+    elif failure is not None and failure.permanent:
+        phase, reason, message = AdapterPhase.REFUSED, failure.reason, failure.message
+    elif facts.proven(name):
+        phase, since = AdapterPhase.RESIDENT, facts.proofs[name].at_ms
+        folder = facts.disk.get(adapter.digest)
+        message = folder.note if folder is not None else ""
+    elif name in facts.busy and facts.busy[name] in _WORKING:
+        phase = _WORKING[facts.busy[name]]
+    elif failure is not None:
+        phase, reason, message = AdapterPhase.RETRYING, failure.reason, failure.message
+    elif name in facts.credentials_lost and adapter.digest not in facts.disk and adapter.digest not in facts.staged:
+        phase, reason = AdapterPhase.RETRYING, Reason.CREDENTIALS_MISSING
+        message = "the agent restarted and waits for the operator to push the credentials again"
+    return AdapterReport(
+        served_name=name,
+        archetype=adapter.archetype,
+        digest=adapter.digest,
+        phase=phase,
+        reason=reason,
+        message=message,
+        done_bytes=progress.done if progress else 0,
+        total_bytes=progress.total if progress else 0,
+        attempts=failure.attempts if failure is not None else 0,
+        resident_since_ms=since,
+    )
+
+
+def _draining(facts: Facts, name: str) -> AdapterReport:
+    proof = facts.proofs.get(name)
+    path = facts.engine.listed[name]
+    return AdapterReport(
+        served_name=name,
+        archetype=name.rpartition("--")[0] or name,
+        digest=f"sha256:{path.removeprefix(facts.owned)}",
+        phase=AdapterPhase.DRAINING,
+        resident_since_ms=proof.at_ms if proof is not None and proof.instance == facts.engine.instance else None,
+    )

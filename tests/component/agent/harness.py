@@ -1,0 +1,181 @@
+"""An agent in this process beside a fake engine, and a client that speaks to it as the operator does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import ssl
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from npc_runtime.agent.app import Agent
+from npc_runtime.agent.credentials import Credentials
+from npc_runtime.agent.settings import Settings, parse
+from npc_runtime.wire import AdapterReport, AgentReport, DesiredAdapter, DesiredSet, Routable, Stamp, server_name
+
+NAMESPACE = "eu-west"
+TOKEN = "token-of-the-operator"
+ENGINE_KEY = "key-of-the-engine"
+
+
+def write_internal(folder: Path, *, token: str = TOKEN, previous: str = "", common_name: str = "") -> Path:
+    """The internal Secret's folder: a self-signed certificate and tokens."""
+    folder.mkdir(parents=True, exist_ok=True)
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name or server_name(NAMESPACE))])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(minutes=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(server_name(NAMESPACE))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = certificate.public_bytes(serialization.Encoding.PEM)
+    # The key first: whoever looks between the two writes finds a pair that does not match, and must keep the old one.
+    (folder / "tls.key").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    (folder / "tls.crt").write_bytes(pem)
+    (folder / "ca.crt").write_bytes(pem)
+    (folder / "token").write_text(token)
+    (folder / "token-previous").write_text(previous)
+    return folder
+
+
+def make_settings(folder: Path, engine_url: str, **changes: Any) -> Settings:
+    """Settings with everything below one folder and free ports."""
+    (folder / "engine-key").write_text(ENGINE_KEY)
+    settings = parse(
+        [
+            "serve",
+            f"--engine-url={engine_url}",
+            f"--engine-key-file={folder / 'engine-key'}",
+            f"--internal-dir={folder / 'internal'}",
+            f"--adapters-dir={folder / 'cache'}",
+            f"--model-dir={folder / 'base'}",
+            f"--file-root={folder / 'source'}",
+            f"--socket={folder / 'agent.sock'}",
+            "--max-loras=2",
+            "--max-cpu-loras=4",
+            "--max-lora-rank=16",
+            "--drain-seconds=5",
+            f"--namespace={NAMESPACE}",
+            "--region=eu-west",
+            "--tier=gold",
+            "--pod=gold-0",
+            "--host=127.0.0.1",
+            "--port=0",
+            "--health-port=0",
+        ]
+    )
+    assert isinstance(settings, Settings)
+    return replace(settings, **changes)
+
+
+@dataclass
+class Harness:
+    """A running agent and how to speak to it."""
+
+    agent: Agent
+    settings: Settings
+    session: aiohttp.ClientSession
+    task: asyncio.Task[None]
+    generation: int = 0
+    token: str = TOKEN
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self.agent.port}"
+
+    def context(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(self.settings.internal_dir / "ca.crt"))
+
+    async def call(self, method: str, path: str, body: bytes | None = None, **query: Any) -> tuple[int, bytes]:
+        """One request over TLS, the certificate verified against the namespace's internal name."""
+        async with self.session.request(
+            method,
+            self.url + path,
+            data=body,
+            params={key: str(value) for key, value in query.items()},
+            headers={"Authorization": f"Bearer {self.token}"},
+            ssl=self.context(),
+            server_hostname=server_name(NAMESPACE),
+        ) as answer:
+            return answer.status, await answer.read()
+
+    async def push(self, *adapters: DesiredAdapter, stamp: Stamp | None = None) -> tuple[int, bytes]:
+        self.generation += 1
+        order = DesiredSet(stamp=stamp or Stamp(epoch=1, generation=self.generation), adapters=adapters)
+        return await self.call("PUT", "/v1/desired", order.to_bytes())
+
+    async def status(self, **query: Any) -> AgentReport:
+        code, body = await self.call("GET", "/v1/status", **query)
+        assert code == 200, body
+        return AgentReport.model_validate_json(body)
+
+    async def routable(self, **query: Any) -> Routable:
+        code, body = await self.call("GET", "/v1/routable", **query)
+        assert code == 200, body
+        return Routable.model_validate_json(body)
+
+    async def until(self, wanted: Callable[[AgentReport], bool], *, seconds: float = 15.0) -> AgentReport:
+        """Long-polls until the whole report is as wanted."""
+        report = await self.status()
+        try:
+            async with asyncio.timeout(seconds):
+                while not wanted(report):
+                    await self.status(after=report.revision, boot=report.boot_id, wait=10)
+                    report = await self.status()
+        except TimeoutError:
+            raise AssertionError(f"never as wanted, last was {report}") from None
+        return report
+
+    async def until_phase(self, name: str, phase: str, *, seconds: float = 15.0) -> AdapterReport:
+        report = await self.until(lambda r: phase_of(r, name) == phase, seconds=seconds)
+        return adapter_of(report, name)
+
+    async def health(self, path: str) -> tuple[int, str]:
+        async with self.session.get(f"http://127.0.0.1:{self.agent.health_port}{path}") as answer:
+            return answer.status, await answer.text()
+
+
+def adapter_of(report: AgentReport, name: str) -> AdapterReport:
+    return next(adapter for adapter in report.adapters if adapter.served_name == name)
+
+
+def phase_of(report: AgentReport, name: str) -> str:
+    return next((adapter.phase.value for adapter in report.adapters if adapter.served_name == name), "absent")
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Harness]:
+    """An agent that listens; at the end it is cancelled as a killed process would end, without a drain."""
+    async with aiohttp.ClientSession() as session, aiohttp.ClientSession() as own:
+        agent = Agent(settings, Credentials(settings.internal_dir), own)
+        task = asyncio.create_task(agent.run())
+        listening = asyncio.create_task(agent.listening.wait())
+        await asyncio.wait({task, listening}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            listening.cancel()
+            task.result()
+        try:
+            yield Harness(agent, settings, session, task)
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+            if not task.cancelled() and task.exception() is not None:
+                raise task.exception()  # type: ignore[misc]
