@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hack.stack import commands
+
 Object = dict[str, Any]
 
 
@@ -37,22 +39,10 @@ class Kubectl:
 
     async def run(self, *arguments: str, stdin: str | None = None, timeout: float = 60.0) -> str:
         """Standard output. Raises KubectlError when kubectl fails, TimeoutError when it hangs."""
-        process = await asyncio.create_subprocess_exec(
-            *self.command(*arguments),
-            stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
         try:
-            out, err = await asyncio.wait_for(
-                process.communicate(stdin.encode() if stdin is not None else None), timeout
-            )
-        except BaseException:
-            await _end(process)
-            raise
-        if process.returncode:
-            raise KubectlError(f"kubectl {' '.join(arguments)}: {err.decode().strip()}")
-        return out.decode()
+            return await commands.run(self.command(*arguments), stdin=stdin, timeout=timeout)
+        except commands.CommandError as error:
+            raise KubectlError(f"kubectl {' '.join(arguments)}: {error}") from error
 
     async def get(self, kind: str, name: str, namespace: str) -> Object:
         return _object(await self.run("get", kind, name, "-n", namespace, "-o", "json"))
@@ -67,7 +57,7 @@ class Kubectl:
         return list(_object(text)["items"])
 
     async def apply(self, *manifests: Mapping[str, Any]) -> None:
-        """`kubectl apply --server-side` as the user `demo`, all in one call."""
+        """`kubectl apply --server-side` as the field manager `user`, all in one call."""
         bundle = {"apiVersion": "v1", "kind": "List", "items": list(manifests)}
         await self.run(
             "apply", "--server-side", "--force-conflicts", "--field-manager=user", "-f", "-", stdin=json.dumps(bundle)
@@ -104,7 +94,7 @@ class Kubectl:
                     buffer = buffer[end:]
                     yield event["type"], event["object"]
         finally:
-            await _end(process)
+            await commands.kill(process)
 
     async def until(
         self,
@@ -134,8 +124,9 @@ class Kubectl:
         try:
             return await asyncio.wait_for(wait(), timeout)
         except TimeoutError:
+            awaited = what or "the awaited state"
             raise NotYet(
-                f"{kind} {namespace}/{name}: {what or 'the awaited state'} not seen in {timeout:.0f} s: {describe(last)}"
+                f"{kind} {namespace}/{name}: {awaited} not seen in {timeout:.0f} s: {describe(last)}"
             ) from None
 
     async def until_ready(self, kind: str, name: str, namespace: str, *, timeout: float = 120.0) -> Object:
@@ -174,10 +165,3 @@ def _object(text: str) -> Object:
     parsed = json.loads(text)
     assert isinstance(parsed, dict)
     return parsed
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-    await process.wait()

@@ -17,6 +17,9 @@ CLAIM_VLLM = "vllm"
 SECRET_STORAGE = "storage-credentials"
 SECRET_API_KEYS = "game-server-keys"
 VLLM_MOUNT = "/opt/vllm"
+FAKE_CONFIG_MAP = "fake-engine"
+FAKE_FILE = "fake_engine.py"
+FAKE_MOUNT = "/opt/engine"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,14 +36,42 @@ class EnginePlan:
     cpu: str = "100m"
     max_model_len: int = 512
     config_map: str = ""
-    """ConfigMap mounted at /opt/engine instead (an engine that is one file)."""
+    """ConfigMap mounted at FAKE_MOUNT instead (an engine that is one file)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegionPlan:
+    """All objects of one region, by name: the specs of its tiers and adapters and its own."""
+
+    name: str
+    """Of the region, of its namespace and of its Helm release."""
+    tiers: Mapping[str, Spec]
+    adapters: Mapping[str, Spec]
+    spec: Spec
+
+    @property
+    def uses_vllm(self) -> bool:
+        """Whether some tier mounts the packages of a real vLLM."""
+        return any(entry["name"] == "vllm" for spec in self.tiers.values() for entry in spec["engine"]["volumes"])
+
+    def manifests(self) -> list[Spec]:
+        """The objects as a user would write them."""
+        return [
+            *(manifest("GpuTier", self.name, name, spec) for name, spec in self.tiers.items()),
+            *(manifest("ArchetypeAdapter", self.name, name, spec) for name, spec in self.adapters.items()),
+            manifest("NPCRegion", self.name, self.name, self.spec),
+        ]
+
+    def values(self) -> Spec:
+        """Values of charts/npc-region."""
+        return {"region": self.spec, "tiers": dict(self.tiers), "adapters": dict(self.adapters)}
 
 
 def volume(namespace: str, *, host_path: str, claim: str = CLAIM_VLLM) -> list[Spec]:
     """A PersistentVolume over a host folder, bound to a claim in the namespace: what Pod Security "restricted" accepts
     where hostPath is refused.
     """
-    name = f"{namespace}-{claim}"
+    name = volume_name(namespace, claim)
     return [
         {
             "apiVersion": "v1",
@@ -69,6 +100,11 @@ def volume(namespace: str, *, host_path: str, claim: str = CLAIM_VLLM) -> list[S
     ]
 
 
+def volume_name(namespace: str, claim: str = CLAIM_VLLM) -> str:
+    """The PersistentVolume behind a claim of `volume`."""
+    return f"{namespace}-{claim}"
+
+
 def tier(
     quality: str,
     plan: EnginePlan,
@@ -89,7 +125,7 @@ def tier(
         mounts.append({"name": "vllm", "mountPath": VLLM_MOUNT, "readOnly": True})
     if plan.config_map:
         volumes.append({"name": "engine-code", "configMap": {"name": plan.config_map}})
-        mounts.append({"name": "engine-code", "mountPath": "/opt/engine", "readOnly": True})
+        mounts.append({"name": "engine-code", "mountPath": FAKE_MOUNT, "readOnly": True})
     return {
         "quality": quality,
         "model": {
@@ -173,6 +209,15 @@ def secret(namespace: str, name: str, data: Mapping[str, str]) -> Spec:
         "metadata": {"name": name, "namespace": namespace},
         "type": "Opaque",
         "stringData": dict(data),
+    }
+
+
+def config_map(namespace: str, name: str, data: Mapping[str, str]) -> Spec:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name, "namespace": namespace},
+        "data": dict(data),
     }
 
 

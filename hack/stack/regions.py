@@ -1,0 +1,108 @@
+"""Regions on the local cluster: made from a plan by the npc-region chart, asked by their gateway, taken away again."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hack.stack import region
+from hack.stack.install import Stack
+from hack.stack.kubectl import Kubectl, Object
+from hack.stack.region import RegionPlan
+
+KEY_NAME = "demo"
+"""Entry of the Secret with the game servers' keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """An installed region and how to get in."""
+
+    stack: Stack
+    plan: RegionPlan
+    url: str
+    """The gateway, as this host reaches it (the Service's address; kube-proxy serves it on the host too)."""
+    api_key: str = field(repr=False)
+
+    @property
+    def namespace(self) -> str:
+        return self.plan.name
+
+    @property
+    def name(self) -> str:
+        return self.plan.name
+
+    @property
+    def kubectl(self) -> Kubectl:
+        return self.stack.kubectl
+
+    def publish(self, folder: Path, name: str) -> tuple[str, str]:
+        """Upload an adapter's folder under `name` and return (uri, digest) for a variant's source. Blocks."""
+        return self.stack.publish(folder, name)
+
+    async def set_source(self, adapter: str, uri: str, digest: str, *, tiers: tuple[str, ...] = ()) -> None:
+        """Change the bytes of an ArchetypeAdapter on the given tiers (all by default), as an apply of a user would."""
+        seen = await self.kubectl.get("archetypeadapter", adapter, self.namespace)
+        variants = [
+            {**variant, "source": {**variant["source"], "uri": uri, "digest": digest}}
+            if not tiers or variant["tier"] in tiers
+            else variant
+            for variant in seen["spec"]["variants"]
+        ]
+        await self.kubectl.patch("archetypeadapter", adapter, self.namespace, {"spec": {"variants": variants}})
+
+    async def objects(self) -> list[Object]:
+        """Every object of our kinds in the namespace."""
+        return await self.kubectl.list("npcregions,gputiers,archetypeadapters", self.namespace)
+
+    async def engine_pods(self, tier: str) -> list[Object]:
+        """The engine pods of a tier."""
+        return await self.kubectl.list("pods", self.namespace, f"npcfleet.dev/tier={tier}")
+
+
+async def install(stack: Stack, plan: RegionPlan, *, fake_engine: str = "") -> Region:
+    """`helm upgrade --install` of the region, after what its values refer to: credentials, API keys, volumes.
+
+    Does not wait for Ready. `fake_engine` is the source of the fake engine, for plans that use it.
+    """
+    namespace = plan.name
+    await stack.kubectl.apply(region.namespace(namespace))
+    key = await _existing_key(stack.kubectl, namespace) or f"npc-{secrets.token_urlsafe(24)}"
+    manifests = [
+        region.secret(namespace, region.SECRET_STORAGE, stack.storage.credentials()),
+        region.secret(namespace, region.SECRET_API_KEYS, {KEY_NAME: key}),
+    ]
+    if plan.uses_vllm:
+        if stack.vllm_packages is None:
+            raise ValueError(f"region {plan.name} wants a real vLLM, but the stack was brought up without")
+        manifests += region.volume(namespace, host_path=str(stack.vllm_packages))
+    if fake_engine:
+        manifests.append(region.config_map(namespace, region.FAKE_CONFIG_MAP, {region.FAKE_FILE: fake_engine}))
+    await stack.kubectl.apply(*manifests)
+    await stack.helm.upgrade(plan.name, "npc-region", namespace, plan.values())
+    service = await stack.kubectl.until(
+        "service",
+        f"{plan.name}-gateway",
+        namespace,
+        lambda seen: bool(seen["spec"].get("clusterIP")),
+        timeout=60,
+        what="the gateway's Service",
+    )
+    return Region(stack, plan, f"http://{service['spec']['clusterIP']}:{service['spec']['ports'][0]['port']}", key)
+
+
+async def uninstall(stack: Stack, plan_name: str) -> None:
+    """Take a region away: its release, its namespace, the volume behind its claim."""
+    await stack.helm.uninstall(plan_name, plan_name, "--wait")
+    await stack.kubectl.delete("namespace", plan_name, "")
+    await stack.kubectl.delete("persistentvolume", region.volume_name(plan_name), "")
+
+
+async def _existing_key(kubectl: Kubectl, namespace: str) -> str:
+    seen = await kubectl.find("secret", region.SECRET_API_KEYS, namespace)
+    data: Mapping[str, Any] = (seen or {}).get("data") or {}
+    return base64.b64decode(data[KEY_NAME]).decode() if KEY_NAME in data else ""
