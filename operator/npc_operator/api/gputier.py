@@ -34,8 +34,8 @@ SPOT_NOTICE_SECONDS = 120
 """The longest notice a cloud gives before it takes a spot node (AWS; the others give less)."""
 RESERVED_PORTS = (9081, 9443)
 """Ports of the agent, which shares the engine's network namespace (npc_runtime.wire.AGENT_PORT, AGENT_HEALTH_PORT)."""
-RESERVED_VOLUMES = ("adapters", "cache", "engine-key", "internal", "model", "model-credentials", "run", "shm", "tmp")
-"""Volumes the operator puts into every engine pod."""
+RESERVED_VOLUME_PREFIX = "npc-"
+"""How the names of all volumes begin that the operator puts into engine pods."""
 RESERVED_PATHS = (
     "/dev",
     "/etc/npc",
@@ -49,7 +49,6 @@ RESERVED_PATHS = (
 )
 """Folders of every engine container that are the operator's, the kubelet's or the kernel's."""
 
-_RESERVED_VOLUMES_CEL = "[" + ", ".join(f"'{name}'" for name in RESERVED_VOLUMES) + "]"
 _RESERVED_PATHS_CEL = "[" + ", ".join(f"'{path}'" for path in RESERVED_PATHS) + "]"
 
 
@@ -66,7 +65,8 @@ class Model(ApiModel):
     )
 
     uri: ModelUri
-    """hf://org/name (the engine downloads it), s3://bucket/prefix or file:///path (fetched by the init container)."""
+    """hf://org/name (the engine downloads it), s3://bucket/prefix, or file:///folder below a mount of
+    engine.volumeMounts (both copied by the init container)."""
     revision: str = Field(default="", max_length=128, pattern=r"^([A-Za-z0-9][A-Za-z0-9._/-]*)?$")
     """Git revision of an hf:// model; pin it. Empty means the default branch."""
     secret_ref: SecretRef | None = None
@@ -141,7 +141,10 @@ class Volume(ApiModel):
     name: Annotated[
         str,
         Field(min_length=1, max_length=63, pattern=DNS_LABEL),
-        Rule(f"!(self in {_RESERVED_VOLUMES_CEL})", "the operator has a volume of this name in every engine pod"),
+        Rule(
+            f"!self.startsWith('{RESERVED_VOLUME_PREFIX}')",
+            f"names that begin with {RESERVED_VOLUME_PREFIX} are the operator's",
+        ),
     ]
     """Name that volumeMounts refer to."""
     persistent_volume_claim: ClaimSource | None = None
@@ -398,9 +401,9 @@ class GpuTierSpec(ApiModel):
             field_path=".agent.fileRoots",
         ),
         Rule(
-            "!self.model.uri.startsWith('file://') || (has(self.agent.fileRoots) "
-            "&& self.agent.fileRoots.exists(root, self.model.uri.startsWith('file://' + root + '/')))",
-            "a file:// model must lie below one of agent.fileRoots",
+            "!self.model.uri.startsWith('file://') || (has(self.engine.volumeMounts) "
+            "&& self.engine.volumeMounts.exists(mount, self.model.uri.startsWith('file://' + mount.mountPath + '/')))",
+            "a file:// model must lie below a folder of engine.volumeMounts",
             field_path=".model.uri",
         ),
     )

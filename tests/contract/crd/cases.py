@@ -54,8 +54,8 @@ def _env(name: str) -> Changes:
     return {"spec.engine.env": [{"name": name, "value": "x"}]}
 
 
-def _file_model(uri: str, *roots: str) -> Changes:
-    return {**_mount("/models"), "spec.agent.fileRoots": list(roots), MODEL: uri}
+def _file_model(uri: str) -> Changes:
+    return {**_mount("/models"), MODEL: uri}
 
 
 TIER = (
@@ -321,23 +321,13 @@ ENGINE = (
     Case(
         name="the operator's volumes keep their names",
         kind="GpuTier",
-        accept=({"spec.engine.volumes": [{"name": "adapters-2", "emptyDir": {}}]},),
-        refuse=tuple(
-            {"spec.engine.volumes": [{"name": name, "emptyDir": {}}]}
-            for name in (
-                "adapters",
-                "cache",
-                "engine-key",
-                "internal",
-                "model",
-                "model-credentials",
-                "run",
-                "shm",
-                "tmp",
-            )
+        accept=({"spec.engine.volumes": [{"name": "adapters", "emptyDir": {}}]},),
+        refuse=(
+            {"spec.engine.volumes": [{"name": "npc-adapters", "emptyDir": {}}]},
+            {"spec.engine.volumes": [{"name": "npc-x", "emptyDir": {}}]},
         ),
         field="spec.engine.volumes[0].name",
-        message="the operator has a volume of this name in every engine pod",
+        message="names that begin with npc- are the operator's",
     ),
     Case(
         name="mounts keep away from the operator's folders",
@@ -464,12 +454,12 @@ MODEL_LOCATIONS = (
     Case(
         name="a model's file location has no tricks",
         kind="GpuTier",
-        accept=(_file_model("file:///models/llama", "/models"),),
+        accept=(_file_model("file:///models/llama"),),
         refuse=(
-            _file_model("file://host/models/llama", "/models"),
-            _file_model("file:///models//llama", "/models"),
-            _file_model("file:///models/llama/", "/models"),
-            _file_model("file:///models/%6c", "/models"),
+            _file_model("file://host/models/llama"),
+            _file_model("file:///models//llama"),
+            _file_model("file:///models/llama/"),
+            _file_model("file:///models/%6c"),
         ),
         field=MODEL,
         message=_FILE,
@@ -478,27 +468,27 @@ MODEL_LOCATIONS = (
         name="a model's location does not climb",
         kind="GpuTier",
         accept=({MODEL: "s3://models/..hidden/x"},),
-        refuse=({MODEL: "s3://models/../other"}, {MODEL: "s3://models/."}, _file_model("file:///models/..", "/models")),
+        refuse=({MODEL: "s3://models/../other"}, {MODEL: "s3://models/."}, _file_model("file:///models/..")),
         field=MODEL,
         message="must not contain the path segments '.' or '..'",
     ),
     Case(
-        name="a model on disk lies below a file root",
+        name="a model on disk lies in a volume of the pod",
         kind="GpuTier",
-        accept=(_file_model("file:///models/llama", "/models"),),
+        accept=(_file_model("file:///models/llama"),),
         refuse=(
-            _file_model("file:///models/llama"),
-            _file_model("file:///models", "/models"),
-            _file_model("file:///models-2/llama", "/models"),
+            {MODEL: "file:///models/llama"},
+            _file_model("file:///models"),
+            _file_model("file:///models-2/llama"),
         ),
         field=MODEL,
-        message="a file:// model must lie below one of agent.fileRoots",
+        message="a file:// model must lie below a folder of engine.volumeMounts",
     ),
     Case(
         name="a model on disk takes no credentials",
         kind="GpuTier",
         accept=({"spec.model.secretRef": {"name": "s"}},),
-        refuse=({**_file_model("file:///models/a", "/models"), "spec.model.secretRef": {"name": "s"}},),
+        refuse=({**_file_model("file:///models/a"), "spec.model.secretRef": {"name": "s"}},),
         field="spec.model.secretRef",
         message="a file location takes no credentials",
     ),
