@@ -1,0 +1,54 @@
+"""One line per record: JSON for machines (default), plain text for people. Says which object it is about, never what
+a Secret holds."""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import UTC, datetime
+
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+LEVELS = tuple(_LEVELS)
+FORMATS = ("json", "text")
+
+
+class JsonFormatter(logging.Formatter):
+    """time, level, logger, message, and where known: key (kind/namespace/name) and error (traceback)."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        key = getattr(record, "key", None)
+        if key:
+            line["key"] = str(key)
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+class TextFormatter(logging.Formatter):
+    """The same on one line for a person; a traceback follows it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        time = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S.%f")[:-3]
+        key = getattr(record, "key", "")
+        about = f" [{key}]" if key else ""
+        text = f"{time} {record.levelname:<7} {record.name.rpartition('.')[2]}{about}: {record.getMessage()}"
+        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+
+
+def set_up_logging(*, level: str, form: str) -> None:
+    """Everything to stderr through the root logger; libraries speak from warnings on."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("npc_operator").setLevel(_LEVELS[level])
+    logging.getLogger("kopf").setLevel(logging.WARNING)
+    # Signals are handled by the process itself; kopf's remark that its thread sees none is no news.
+    logging.getLogger("kopf._core.reactor.running").addFilter(lambda record: "OS signals are ignored" not in record.msg)
