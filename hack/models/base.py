@@ -65,9 +65,6 @@ class BaseModel:
 
 DEFAULT_BASE = BaseModel()
 
-BENCH_BASE = BaseModel(seed="npc-bench-1", hidden=4096, layers=2, heads=32, kv_heads=32, intermediate=256)
-"""As wide as a 7B model but two layers deep: adapters of real sizes fit it."""
-
 # Found by trying: words only, in theme for an adapter, and few answers that repeat one word for ever.
 _EMBEDDING_COMMON = 0.2
 _LOGIT_NOISE = 0.5

@@ -7,11 +7,14 @@ and only the last step makes float32 of them.
 
 import hashlib
 import json
+import os
 import sys
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 HALF_RANGE = 1 << 15
 """Seeded integers lie in [-HALF_RANGE, HALF_RANGE)."""
@@ -77,11 +80,10 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         end = offset + len(tensor.data)
         entries[name] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": [offset, end]}
         offset = end
-    with path.open("wb") as file:
+    with _replacing(path) as file:
         file.write(header_bytes(entries))
         for name in sorted(tensors):
             file.write(tensors[name].data)
-    path.chmod(0o644)
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -101,8 +103,18 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def write_json(path: Path, value: object) -> None:
     """Write indented JSON with sorted keys, readable by everyone whatever the umask."""
-    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
-    path.chmod(0o644)
+    with _replacing(path) as file:
+        file.write((json.dumps(value, indent=2, sort_keys=True) + "\n").encode())
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file that takes the place of `path` at the end: making models again never disturbs whoever reads them."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    with partial.open("wb") as file:
+        yield file
+    partial.chmod(0o644)
+    partial.replace(path)
 
 
 def make_directory(directory: Path) -> Path:
