@@ -1,0 +1,141 @@
+"""What must be resident on the pods of a tier, as the entries of a desired set.
+
+An adapter contributes its stable digest and the digest its spec names, so a change of the spec reaches the agents
+without waiting for any status to be written. Both come with all that is needed to load them again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Set
+from dataclasses import dataclass
+
+from pydantic import SecretStr
+
+from npc_operator.api.archetypeadapter import Revision, Variant, VariantStatus
+from npc_operator.domain.facts import Adapter, AgentFact
+from npc_operator.domain.placement import Claim, Placement
+from npc_runtime.wire import AdapterPhase, AdapterReport, DesiredAdapter, Probe, served_name
+
+Credentials = Callable[[str], Mapping[str, str] | None]
+"""Data of a Secret by name; None if it is unknown or does not exist."""
+
+ON_THE_POD = frozenset({AdapterPhase.RESIDENT, AdapterPhase.DRAINING})
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One adapter's part of one tier: what it wants there, ready to be put into desired sets."""
+
+    adapter: str
+    tier: str
+    claim: Claim
+    stable: DesiredAdapter | None
+    candidate: DesiredAdapter | None
+    """The digest being brought in; None where it is the stable one, or must not be brought in."""
+
+    def served(self, placement: Placement) -> tuple[DesiredAdapter, ...]:
+        """Its entries under a placement."""
+        if placement.excludes(self.adapter):
+            return ()
+        candidate = None if self.stable is not None and self.adapter in placement.held_back else self.candidate
+        return tuple(entry for entry in (self.stable, candidate) if entry is not None)
+
+
+def wanted_revision(variant: Variant) -> Revision:
+    """What the spec names."""
+    source = variant.source
+    return Revision(digest=source.digest, uri=source.uri, secret_ref=source.secret_ref, rank=variant.rank)
+
+
+def variant_status(adapter: Adapter, tier: str) -> VariantStatus | None:
+    """What is known of one tier's view of the voice."""
+    return next((status for status in adapter.status.variants if status.tier == tier), None)
+
+
+def build_piece(adapter: Adapter, variant: Variant, *, frozen: bool, barred: bool, credentials: Credentials) -> Piece:
+    """The adapter's part of the variant's tier.
+
+    `frozen` (suspended): only what the status says. `barred`: the spec's digest has a fault, so only the stable one is
+    wanted.
+    """
+    status = variant_status(adapter, variant.tier)
+    stable = status.stable if status is not None else None
+    wanted = wanted_revision(variant)
+    if frozen:
+        newest = status.candidate if status is not None else None
+    elif barred or (stable is not None and stable.digest == wanted.digest):
+        newest = None
+    else:
+        newest = wanted
+    if stable is not None and stable.digest == wanted.digest and not frozen:
+        stable = wanted  # the same bytes, possibly from a better place
+    if newest is not None and stable is not None:
+        name = served_name(adapter.spec.archetype, newest.digest)
+        if name == served_name(adapter.spec.archetype, stable.digest):
+            newest = None  # a clash of names is refused before any pod sees it
+    return Piece(
+        adapter=adapter.meta.name,
+        tier=variant.tier,
+        claim=Claim(adapter.meta.name, adapter.spec.importance, stable is not None, newest is not None),
+        stable=None if stable is None else build_entry(adapter, stable, credentials),
+        candidate=None if newest is None else build_entry(adapter, newest, credentials),
+    )
+
+
+def build_entry(adapter: Adapter, revision: Revision, credentials: Credentials) -> DesiredAdapter:
+    """One entry of a desired set."""
+    probe = adapter.spec.probe
+    data = credentials(revision.secret_ref.name) if revision.secret_ref is not None else None
+    return DesiredAdapter(
+        served_name=served_name(adapter.spec.archetype, revision.digest),
+        archetype=adapter.spec.archetype,
+        digest=revision.digest,
+        uri=revision.uri,
+        rank=max(1, revision.rank),
+        importance=adapter.spec.importance,
+        probe=Probe(
+            prompt=probe.prompt,
+            max_tokens=probe.max_tokens,
+            must_match=probe.must_match,
+            must_not_match=probe.must_not_match,
+            timeout_seconds=probe.timeout_seconds,
+        ),
+        credentials={key: SecretStr(value) for key, value in (data or {}).items()},
+    )
+
+
+def pick_kept(
+    agent: AgentFact,
+    wanted: Set[str],
+    *,
+    routed: Callable[[str], bool],
+    unsettled: Callable[[str], bool],
+) -> tuple[AdapterReport, ...]:
+    """What is on a pod, is wanted by no adapter, and must stay for now.
+
+    `routed` says whether a gateway may still send lines to a served name: traffic leaves before the adapter does.
+    `unsettled` says whether an archetype has no stable digest on this tier, so that what is resident may turn out to be
+    it (a lost status).
+    """
+    return tuple(
+        report
+        for name, report in agent.adapters.items()
+        if name not in wanted and report.phase in ON_THE_POD and (routed(name) or unsettled(report.archetype))
+    )
+
+
+def keep_entry(report: AdapterReport, uri: str) -> DesiredAdapter:
+    """An entry that asks the agent to leave alone what it has; `uri` may be empty where nobody knows it any more."""
+    return DesiredAdapter(
+        served_name=report.served_name,
+        archetype=report.archetype,
+        digest=report.digest,
+        uri=uri,
+        rank=1,
+        importance="Critical",
+    )
+
+
+def collect_entries(pieces: Iterable[Piece], placement: Placement) -> tuple[DesiredAdapter, ...]:
+    """The desired set of every pod of a tier, before what a pod must keep for a while."""
+    return tuple(entry for piece in pieces for entry in piece.served(placement))

@@ -1,0 +1,162 @@
+"""Which region holds a namespace, whom it speaks for, and which adapters it speaks with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from npc_operator.api.npcregion import NPCRegionSpec, NPCRegionStatus, Npcs
+from npc_operator.domain import reasons
+from npc_operator.domain.conditions import READY, Finding, Summary, build_conditions, holds, join_messages
+from npc_operator.domain.facts import Adapter, Region, SecretFact, Tier
+
+USUAL_POPULATION = (500, 1000)
+"""What a region of one game usually holds; a sum outside is worth a remark, not a refusal."""
+
+
+def pick_active_region(regions: Iterable[Region]) -> Region | None:
+    """The region that holds a namespace: the oldest, by name where they are equally old; one being deleted only if
+    there is no other.
+    """
+    return min(
+        regions,
+        key=lambda region: (
+            region.meta.deletion_timestamp is not None,
+            region.meta.creation_timestamp,
+            region.meta.name,
+        ),
+        default=None,
+    )
+
+
+def population_of(npcs: Npcs) -> int:
+    """NPCs to speak for now: current within min and max, max while current is unset."""
+    return npcs.max if npcs.current is None else max(npcs.min, min(npcs.current, npcs.max))
+
+
+def tier_population(spec: NPCRegionSpec, tier: str) -> int | None:
+    """The population of one tier, or None if the region does not name it."""
+    return next((population_of(entry.npcs) for entry in spec.tiers if entry.tier == tier), None)
+
+
+def population_note(total: int) -> str:
+    """A remark about an unusual population, or nothing."""
+    fewest, most = USUAL_POPULATION
+    if fewest <= total <= most:
+        return ""
+    return f"the population of {total} NPCs is outside the usual {fewest}-{most}"
+
+
+def names_tier(spec: NPCRegionSpec, tier: str) -> bool:
+    """Whether the region has this tier."""
+    return any(entry.tier == tier for entry in spec.tiers)
+
+
+def selects(spec: NPCRegionSpec, labels: Mapping[str, str]) -> bool:
+    """Whether an adapter with these labels belongs to the region."""
+    return all(labels.get(key) == value for key, value in spec.adapter_selector.match_labels.items())
+
+
+def pick_holder(adapters: Iterable[Adapter]) -> Adapter | None:
+    """Of the adapters for one archetype the one that speaks for it: the oldest, by name where equally old."""
+    return min(
+        adapters,
+        key=lambda adapter: (
+            adapter.meta.deletion_timestamp is not None,
+            adapter.meta.creation_timestamp,
+            adapter.meta.name,
+        ),
+        default=None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RegionFacts:
+    """Everything a region's status is made of."""
+
+    region: Region
+    holder: str
+    """Name of the region that holds the namespace."""
+    tiers: Mapping[str, Tier | None]
+    """The tiers it names; None where there is none of that name."""
+    archetypes: int = 0
+    gateways_ready: int = 0
+    """Gateway pods that are ready and go by the present routes."""
+    waiting: str = ""
+    """Why there are no routes yet."""
+    auth_secret: SecretFact | None = None
+    """Of gateway.auth.secretRef; None if unknown or not referred to."""
+    faults: tuple[Finding, ...] = ()
+    errors: tuple[str, ...] = ()
+    endpoint: str = ""
+
+
+def find_stalled(facts: RegionFacts) -> Finding | None:
+    """What needs a person, the most basic first."""
+    spec, name = facts.region.spec, facts.region.meta.name
+    if facts.holder != name:
+        message = f"NPCRegion {facts.holder} is older and holds this namespace; move {name} to a namespace of its own"
+        return Finding(reasons.NAMESPACE_TAKEN, message)
+    if spec.suspend:
+        return Finding(reasons.SUSPENDED, "spec.suspend is true: what runs goes on serving, nothing changes")
+    if facts.faults:
+        return facts.faults[0]
+    unknown = sorted(tier for tier, fact in facts.tiers.items() if fact is None)
+    if unknown:
+        return Finding(
+            reasons.UNKNOWN_TIER, f"there is no GpuTier {join_messages(unknown)} in this namespace; create it"
+        )
+    reference = spec.gateway.auth.secret_ref
+    if reference is not None and facts.auth_secret is not None and not facts.auth_secret.resource_version:
+        message = (
+            f"Secret {reference.name} of gateway.auth.secretRef does not exist, so every caller is refused; create it"
+        )
+        return Finding(reasons.SECRET_NOT_FOUND, message)
+    return None
+
+
+def find_unready(facts: RegionFacts) -> Finding | None:
+    """What keeps the region from being ready."""
+    spec = facts.region.spec
+    if facts.holder != facts.region.meta.name:
+        return find_stalled(facts)
+    if facts.errors:
+        return Finding(reasons.RETRYING, join_messages(facts.errors))
+    if facts.waiting:
+        return Finding(reasons.PREPARING, facts.waiting)
+    if facts.gateways_ready < spec.gateway.replicas:
+        message = f"{facts.gateways_ready} of {spec.gateway.replicas} gateway pods are ready with the present routes"
+        return Finding(reasons.GATEWAY_STARTING, message)
+    unready = sorted(
+        tier for tier, fact in facts.tiers.items() if fact is None or not holds(fact.status.conditions, READY)
+    )
+    if unready:
+        return Finding(reasons.TIERS_NOT_READY, f"not ready: tier {join_messages(unready)}")
+    return None
+
+
+def build_region_status(facts: RegionFacts, now: float) -> NPCRegionStatus:
+    """The whole status, as it is published."""
+    region = facts.region
+    stalled, unready = find_stalled(facts), find_unready(facts)
+    population = sum(population_of(entry.npcs) for entry in region.spec.tiers)
+    going = unready is not None and facts.holder == region.meta.name and not region.spec.suspend
+    summary = Summary(
+        ready=unready is None,
+        why=unready
+        or Finding(reasons.SERVING, f"{len(facts.tiers)} tiers and {facts.gateways_ready} gateway pods serve"),
+        reconciling=unready if going else None,
+        stalled=stalled,
+    )
+    return NPCRegionStatus(
+        observed_generation=region.meta.generation,
+        population=population,
+        tiers=len(region.spec.tiers),
+        ready_tiers=sum(fact is not None and holds(fact.status.conditions, READY) for fact in facts.tiers.values()),
+        archetypes=facts.archetypes,
+        gateway_replicas=region.spec.gateway.replicas,
+        gateway_ready=facts.gateways_ready,
+        endpoint=facts.endpoint,
+        note=population_note(population),
+        conditions=build_conditions(summary, region.status.conditions, generation=region.meta.generation, now=now),
+    )

@@ -1,0 +1,85 @@
+"""One engine pod: hand its agent the whole set of adapters that must be resident there, whenever that set is another
+than the one it has.
+"""
+
+from __future__ import annotations
+
+from npc_operator.api import names
+from npc_operator.domain.desired import keep_entry, pick_kept
+from npc_operator.domain.facts import AgentFact, Pod, Tier
+from npc_operator.domain.keys import Key
+from npc_operator.domain.outcomes import Done, Outcome, Retry, Wait
+from npc_operator.ports import PortError, StaleLeader
+from npc_operator.reconcilers.context import Context
+from npc_runtime.wire import DesiredAdapter, DesiredSet, Stamp
+
+KEPT_LOOK_SECONDS = 1.0
+"""How soon to ask again whether gateways have left what is only kept for them (their reports wake this key earlier)."""
+
+
+class AgentReconciler:
+    """Remembers what each agent was handed by this leader, so that an unchanged set is not sent again."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._handed: dict[tuple[str, str], tuple[str, str, tuple[DesiredAdapter, ...], Stamp]] = {}
+
+    async def reconcile(self, key: Key) -> Outcome:
+        world = self._context.world
+        if not world.synced():
+            return Wait("the store is being filled", 1.0)
+        pod = world.store.get(Pod, key.namespace, key.name)
+        agent = world.store.get(AgentFact, key.namespace, key.name)
+        if pod is None or pod.component != names.COMPONENT_ENGINE:
+            self._handed.pop((key.namespace, key.name), None)
+            return Done()
+        if pod.deleting or not pod.ip or agent is None or agent.pod_uid != pod.uid:
+            return Done()  # what an agent has is unknown until it is heard, and its first word wakes this key
+        if world.store.get(Tier, key.namespace, pod.tier) is None:
+            return Done()  # the tier is going away or not known: change nothing on its pods
+        entries, waiting = self._decide(key.namespace, pod, agent)
+        outcome = await self._hand_over(key, pod, agent, entries)
+        return (
+            outcome
+            if not (waiting and outcome == Done())
+            else Wait("gateways still use an old adapter", KEPT_LOOK_SECONDS)
+        )
+
+    def _decide(self, namespace: str, pod: Pod, agent: AgentFact) -> tuple[tuple[DesiredAdapter, ...], bool]:
+        """The pod's set, and whether something in it is only kept for a while."""
+        world, tier = self._context.world, pod.tier
+        roster = world.roster(namespace)
+        kept = pick_kept(
+            agent,
+            roster.names(tier),
+            routed=lambda name: self._context.routes.may_be_used(namespace, tier, name),
+            unsettled=lambda archetype: roster.unsettled(tier, archetype),
+        )
+        if not kept:
+            return roster.entries(tier), False
+        extra = tuple(keep_entry(report, roster.uri_of(report.archetype, report.digest)) for report in kept)
+        return (*extra, *roster.entries_beside(tier, len(extra))), True
+
+    async def _hand_over(self, key: Key, pod: Pod, agent: AgentFact, entries: tuple[DesiredAdapter, ...]) -> Outcome:
+        context = self._context
+        handed = self._handed.get((key.namespace, key.name))
+        if handed is not None:
+            uid, boot_id, last, stamp = handed
+            # A newer order than ours was given by another leader: going on as if ours held would hide that.
+            current = agent.stamp.order() <= stamp.order()
+            if uid == pod.uid and boot_id == agent.boot_id and current and last == entries:
+                return Done()
+        for attempt in range(2):
+            stamp = context.stamps.next()
+            desired = DesiredSet(stamp=stamp, adapters=entries)
+            try:
+                accepted = await context.agents.push(key.namespace, pod.ip, desired)
+            except StaleLeader as stale:
+                if attempt or not await context.stamps.outrank(stale.current):
+                    return Retry(f"the agent of {pod.name} follows another leader")
+                continue
+            except PortError as error:
+                return Retry(f"the agent of {pod.name}: {error}")
+            self._handed[key.namespace, key.name] = (pod.uid, accepted.boot_id, entries, stamp)
+            return Done()
+        return Retry(f"the agent of {pod.name} refused twice")

@@ -1,0 +1,43 @@
+"""One gateway pod: hand it the region's present route table, whenever it goes by another."""
+
+from __future__ import annotations
+
+from npc_operator.api import names
+from npc_operator.domain.facts import Pod
+from npc_operator.domain.keys import Key
+from npc_operator.domain.outcomes import Done, Outcome, Retry, Wait
+from npc_operator.ports import PortError, StaleLeader
+from npc_operator.reconcilers.context import Context
+from npc_operator.reconcilers.routebook import Waiting
+
+
+async def reconcile_gateway(context: Context, key: Key) -> Outcome:
+    """Push if needed. Keys are serial, so there is never more than one push to a gateway on its way."""
+    world = context.world
+    pod = world.store.get(Pod, key.namespace, key.name)
+    if pod is None or pod.component != names.COMPONENT_GATEWAY:
+        return Done()
+    region = world.active_region(key.namespace)
+    if region is None or region.meta.name != pod.region or region.spec.suspend:
+        return Done()
+    for attempt in range(2):
+        door = next((door for door in world.doors(key.namespace, pod.region) if door.pod.name == pod.name), None)
+        if door is None or door.fact is None or not door.pod.ip:
+            return Done()  # its first word wakes this key
+        table = context.routes.present(key.namespace, region, context.clock.monotonic())
+        if isinstance(table, Waiting):
+            return Wait(table.reason, 1.0)
+        if context.routes.up_to_date(door, table):
+            return Done()
+        try:
+            accepted = await context.gateways.push(key.namespace, door.pod.ip, table)
+        except StaleLeader as stale:
+            if attempt or not await context.stamps.outrank(stale.current):
+                return Retry(f"gateway {pod.name} follows another leader")
+            context.routes.restamp(key.namespace, region, context.clock.monotonic())
+            continue
+        except PortError as error:
+            return Retry(f"gateway {pod.name}: {error}")
+        context.routes.acknowledge(door.pod.uid, accepted.boot_id, accepted.stamp)
+        return Done()
+    return Retry(f"gateway {pod.name} refused twice")

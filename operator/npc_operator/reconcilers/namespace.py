@@ -1,0 +1,176 @@
+"""The two Secrets that all engines and gateways of a namespace share, and their rotation.
+
+Both are read live before anything is decided: what is made here is random, so an old view of the store must never lead
+to making it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from npc_operator.api import names
+from npc_operator.domain.drift import find_drift
+from npc_operator.domain.facts import Child, Pod, Region, Tier
+from npc_operator.domain.keys import Key
+from npc_operator.domain.outcomes import Done, Outcome, Wait
+from npc_operator.domain.rotation import (
+    CERTIFICATE_KIND,
+    ENGINE_KEY_KIND,
+    TOKEN_KIND,
+    Verdict,
+    current_engine_key,
+    decide_rotation,
+    drop_unused_keys,
+    join_authorities,
+    parse_handled,
+    rotate_engine_key,
+    rotate_token,
+    write_handled,
+)
+from npc_operator.manifests.labels import owner_reference
+from npc_operator.manifests.secrets import build_namespace_secret, decode
+from npc_operator.ports import Conflict, Manifest, NotFound, ObjectRef
+from npc_operator.reconcilers import events
+from npc_operator.reconcilers.context import Context
+from npc_operator.reconcilers.material import certificate_end, make_certificate, make_token
+
+
+async def reconcile_namespace(context: Context, key: Key) -> Outcome:
+    """Make, renew, rotate and clean up, as far as needed; nothing is written when nothing is."""
+    store = context.world.store
+    if not context.world.synced():
+        return Wait("the store is being filled", 1.0)
+    namespace = key.namespace
+    holders: list[tuple[str, Region | Tier]] = [
+        *((names.KIND_REGION, fact) for fact in store.list(Region, namespace).values()),
+        *((names.KIND_TIER, fact) for fact in store.list(Tier, namespace).values()),
+    ]
+    owners = sorted(
+        ((kind, fact.meta) for kind, fact in holders if fact.meta.deletion_timestamp is None),
+        key=lambda owner: (owner[0], owner[1].name),
+    )
+    if not owners:
+        return Done()  # the garbage collector removes what had owners
+    references = [owner_reference(kind, meta) for kind, meta in owners]
+    region = context.world.active_region(namespace)
+    about = events.object_ref(*owners[0]) if region is None else events.object_ref(names.KIND_REGION, region.meta)
+    again: list[float] = []
+    for keeper in (_keep_internal, _keep_engine_key):
+        try:
+            look = await keeper(context, namespace, region, references, about)
+        except Conflict:
+            return Wait("a Secret changed meanwhile", 0.1)
+        except NotFound:
+            return Done()
+        if look is not None:
+            again.append(look)
+    return Done(requeue_after=min(again, default=None))
+
+
+async def _keep_internal(
+    context: Context, namespace: str, region: Region | None, owners: list[dict[str, Any]], about: ObjectRef
+) -> float | None:
+    live = await context.kube.get(ObjectRef("v1", "Secret", namespace, names.SECRET_INTERNAL))
+    if _going(live):
+        return 1.0
+    data = decode((live or {}).get("data"))
+    end = certificate_end(namespace, data.get("tls.crt", ""), data.get("tls.key", ""), data.get("ca.crt", ""))
+    now = context.clock.now()
+    verdict = decide_rotation(
+        kinds=(TOKEN_KIND, CERTIFICATE_KIND),
+        usable={TOKEN_KIND: bool(data.get("token", "").strip()), CERTIFICATE_KIND: end is not None and end > now},
+        expires={} if end is None else {CERTIFICATE_KIND: end},
+        region=region,
+        handled=_handled(live),
+        now=now,
+    )
+    for need in verdict.needs:
+        if need.kind == TOKEN_KIND:
+            data = rotate_token(data, make_token())
+        else:
+            made = make_certificate(namespace, now)
+            authorities = join_authorities(made.authority, data.get("ca.crt", ""))
+            data = {**data, "tls.crt": made.certificate, "tls.key": made.private_key, "ca.crt": authorities}
+    data.setdefault("token-previous", "")
+    await _write(context, names.SECRET_INTERNAL, namespace, live, data, verdict, owners, about)
+    return verdict.look_again
+
+
+async def _keep_engine_key(
+    context: Context, namespace: str, region: Region | None, owners: list[dict[str, Any]], about: ObjectRef
+) -> float | None:
+    live = await context.kube.get(ObjectRef("v1", "Secret", namespace, names.SECRET_ENGINE_KEY))
+    if _going(live):
+        return 1.0
+    data = decode((live or {}).get("data"))
+    verdict = decide_rotation(
+        kinds=(ENGINE_KEY_KIND,),
+        usable={ENGINE_KEY_KIND: bool(current_engine_key(data))},
+        expires={},
+        region=region,
+        handled=_handled(live),
+        now=context.clock.now(),
+    )
+    if verdict.needs:
+        data = rotate_engine_key(data, make_token())
+    dropped: tuple[str, ...] = ()
+    used = find_used_keys(context, namespace)
+    if used is not None:
+        kept = drop_unused_keys(data, used)
+        dropped, data = tuple(sorted(set(data) - set(kept))), kept
+    if await _write(context, names.SECRET_ENGINE_KEY, namespace, live, data, verdict, owners, about) and dropped:
+        events.emit(context.recorder, about, events.key_dropped(dropped))
+    return verdict.look_again
+
+
+def find_used_keys(context: Context, namespace: str) -> set[str] | None:
+    """Ids of engine keys that pods have or could still get; None while that cannot be said (something is unknown or
+    rolling).
+    """
+    store = context.world.store
+    if not (store.synced(Child) and store.synced(Pod)):
+        return None
+    used = {pod.engine_key_id for pod in store.list(Pod, namespace).values() if pod.component == names.COMPONENT_ENGINE}
+    for child in store.list(Child, namespace).values():
+        labels = child.manifest.get("metadata", {}).get("labels", {})
+        if child.kind != "Deployment" or labels.get(names.LABEL_COMPONENT) != names.COMPONENT_ENGINE:
+            continue
+        spec, status = child.manifest.get("spec", {}), child.status
+        template = spec.get("template", {}).get("metadata", {}).get("annotations", {})
+        used.add(template.get(names.ANNOTATION_ENGINE_KEY, ""))
+        current = child.manifest["metadata"].get("generation", 0) <= status.get("observedGeneration", 0)
+        if not current or status.get("replicas", 0) != status.get("updatedReplicas", 0):
+            return None  # an old ReplicaSet may yet start a pod with the old key
+    return used - {""}
+
+
+async def _write(
+    context: Context,
+    name: str,
+    namespace: str,
+    live: Manifest | None,
+    data: Mapping[str, str],
+    verdict: Verdict,
+    owners: list[dict[str, Any]],
+    about: ObjectRef,
+) -> bool:
+    """Apply one Secret if it differs from the live one; True if it was written."""
+    manifest = build_namespace_secret(name, namespace, data=data, handled=write_handled(verdict.handled), owners=owners)
+    if live is not None:
+        if not find_drift(manifest, live, manager=names.MANAGER_CHILDREN):
+            return False
+        manifest["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"]
+    await context.kube.apply(manifest, manager=names.MANAGER_CHILDREN)
+    for need in verdict.needs:
+        events.emit(context.recorder, about, events.rotated(need.kind, first=need.first))
+    return True
+
+
+def _handled(live: Manifest | None) -> dict[str, Any]:
+    annotations = ((live or {}).get("metadata") or {}).get("annotations") or {}
+    return dict(parse_handled(annotations.get(names.ANNOTATION_HANDLED, "")))
+
+
+def _going(live: Manifest | None) -> bool:
+    return live is not None and bool(live["metadata"].get("deletionTimestamp"))

@@ -1,0 +1,119 @@
+"""A region: its gateway's Deployment, Service, disruption budget and NetworkPolicies, and what its status says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from npc_operator.api import names
+from npc_operator.domain.facts import Child, Region, Tier
+from npc_operator.domain.keys import Key
+from npc_operator.domain.outcomes import Done, Outcome, Retry, Wait
+from npc_operator.domain.region import RegionFacts, build_region_status
+from npc_operator.manifests.disruption import build_gateway_budget
+from npc_operator.manifests.gateway_deployment import build_gateway_deployment
+from npc_operator.manifests.gateway_service import build_gateway_service, gateway_endpoint
+from npc_operator.manifests.network import build_engine_policy, build_gateway_policy
+from npc_operator.reconcilers import events
+from npc_operator.reconcilers.children import Ensured
+from npc_operator.reconcilers.context import Context, split_results
+from npc_operator.reconcilers.routebook import Waiting
+
+GRACE_SECONDS = 5.0
+"""A gateway that has not taken a table younger than this still counts as present: routes change more often than a
+status should.
+"""
+
+PRUNED = frozenset({"Service", "NetworkPolicy"})
+"""Kinds of which the wanted names can change with the spec, so that a former one has to be removed."""
+
+
+async def reconcile_region(context: Context, key: Key) -> Outcome:
+    """Children first, then one status."""
+    world = context.world
+    if not world.synced():
+        return Wait("the store is being filled", 1.0)
+    known = world.store.get(Region, key.namespace, key.name)
+    if known is None:
+        context.publisher.forget(names.KIND_REGION, key.namespace, key.name)
+        return Done()
+    region = context.publisher.latest(known)
+    active = world.active_region(key.namespace)
+    holds = active is not None and active.meta.uid == region.meta.uid
+    results: list[Ensured] = []
+    if holds and not region.spec.suspend and region.meta.deletion_timestamp is None:
+        results = await _keep_children(context, region)
+    faults, errors = split_results(results)
+    now = context.clock.monotonic()
+    ready, waiting = count_gateways(context, region, now) if holds else (0, "")
+    reference = region.spec.gateway.auth.secret_ref
+    aliases = world.roster(key.namespace).aliases() if holds else ()
+    facts = RegionFacts(
+        region=region,
+        holder=active.meta.name if active is not None else region.meta.name,
+        tiers={entry.tier: world.store.get(Tier, key.namespace, entry.tier) for entry in region.spec.tiers},
+        archetypes=len({alias.archetype for alias in aliases}),
+        gateways_ready=ready,
+        waiting=waiting,
+        auth_secret=None if reference is None else world.secret(key.namespace, reference.name),
+        faults=faults,
+        errors=errors,
+        endpoint=gateway_endpoint(region.meta, region.spec) if holds else "",
+    )
+    later = await context.publisher.publish(region, build_region_status(facts, context.clock.now()))
+    if errors:
+        return Retry("; ".join(errors))
+    if later is None and ready < region.spec.gateway.replicas and holds:
+        later = GRACE_SECONDS
+    return Done(requeue_after=later)
+
+
+async def _keep_children(context: Context, region: Region) -> list[Ensured]:
+    owner = events.object_ref(names.KIND_REGION, region.meta)
+    namespace = region.meta.namespace
+    ports: dict[str, int] = {}
+    for entry in region.spec.tiers:
+        tier = context.world.store.get(Tier, namespace, entry.tier)
+        if tier is not None:
+            ports[entry.tier] = tier.spec.engine.port
+    manifests: list[dict[str, Any]] = [
+        build_gateway_service(region.meta, region.spec),
+        build_gateway_budget(region.meta),
+        build_gateway_policy(region.meta, context.operator),
+        *build_engine_policy(region.meta, ports, context.operator),
+        build_gateway_deployment(
+            region.meta, region.spec, image=context.images.fleet, pull_policy=context.images.pull_policy
+        ),
+    ]
+    results = [await context.children.ensure(manifest, owner) for manifest in manifests]
+    wanted = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in manifests}
+    former = [
+        child
+        for child in context.world.store.list(Child, namespace).values()
+        if child.kind in PRUNED and (child.kind, child.name) not in wanted and _belongs(child, region.meta.uid)
+    ]
+    return results + [await context.children.remove(child, owner) for child in former]
+
+
+def _belongs(child: Child, uid: str) -> bool:
+    references = child.manifest.get("metadata", {}).get("ownerReferences") or ()
+    return any(reference.get("controller") and reference.get("uid") == uid for reference in references)
+
+
+def count_gateways(context: Context, region: Region, now: float) -> tuple[int, str]:
+    """(gateway pods that are ready with the present routes, why there are no routes yet)."""
+    namespace = region.meta.namespace
+    if region.spec.suspend:
+        # Nothing is pushed: what the gateways have is what they should have.
+        return sum(door.pod.ready for door in context.world.doors(namespace, region.meta.name)), ""
+    table = context.routes.present(namespace, region, now)
+    if isinstance(table, Waiting):
+        return 0, table.reason
+    recent = context.routes.age(namespace, region.meta.name, now) < GRACE_SECONDS
+    ready = 0
+    for door in context.world.doors(namespace, region.meta.name):
+        if door.pod.deleting or not door.pod.ready:
+            continue
+        applied = context.routes.applied(door)
+        if applied is not None and (applied == table.stamp or (recent and applied.epoch == table.stamp.epoch)):
+            ready += 1
+    return ready, ""

@@ -1,0 +1,98 @@
+"""From a key to the reconciler that knows it: the one entrance the loop uses. One instance per leadership."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from npc_operator.api import names
+from npc_operator.domain.facts import Unreadable
+from npc_operator.domain.keys import Key, KeyKind
+from npc_operator.domain.outcomes import Outcome
+from npc_operator.loop.store import Store
+from npc_operator.manifests.network import OperatorPeer
+from npc_operator.ports import Agents, Clock, Gateways, Images, Kube, Recorder, Stamps
+from npc_operator.reconcilers.adapter import reconcile_adapter
+from npc_operator.reconcilers.agent import AgentReconciler
+from npc_operator.reconcilers.children import Children
+from npc_operator.reconcilers.context import Context
+from npc_operator.reconcilers.gateway import reconcile_gateway
+from npc_operator.reconcilers.namespace import reconcile_namespace
+from npc_operator.reconcilers.publisher import Publisher
+from npc_operator.reconcilers.region import reconcile_region
+from npc_operator.reconcilers.routebook import RouteBook
+from npc_operator.reconcilers.routes import RoutesReconciler
+from npc_operator.reconcilers.tier import reconcile_tier
+from npc_operator.reconcilers.unreadable import report_unreadable
+from npc_operator.reconcilers.world import World
+
+OBJECT_KINDS = {
+    KeyKind.REGION: names.KIND_REGION,
+    KeyKind.TIER: names.KIND_TIER,
+    KeyKind.ADAPTER: names.KIND_ADAPTER,
+}
+
+
+class Reconcilers:
+    """Everything that is done about a key. Safe to cancel at any await: whatever was half done is seen and finished by
+    the next run.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        kube: Kube,
+        agents: Agents,
+        gateways: Gateways,
+        recorder: Recorder,
+        clock: Clock,
+        stamps: Stamps,
+        images: Images,
+        operator: OperatorPeer | None = None,
+    ) -> None:
+        self._world = World(store)
+        self._context = Context(
+            world=self._world,
+            kube=kube,
+            agents=agents,
+            gateways=gateways,
+            recorder=recorder,
+            clock=clock,
+            stamps=stamps,
+            images=images,
+            operator=operator,
+            publisher=Publisher(kube, recorder, clock),
+            children=Children(kube, self._world, recorder),
+            routes=RouteBook(self._world, stamps),
+        )
+        self._agent = AgentReconciler(self._context)
+        self._routes = RoutesReconciler(self._context)
+
+    def close(self) -> None:
+        """Stop listening to the store; the instance must not be used any more."""
+        self._world.close()
+
+    async def reconcile(self, key: Key) -> Outcome:
+        """Bring what the key names closer to what is wanted. Raises nothing but PortError and bugs."""
+        kind = OBJECT_KINDS.get(key.kind)
+        if kind is not None:
+            unreadable = self._world.store.get(Unreadable, key.namespace, f"{kind}/{key.name}")
+            if unreadable is not None:
+                return await report_unreadable(self._context, unreadable)
+        match key.kind:
+            case KeyKind.NAMESPACE:
+                return await reconcile_namespace(self._context, key)
+            case KeyKind.REGION:
+                return await reconcile_region(self._context, key)
+            case KeyKind.TIER:
+                return await reconcile_tier(self._context, key)
+            case KeyKind.ADAPTER:
+                return await reconcile_adapter(self._context, key)
+            case KeyKind.AGENT:
+                return await self._agent.reconcile(key)
+            case KeyKind.GATEWAY:
+                return await reconcile_gateway(self._context, key)
+            case KeyKind.ROUTES:
+                return await self._routes.reconcile(key)
+            case _:
+                assert_never(key.kind)

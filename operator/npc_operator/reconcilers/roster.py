@@ -1,0 +1,266 @@
+"""The adapters of one namespace, broken down by tier and kept up to date one adapter at a time.
+
+With a thousand adapters, what one pod must hold is asked again after every change of any of them. So each adapter's
+part is built once and kept until that adapter, or something it depends on, changes; a tier's whole set is then a walk
+over ready-made parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from npc_operator.api.archetypeadapter import Variant
+from npc_operator.domain.adapter import Check, VariantFacts, check_variant
+from npc_operator.domain.desired import Piece, build_piece, collect_entries
+from npc_operator.domain.facts import Adapter, Region, SecretFact, Tier
+from npc_operator.domain.placement import EVERYTHING_FITS, Placement, place
+from npc_operator.domain.region import pick_active_region, pick_holder
+from npc_operator.domain.routes import build_alias
+from npc_operator.loop.store import Change, Store
+from npc_runtime.wire import Alias, DesiredAdapter
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One variant of one adapter: the verdict about it, and what it contributes."""
+
+    variant: Variant
+    check: Check
+    piece: Piece | None
+    alias: Alias | None
+
+
+@dataclass(slots=True)
+class TierRoster:
+    """All parts of one tier by adapter, with what follows from them; derived values are dropped whenever a part
+    changes.
+    """
+
+    parts: dict[str, Part] = field(default_factory=dict)
+    entries: tuple[DesiredAdapter, ...] | None = None
+    placement: Placement | None = None
+    names: frozenset[str] | None = None
+
+
+class Roster:
+    """The adapters of one namespace. Reads the store; is told of changes and catches up when asked."""
+
+    def __init__(self, store: Store, namespace: str) -> None:
+        self._store = store
+        self._namespace = namespace
+        self._tiers: dict[str, TierRoster] = {}
+        self._archetypes: dict[str, set[str]] = {}
+        self._known: dict[str, Adapter] = {}
+        self._dirty: set[str] = set()
+        self._everything = True
+        self._aliases: tuple[Alias, ...] | None = None
+        self.version = 0
+        """Grows with every change of any part: what is derived from the roster may be kept until then."""
+
+    # --- being told ---
+
+    def note(self, change: Change) -> None:
+        """A fact of this namespace changed; only remembers what to look at again."""
+        if change.kind is Adapter:
+            self._dirty.add(change.name)
+        elif change.kind is Region or change.kind is Tier:
+            if change.old is None or change.new is None or _shape(change.old) != _shape(change.new):
+                self._everything = True
+        elif change.kind is SecretFact:
+            self._everything = True
+
+    # --- being asked ---
+
+    def part(self, tier: str, adapter: str) -> Part | None:
+        """One adapter's part of one tier."""
+        self._catch_up()
+        roster = self._tiers.get(tier)
+        return None if roster is None else roster.parts.get(adapter)
+
+    def entries(self, tier: str) -> tuple[DesiredAdapter, ...]:
+        """The desired set of every pod of a tier; the same object as long as nothing changed."""
+        self._catch_up()
+        roster = self._tiers.get(tier)
+        if roster is None:
+            return ()
+        if roster.entries is None:
+            roster.entries = collect_entries(_pieces(roster), self.placement(tier))
+        return roster.entries
+
+    def entries_beside(self, tier: str, kept: int) -> tuple[DesiredAdapter, ...]:
+        """The same where `kept` slots are taken by what is on its way out."""
+        if not kept:
+            return self.entries(tier)
+        self._catch_up()
+        roster = self._tiers.get(tier)
+        return () if roster is None else collect_entries(_pieces(roster), self._place(tier, roster, taken=kept))
+
+    def names(self, tier: str) -> frozenset[str]:
+        """Served names in `entries(tier)`."""
+        entries = self.entries(tier)
+        roster = self._tiers.get(tier)
+        if roster is None:
+            return frozenset()
+        if roster.names is None:
+            roster.names = frozenset(entry.served_name for entry in entries)
+        return roster.names
+
+    def placement(self, tier: str) -> Placement:
+        """Which adapters fit the tier."""
+        self._catch_up()
+        roster = self._tiers.get(tier)
+        if roster is None:
+            return EVERYTHING_FITS
+        if roster.placement is None:
+            roster.placement = self._place(tier, roster, taken=0)
+        return roster.placement
+
+    def aliases(self) -> tuple[Alias, ...]:
+        """Every archetype on every tier that has a stable digest, by tier and archetype; the same object while nothing
+        changed.
+        """
+        self._catch_up()
+        if self._aliases is None:
+            found = [
+                part.alias
+                for roster in self._tiers.values()
+                for part in roster.parts.values()
+                if part.alias is not None
+            ]
+            self._aliases = tuple(sorted(found, key=lambda alias: (alias.tier, alias.archetype)))
+        return self._aliases
+
+    def unsettled(self, tier: str, archetype: str) -> bool:
+        """Whether the voice that holds an archetype has no stable digest on a tier it is wanted on."""
+        self._catch_up()
+        roster = self._tiers.get(tier)
+        if roster is None:
+            return False
+        parts = (roster.parts.get(name) for name in self._archetypes.get(archetype, ()))
+        return any(part is not None and part.piece is not None and part.piece.stable is None for part in parts)
+
+    def count(self, tier: str) -> int:
+        """Adapters wanted on a tier."""
+        self._catch_up()
+        roster = self._tiers.get(tier)
+        return 0 if roster is None else sum(part.piece is not None for part in roster.parts.values())
+
+    def leading(self, tier: str) -> tuple[str, ...]:
+        """One served name per adapter of a tier: what it serves, or what it is about to serve first."""
+        self._catch_up()
+        roster = self._tiers.get(tier)
+        entries = (piece.stable or piece.candidate for piece in _pieces(roster)) if roster is not None else ()
+        return tuple(entry.served_name for entry in entries if entry is not None)
+
+    def uri_of(self, archetype: str, digest: str) -> str:
+        """Where a digest that nobody wants any more came from, as far as histories remember."""
+        for name in self._archetypes.get(archetype, ()):
+            adapter = self._known.get(name)
+            for variant in adapter.status.variants if adapter is not None else ():
+                for entry in variant.history:
+                    if entry.digest == digest:
+                        return entry.uri
+        return ""
+
+    # --- keeping up ---
+
+    def _place(self, tier: str, roster: TierRoster, *, taken: int) -> Placement:
+        found = self._store.get(Tier, self._namespace, tier)
+        if found is None:
+            return EVERYTHING_FITS
+        slots = found.spec.engine.max_cpu_loras
+        claims = [piece.claim for piece in _pieces(roster)]
+        if sum(claim.stable + claim.candidate for claim in claims) + taken <= slots:
+            return EVERYTHING_FITS
+        return place(claims, slots=slots, taken=taken)
+
+    def _catch_up(self) -> None:
+        if self._everything:
+            self._everything = False
+            self._dirty = set(self._store.list(Adapter, self._namespace)) | set(self._known)
+        while self._dirty:
+            dirty, self._dirty = self._dirty, set()
+            siblings: set[str] = set()
+            region = pick_active_region(self._store.list(Region, self._namespace).values())
+            for name in dirty:
+                siblings |= self._register(name)
+            for name in dirty | siblings:
+                self._refresh(name, region)
+
+    def _register(self, name: str) -> set[str]:
+        """Note who wants which archetype; returns the others that want what this one wants or wanted."""
+        adapter = self._store.get(Adapter, self._namespace, name)
+        before = self._known.get(name)
+        touched: set[str] = set()
+        if before is not None and (adapter is None or adapter.spec.archetype != before.spec.archetype):
+            holders = self._archetypes.get(before.spec.archetype, set())
+            holders.discard(name)
+            touched |= holders
+            if not holders:
+                self._archetypes.pop(before.spec.archetype, None)
+        if adapter is None:
+            self._known.pop(name, None)
+            return touched
+        self._known[name] = adapter
+        holders = self._archetypes.setdefault(adapter.spec.archetype, set())
+        if name not in holders:
+            holders.add(name)
+        if len(holders) > 1:
+            touched |= holders
+        return touched - {name}
+
+    def _refresh(self, name: str, region: Region | None) -> None:
+        adapter = self._known.get(name)
+        built: dict[str, Part] = {}
+        if adapter is not None:
+            holder = pick_holder(self._known[other] for other in self._archetypes[adapter.spec.archetype])
+            for variant in adapter.spec.variants:
+                built[variant.tier] = self._build(adapter, variant, region, holder.meta.name if holder else "")
+        for tier in {*self._tiers, *built}:
+            roster = self._tiers.setdefault(tier, TierRoster())
+            old, new = roster.parts.get(name), built.get(tier)
+            if old == new:
+                continue
+            if new is None:
+                del roster.parts[name]
+            else:
+                roster.parts[name] = new
+            if (old.piece if old else None) != (new.piece if new else None):
+                roster.entries = roster.placement = roster.names = None
+            if (old.alias if old else None) != (new.alias if new else None):
+                self._aliases = None
+            self.version += 1
+
+    def _build(self, adapter: Adapter, variant: Variant, region: Region | None, holder: str) -> Part:
+        tier = self._store.get(Tier, self._namespace, variant.tier)
+        reference = variant.source.secret_ref
+        secret = None if reference is None else self._store.get(SecretFact, self._namespace, reference.name)
+        facts = VariantFacts(adapter=adapter, variant=variant, holder=holder, region=region, tier=tier, secret=secret)
+        check = check_variant(facts)
+        if not check.usable():
+            return Part(variant, check, None, None)
+        frozen = (
+            adapter.spec.suspend
+            or (tier is not None and tier.spec.suspend)
+            or (region is not None and region.spec.suspend)
+        )
+        piece = build_piece(
+            adapter, variant, frozen=frozen, barred=check.barred is not None, credentials=self._credentials
+        )
+        stable = piece.stable
+        alias = None if stable is None else build_alias(adapter.spec.archetype, variant.tier, stable.digest)
+        return Part(variant, check, piece, alias)
+
+    def _credentials(self, name: str) -> Mapping[str, str] | None:
+        secret = self._store.get(SecretFact, self._namespace, name)
+        return None if secret is None else secret.data
+
+
+def _pieces(roster: TierRoster) -> list[Piece]:
+    return [part.piece for part in roster.parts.values() if part.piece is not None]
+
+
+def _shape(fact: Region | Tier) -> object:
+    """What of a region or tier matters to adapters: everything but its status."""
+    return (fact.spec, fact.meta.uid, fact.meta.creation_timestamp, fact.meta.deletion_timestamp)

@@ -1,0 +1,141 @@
+"""A tier: its two Deployments, its Service, its disruption budget, and what its status says of the pods."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from npc_operator.api import names
+from npc_operator.domain.conditions import Finding
+from npc_operator.domain.engines import Engine
+from npc_operator.domain.facts import Tier
+from npc_operator.domain.keys import Key
+from npc_operator.domain.outcomes import Done, Outcome, Retry, Wait
+from npc_operator.domain.placement import describe_left_out
+from npc_operator.domain.reasons import SLOTS_EXCEEDED
+from npc_operator.domain.region import tier_population
+from npc_operator.domain.replicas import Split, decide_replicas, split_replicas
+from npc_operator.domain.rotation import current_engine_key
+from npc_operator.domain.tier import TierFacts, build_tier_status
+from npc_operator.manifests.disruption import build_engine_budget
+from npc_operator.manifests.engine_deployment import build_deployment
+from npc_operator.manifests.engine_service import build_engine_service
+from npc_operator.manifests.labels import engine_selector, selector_text
+from npc_operator.manifests.pod_layout import EngineInputs
+from npc_operator.ports import PortError
+from npc_operator.reconcilers import events
+from npc_operator.reconcilers.children import Ensured
+from npc_operator.reconcilers.context import Context, split_results
+
+SLICES = (names.SLICE_ON_DEMAND, names.SLICE_SPOT)
+
+
+async def reconcile_tier(context: Context, key: Key) -> Outcome:
+    """Children first, then one status."""
+    world = context.world
+    if not world.synced():
+        return Wait("the store is being filled", 1.0)
+    known = world.store.get(Tier, key.namespace, key.name)
+    if known is None:
+        context.publisher.forget(names.KIND_TIER, key.namespace, key.name)
+        return Done()
+    tier = context.publisher.latest(known)
+    region = world.region_of(key.namespace, key.name)
+    population = None if region is None else tier_population(region.spec, key.name)
+    wanted = decide_replicas(tier.spec, population)
+    split = split_replicas(wanted, tier.spec.capacity)
+    secret = world.secret(key.namespace, names.SECRET_ENGINE_KEY)
+    key_id = "" if secret is None else current_engine_key(secret.data)
+    results: list[Ensured] = []
+    if key_id and not tier.spec.suspend and tier.meta.deletion_timestamp is None:
+        results = await _keep_children(context, tier, split, key_id)
+    faults, errors = split_results(results)
+    facts = observe_tier(
+        context,
+        tier,
+        region="" if region is None else region.meta.name,
+        wanted=wanted,
+        split=split,
+        preparing=not key_id,
+        faults=faults,
+        errors=errors,
+    )
+    later = await context.publisher.publish(tier, build_tier_status(facts, context.clock.now()))
+    if errors:
+        return Retry("; ".join(errors))
+    return Done(requeue_after=later)
+
+
+async def _keep_children(context: Context, tier: Tier, split: Split, key_id: str) -> list[Ensured]:
+    owner = events.object_ref(names.KIND_TIER, tier.meta)
+    manifests: list[dict[str, Any]] = [
+        build_engine_service(tier.meta, tier.spec),
+        build_engine_budget(tier.meta, tier.spec.quality),
+    ]
+    for slice_ in SLICES:
+        inputs = EngineInputs(
+            meta=tier.meta,
+            spec=tier.spec,
+            slice_=slice_,
+            engine_key_id=key_id,
+            agent_image=context.images.fleet,
+            engine_image=context.images.engine,
+            pull_policy=context.images.pull_policy,
+        )
+        name = names.slice_deployment(tier.meta.name, slice_)
+        try:
+            live = await context.children.present(tier.meta.namespace, "apps/v1", "Deployment", name)
+        except PortError as error:
+            # Without the live template it is not known which images its pods run: leave it alone.
+            return [Ensured(error=f"Deployment {name}: {error}")]
+        manifests.append(build_deployment(inputs, replicas=split.of(slice_), live=live))
+    return [await context.children.ensure(manifest, owner) for manifest in manifests]
+
+
+def observe_tier(
+    context: Context,
+    tier: Tier,
+    *,
+    region: str,
+    wanted: int,
+    split: Split,
+    preparing: bool,
+    faults: tuple[Finding, ...],
+    errors: tuple[str, ...],
+) -> TierFacts:
+    """Everything the tier's status is made of, as it is known now."""
+    world, namespace, name = context.world, tier.meta.namespace, tier.meta.name
+    engines = world.engines(namespace, name)
+    roster = world.roster(namespace)
+    deployments = {}
+    for slice_ in SLICES:
+        child = world.child(namespace, "Deployment", names.slice_deployment(name, slice_))
+        if child is not None:
+            deployments[slice_] = child.status
+    reference = tier.spec.model.secret_ref
+    left_out = roster.placement(name).left_out
+    slots = tier.spec.engine.max_cpu_loras
+    return TierFacts(
+        tier=tier,
+        region=region,
+        wanted=wanted,
+        split=split,
+        engines=engines,
+        deployments=deployments,
+        preparing=preparing,
+        model_secret=None if reference is None else world.secret(namespace, reference.name),
+        faults=faults,
+        errors=errors,
+        adapters=roster.count(name),
+        resident_adapters=count_resident(engines, roster.leading(name)),
+        left_out=Finding(SLOTS_EXCEEDED, describe_left_out(name, sorted(left_out), slots)) if left_out else None,
+        selector=selector_text(engine_selector(tier=name)),
+    )
+
+
+def count_resident(engines: Sequence[Engine], served_names: tuple[str, ...]) -> int:
+    """How many adapters are proven on every pod that is ready."""
+    counting = [engine for engine in engines if engine.counts() and engine.pod.ready and engine.agent is not None]
+    if not counting:
+        return 0
+    return sum(all(engine.proven(name) for engine in counting) for name in served_names)

@@ -1,0 +1,335 @@
+"""Which keys have to look again after one fact changed: pure, cheap, and rather one key too many than one too few.
+
+A change with `old` None (start, resync, creation) marks everything that depends on the fact. Otherwise only what can be
+affected: a thousand adapters must not look again because one pod's agent fetched another megabyte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Set
+from typing import Any
+
+from npc_operator.api import names
+from npc_operator.api.archetypeadapter import Revision
+from npc_operator.domain.conditions import READY, holds
+from npc_operator.domain.facts import (
+    Adapter,
+    AgentFact,
+    Child,
+    GatewayFact,
+    Pod,
+    Region,
+    SecretFact,
+    Tier,
+    Unreadable,
+)
+from npc_operator.domain.keys import Key, KeyKind
+from npc_operator.loop.store import Change, Store
+from npc_runtime.wire import AdapterPhase
+
+TELLING = frozenset({AdapterPhase.RESIDENT, AdapterPhase.REFUSED, AdapterPhase.RETRYING, AdapterPhase.DRAINING})
+"""Phases of which entering or leaving changes what a status says; the others are progress."""
+
+
+def triggers(store: Store, change: Change) -> Iterable[Key]:
+    """The keys to mark. The store already holds `change.new`."""
+    rule = RULES.get(change.kind)
+    return () if rule is None else rule(store, change)
+
+
+def _on_region(store: Store, change: Change) -> Iterator[Key]:
+    namespace = change.namespace
+    yield Key(KeyKind.REGION, namespace, change.name)
+    if not _reshaped(change):
+        return
+    yield Key(KeyKind.NAMESPACE, namespace, "")
+    for kind, fact in ((KeyKind.REGION, Region), (KeyKind.TIER, Tier), (KeyKind.ADAPTER, Adapter)):
+        yield from (Key(kind, namespace, name) for name in store.list(fact, namespace))
+    yield from _pods(store, namespace)
+    yield from _routes(store, namespace)
+
+
+def _on_tier(store: Store, change: Change) -> Iterator[Key]:
+    namespace = change.namespace
+    yield Key(KeyKind.TIER, namespace, change.name)
+    if _reshaped(change):
+        yield Key(KeyKind.NAMESPACE, namespace, "")
+        yield from _adapters_of(store, namespace, change.name)
+        yield from _agents_of(store, namespace, change.name)
+        yield from _regions(store, namespace)
+        yield from _routes(store, namespace)
+    elif holds(change.old.status.conditions, READY) != holds(change.new.status.conditions, READY):
+        yield from _regions(store, namespace)
+
+
+def _on_adapter(store: Store, change: Change) -> Iterator[Key]:
+    namespace = change.namespace
+    yield Key(KeyKind.ADAPTER, namespace, change.name)
+    before, after = _tiers_of(change.old), _tiers_of(change.new)
+    if change.old is not None and change.new is not None:
+        changed = {tier for tier in before.keys() | after.keys() if before.get(tier) != after.get(tier)}
+    else:
+        changed = set(before) | set(after)
+    for tier in sorted(changed):
+        yield from _agents_of(store, namespace, tier)
+    if changed:
+        yield from _routes(store, namespace)
+    if not _reshaped(change):
+        return
+    yield from _regions(store, namespace)
+    yield from (Key(KeyKind.TIER, namespace, tier) for tier in sorted(changed))
+    yield from _siblings(store, namespace, change)
+    yield from _crowded(store, namespace, changed)
+
+
+def _on_pod(store: Store, change: Change) -> Iterator[Key]:
+    namespace, pod = change.namespace, change.new or change.old
+    if pod.component == names.COMPONENT_GATEWAY:
+        yield Key(KeyKind.GATEWAY, namespace, change.name)
+        if pod.region:
+            yield Key(KeyKind.REGION, namespace, pod.region)
+        if change.new is None or change.old is None or change.old.ready != change.new.ready:
+            # What is kept for a gateway alone may go with it.
+            yield from _pods(store, namespace)
+        return
+    yield Key(KeyKind.AGENT, namespace, change.name)
+    if pod.tier:
+        yield Key(KeyKind.TIER, namespace, pod.tier)
+    if change.new is None:
+        yield Key(KeyKind.NAMESPACE, namespace, "")  # perhaps the last user of an old engine key
+    if change.old is None or change.new is None or _serving(change.old) != _serving(change.new):
+        yield from _adapters_of(store, namespace, pod.tier)
+        yield from _routes(store, namespace)
+
+
+def _on_agent(store: Store, change: Change) -> Iterator[Key]:
+    namespace = change.namespace
+    pod = store.get(Pod, namespace, change.name)
+    old, new = change.old, change.new
+    if old is None or new is None or old.boot_id != new.boot_id or old.stamp.epoch != new.stamp.epoch:
+        yield Key(KeyKind.AGENT, namespace, change.name)
+    if pod is None:
+        return
+    yield Key(KeyKind.TIER, namespace, pod.tier)
+    if old is None or new is None or _engine(old) != _engine(new):
+        yield Key(KeyKind.AGENT, namespace, change.name)
+        yield from _adapters_of(store, namespace, pod.tier)
+        yield from _routes(store, namespace)
+        return
+    moved = _told(old, new)
+    if not moved:
+        return
+    yield from _adapters_for(store, namespace, moved)
+    if _resident(old, new):
+        yield from _routes(store, namespace)
+        yield Key(KeyKind.AGENT, namespace, change.name)
+
+
+def _on_gateway(store: Store, change: Change) -> Iterator[Key]:
+    namespace = change.namespace
+    yield Key(KeyKind.GATEWAY, namespace, change.name)
+    yield from _regions(store, namespace)
+    old, new = change.old, change.new
+    if old is None or new is None or old.stamp != new.stamp or old.boot_id != new.boot_id:
+        yield from (
+            Key(KeyKind.AGENT, namespace, pod.name)
+            for pod in store.list(Pod, namespace).values()
+            if pod.component == names.COMPONENT_ENGINE
+        )
+
+
+def _on_child(_: Store, change: Change) -> Iterator[Key]:
+    child: Child = change.new or change.old
+    labels = child.manifest.get("metadata", {}).get("labels") or {}
+    if child.kind == "Secret" and child.name in (names.SECRET_INTERNAL, names.SECRET_ENGINE_KEY):
+        yield Key(KeyKind.NAMESPACE, change.namespace, "")
+    elif labels.get(names.LABEL_TIER):
+        yield Key(KeyKind.TIER, change.namespace, labels[names.LABEL_TIER])
+        if child.kind == "Deployment":
+            yield Key(KeyKind.NAMESPACE, change.namespace, "")  # a finished roll may free an old engine key
+    elif labels.get(names.LABEL_REGION):
+        kind = KeyKind.ROUTES if child.kind == "Secret" else KeyKind.REGION
+        yield Key(kind, change.namespace, labels[names.LABEL_REGION])
+    for reference in child.manifest.get("metadata", {}).get("ownerReferences") or ():
+        # Labels may have been taken away by others; owners are harder to lose.
+        if reference.get("kind") == names.KIND_TIER:
+            yield Key(KeyKind.TIER, change.namespace, reference["name"])
+        elif reference.get("kind") == names.KIND_REGION and child.kind != "Secret":
+            yield Key(KeyKind.REGION, change.namespace, reference["name"])
+
+
+def _on_secret(store: Store, change: Change) -> Iterator[Key]:
+    namespace, name = change.namespace, change.name
+    if name in (names.SECRET_INTERNAL, names.SECRET_ENGINE_KEY):
+        yield Key(KeyKind.NAMESPACE, namespace, "")
+        yield from _regions(store, namespace)
+        yield from _routes(store, namespace)
+        yield from (Key(KeyKind.TIER, namespace, tier) for tier in store.list(Tier, namespace))
+        return
+    for region in store.list(Region, namespace).values():
+        reference = region.spec.gateway.auth.secret_ref
+        if reference is not None and reference.name == name:
+            yield Key(KeyKind.REGION, namespace, region.meta.name)
+            yield from _routes(store, namespace)
+    for tier in store.list(Tier, namespace).values():
+        if tier.spec.model.secret_ref is not None and tier.spec.model.secret_ref.name == name:
+            yield Key(KeyKind.TIER, namespace, tier.meta.name)
+    used = set()
+    for adapter in store.list(Adapter, namespace).values():
+        tiers = {
+            variant.tier
+            for variant in adapter.spec.variants
+            if variant.source.secret_ref is not None and variant.source.secret_ref.name == name
+        } | {
+            status.tier
+            for status in adapter.status.variants
+            if _refers(status.stable, name) or _refers(status.candidate, name)
+        }
+        if tiers:
+            yield Key(KeyKind.ADAPTER, namespace, adapter.meta.name)
+            used |= tiers
+    for tier_name in sorted(used):
+        yield from _agents_of(store, namespace, tier_name)
+
+
+def _on_unreadable(_: Store, change: Change) -> Iterator[Key]:
+    kind, name = change.name.split("/", 1)
+    kinds = {names.KIND_REGION: KeyKind.REGION, names.KIND_TIER: KeyKind.TIER, names.KIND_ADAPTER: KeyKind.ADAPTER}
+    if kind in kinds:
+        yield Key(kinds[kind], change.namespace, name)
+
+
+RULES: dict[type[Any], Callable[[Store, Change], Iterator[Key]]] = {
+    Region: _on_region,
+    Tier: _on_tier,
+    Adapter: _on_adapter,
+    Pod: _on_pod,
+    AgentFact: _on_agent,
+    GatewayFact: _on_gateway,
+    Child: _on_child,
+    SecretFact: _on_secret,
+    Unreadable: _on_unreadable,
+}
+
+
+# --- who is concerned ---
+
+
+def _regions(store: Store, namespace: str) -> Iterator[Key]:
+    return (Key(KeyKind.REGION, namespace, name) for name in store.list(Region, namespace))
+
+
+def _routes(store: Store, namespace: str) -> Iterator[Key]:
+    """The route table, the Secret made of it, and the gateways that should have it."""
+    yield from (Key(KeyKind.ROUTES, namespace, name) for name in store.list(Region, namespace))
+    for pod in store.list(Pod, namespace).values():
+        if pod.component == names.COMPONENT_GATEWAY:
+            yield Key(KeyKind.GATEWAY, namespace, pod.name)
+
+
+def _pods(store: Store, namespace: str) -> Iterator[Key]:
+    for pod in store.list(Pod, namespace).values():
+        kind = KeyKind.GATEWAY if pod.component == names.COMPONENT_GATEWAY else KeyKind.AGENT
+        yield Key(kind, namespace, pod.name)
+
+
+def _agents_of(store: Store, namespace: str, tier: str) -> Iterator[Key]:
+    for pod in store.list(Pod, namespace).values():
+        if pod.component == names.COMPONENT_ENGINE and pod.tier == tier:
+            yield Key(KeyKind.AGENT, namespace, pod.name)
+
+
+def _adapters_of(store: Store, namespace: str, tier: str) -> Iterator[Key]:
+    for adapter in store.list(Adapter, namespace).values():
+        if any(variant.tier == tier for variant in adapter.spec.variants):
+            yield Key(KeyKind.ADAPTER, namespace, adapter.meta.name)
+
+
+def _adapters_for(store: Store, namespace: str, archetypes: Set[str]) -> Iterator[Key]:
+    for adapter in store.list(Adapter, namespace).values():
+        if adapter.spec.archetype in archetypes:
+            yield Key(KeyKind.ADAPTER, namespace, adapter.meta.name)
+
+
+def _siblings(store: Store, namespace: str, change: Change) -> Iterator[Key]:
+    """Others that want the same archetype: one of them may hold it now."""
+    if change.old is not None and change.new is not None:
+        return
+    adapter: Adapter = change.new or change.old
+    for other in store.list(Adapter, namespace).values():
+        if other.spec.archetype == adapter.spec.archetype and other.meta.name != adapter.meta.name:
+            yield Key(KeyKind.ADAPTER, namespace, other.meta.name)
+
+
+def _crowded(store: Store, namespace: str, tiers: Set[str]) -> Iterator[Key]:
+    """Where slots are short, one adapter's change decides about the others."""
+    count = len(store.list(Adapter, namespace))
+    for name in sorted(tiers):
+        tier = store.get(Tier, namespace, name)
+        if tier is not None and count + 1 >= tier.spec.engine.max_cpu_loras:
+            yield from _adapters_of(store, namespace, name)
+
+
+# --- what changed ---
+
+
+def _reshaped(change: Change) -> bool:
+    """Whether anything but the status of one of our objects changed."""
+    old, new = change.old, change.new
+    if old is None or new is None or old.spec != new.spec:
+        return True
+    before, after = old.meta, new.meta
+    return bool(
+        before.uid != after.uid
+        or before.labels != after.labels
+        or before.annotations != after.annotations
+        or before.deletion_timestamp != after.deletion_timestamp
+    )
+
+
+def _tiers_of(adapter: Adapter | None) -> dict[str, object]:
+    """Per tier, what of an adapter reaches pods and routes."""
+    if adapter is None:
+        return {}
+    published = {status.tier: (status.stable, status.candidate) for status in adapter.status.variants}
+    spec = adapter.spec
+    common = (spec.archetype, spec.importance, spec.probe, spec.suspend, adapter.meta.uid, adapter.meta.labels)
+    return {variant.tier: (variant, common, published.get(variant.tier)) for variant in spec.variants}
+
+
+def _serving(pod: Pod) -> tuple[object, ...]:
+    return (pod.uid, pod.ip, pod.ready, pod.deleting, pod.phase, pod.engine_key_id)
+
+
+def _engine(fact: AgentFact) -> tuple[object, ...]:
+    return (fact.pod_uid, fact.boot_id, fact.draining, fact.reachable, fact.engine.state, fact.engine.instance)
+
+
+def _told(old: AgentFact, new: AgentFact) -> set[str]:
+    """Archetypes of which something worth telling changed on the pod."""
+    moved = set()
+    for name, report in new.adapters.items():
+        before = old.adapters.get(name)
+        if before is report:
+            continue
+        if (
+            before is None
+            or (before.phase != report.phase and (before.phase in TELLING or report.phase in TELLING))
+            or (
+                before.reason,
+                before.message,
+            )
+            != (report.reason, report.message)
+        ):
+            moved.add(report.archetype)
+    moved.update(report.archetype for name, report in old.adapters.items() if name not in new.adapters)
+    return moved
+
+
+def _resident(old: AgentFact, new: AgentFact) -> bool:
+    """Whether an adapter was proven or lost its proof."""
+    return old.resident() != new.resident()
+
+
+def _refers(revision: Revision | None, secret: str) -> bool:
+    return revision is not None and revision.secret_ref is not None and revision.secret_ref.name == secret

@@ -1,0 +1,129 @@
+"""The store as the reconcilers ask it: by tier, by region, by namespace, with what is derived from it kept until it
+changes.
+
+Reads only. Everything handed out is a snapshot of frozen facts, so it may be kept across awaits; asking again gives the
+present.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from npc_operator.api import names
+from npc_operator.domain.engines import Engine, build_engine
+from npc_operator.domain.facts import Adapter, AgentFact, Child, GatewayFact, Pod, Region, SecretFact, Tier
+from npc_operator.domain.region import names_tier, pick_active_region
+from npc_operator.loop.store import Change, Store
+from npc_operator.reconcilers.roster import Roster
+from npc_runtime.wire import AdapterReport
+
+NEEDED = (Region, Tier, Adapter, Pod)
+"""Kinds of which a whole list must have been seen before anything is concluded from what is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """One gateway pod and its last word."""
+
+    pod: Pod
+    fact: GatewayFact | None
+
+
+class World:
+    """Typed, indexed reading of the store."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._rosters: dict[str, Roster] = {}
+        self._engines: dict[tuple[str, str], tuple[Engine, ...]] = {}
+        self._versions: dict[str, int] = {}
+        self._reports: dict[tuple[str, str], tuple[object, dict[str, list[AdapterReport]]]] = {}
+        self.close: Callable[[], None] = store.subscribe(self._note)
+
+    def synced(self) -> bool:
+        """Whether what is missing may be taken as absent."""
+        return all(self.store.synced(kind) for kind in NEEDED)
+
+    def version(self, namespace: str) -> int:
+        """Grows with every change of what routes are made of in a namespace."""
+        return self._versions.get(namespace, 0)
+
+    def roster(self, namespace: str) -> Roster:
+        roster = self._rosters.get(namespace)
+        if roster is None:
+            roster = self._rosters[namespace] = Roster(self.store, namespace)
+        return roster
+
+    def active_region(self, namespace: str) -> Region | None:
+        """The region that holds the namespace."""
+        return pick_active_region(self.store.list(Region, namespace).values())
+
+    def region_of(self, namespace: str, tier: str) -> Region | None:
+        """The active region, if it names the tier."""
+        region = self.active_region(namespace)
+        return region if region is not None and names_tier(region.spec, tier) else None
+
+    def engines(self, namespace: str, tier: str) -> Sequence[Engine]:
+        """All engine pods of a tier by name, whatever their state."""
+        found = self._engines.get((namespace, tier))
+        if found is None:
+            agents = self.store.list(AgentFact, namespace)
+            found = tuple(
+                build_engine(pod, agents.get(pod.name))
+                for pod in sorted(self.store.list(Pod, namespace).values(), key=lambda pod: pod.name)
+                if pod.component == names.COMPONENT_ENGINE and pod.tier == tier
+            )
+            self._engines[namespace, tier] = found
+        return found
+
+    def serving(self, namespace: str, engines: Sequence[Engine], archetype: str) -> list[tuple[str, AdapterReport]]:
+        """(pod, report) of everything of an archetype that is on some pods."""
+        found = []
+        for engine in engines:
+            if engine.agent is None:
+                continue
+            key = (namespace, engine.pod.name)
+            index = self._reports.get(key)
+            if index is None or index[0] is not engine.agent.adapters:
+                by_archetype: dict[str, list[AdapterReport]] = {}
+                for report in engine.agent.adapters.values():
+                    by_archetype.setdefault(report.archetype, []).append(report)
+                index = self._reports[key] = (engine.agent.adapters, by_archetype)
+            found += [(engine.pod.name, report) for report in index[1].get(archetype, ())]
+        return found
+
+    def doors(self, namespace: str, region: str) -> tuple[Door, ...]:
+        """All gateway pods of a region by name."""
+        facts = self.store.list(GatewayFact, namespace)
+        return tuple(
+            Door(pod, fact if (fact := facts.get(pod.name)) is not None and fact.pod_uid == pod.uid else None)
+            for pod in sorted(self.store.list(Pod, namespace).values(), key=lambda pod: pod.name)
+            if pod.component == names.COMPONENT_GATEWAY and pod.region == region
+        )
+
+    def secret(self, namespace: str, name: str) -> SecretFact | None:
+        """None: not looked at yet. An empty resource_version: it does not exist."""
+        return self.store.get(SecretFact, namespace, name)
+
+    def child(self, namespace: str, kind: str, name: str) -> Child | None:
+        return self.store.get(Child, namespace, f"{kind}/{name}")
+
+    def _note(self, change: Change) -> None:
+        roster = self._rosters.get(change.namespace)
+        if roster is not None:
+            roster.note(change)
+        if change.kind is Pod or change.kind is AgentFact:
+            pod = change.new or change.old if change.kind is Pod else self.store.get(Pod, change.namespace, change.name)
+            if change.new is None:
+                self._reports.pop((change.namespace, change.name), None)
+            if pod is not None:
+                self._engines.pop((change.namespace, pod.tier), None)
+        if _matters_to_routes(change):
+            self._versions[change.namespace] = self._versions.get(change.namespace, 0) + 1
+
+
+def _matters_to_routes(change: Change) -> bool:
+    if change.kind is Region or change.kind is Tier:
+        return change.old is None or change.new is None or change.old.spec != change.new.spec
+    return change.kind in (Adapter, Pod, AgentFact, SecretFact)
