@@ -127,7 +127,7 @@ class ControlPlane:
         def ready() -> bool:
             for role in ("etcd", "kube-apiserver"):
                 self.processes.check(role, log=self.layout.log(role))
-            return api.is_ready()
+            return api.answers()
 
         log = self.layout.log("kube-apiserver")
         try:
@@ -266,6 +266,7 @@ class ControlPlane:
             f"--service-account-private-key-file={pki.signing_key(self.layout.pki, 'service-accounts').key}",
             f"--cluster-signing-cert-file={self.ca.cert}",
             f"--cluster-signing-key-file={self.ca.key}",
+            f"--flex-volume-plugin-dir={self.layout.config / 'flex-volumes'}",
             "--horizontal-pod-autoscaler-sync-period=5s",
             "--kube-api-qps=100",
             "--kube-api-burst=200",

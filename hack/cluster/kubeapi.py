@@ -24,11 +24,20 @@ class KubeApi:
     """A client with one client certificate. Every call is a connection of its own, so a restarted server is no matter."""
 
     def __init__(self, server: str, *, ca: Path, cert: Path, key: Path, timeout: float = 5.0) -> None:
-        self._context = ssl.create_default_context(cafile=str(ca))
-        self._context.load_cert_chain(str(cert), str(key))
+        context = ssl.create_default_context(cafile=str(ca))
+        context.load_cert_chain(str(cert), str(key))
+        self._connect_to(server, context, timeout)
+
+    def _connect_to(self, server: str, context: ssl.SSLContext, timeout: float) -> None:
         address = urllib.parse.urlsplit(server)
         self._host, self._port = address.hostname or "", address.port or 443
-        self._timeout = timeout
+        self._context, self._timeout = context, timeout
+
+    def at(self, server: str) -> KubeApi:
+        """The same credentials for another server: a kubelet."""
+        other = KubeApi.__new__(KubeApi)
+        other._connect_to(server, self._context, self._timeout)
+        return other
 
     def call(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Any:
         """The decoded answer (text where it is no JSON).
@@ -79,10 +88,10 @@ class KubeApi:
             if error.status != 404:
                 raise
 
-    def is_ready(self) -> bool:
-        """Whether the server says it is ready."""
+    def answers(self, path: str = "/readyz") -> bool:
+        """Whether the server answers this path without an error."""
         try:
-            self.get("/readyz")
+            self.get(path)
         except ApiError:
             return False
         return True

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from hack.cluster import cgroups, mounts, network, packages
+from hack.cluster import cgroups, mounts, network, packages, remains
 from hack.cluster.addresses import Network, chosen_network, parse_network
 from hack.cluster.binaries import CONTROL_PLANE, NODE, binaries, binary
 from hack.cluster.console import say, step
@@ -25,12 +25,12 @@ from hack.cluster.files import locked, write_atomically
 from hack.cluster.image_store import ImageStore, Loadable
 from hack.cluster.info import ClusterInfo, PartStatus
 from hack.cluster.kubeapi import ApiError
-from hack.cluster.node import Node, containerd_role, is_ready, kubelet_role, remove_remains
+from hack.cluster.node import Node, containerd_role, is_ready, kubelet_role
 from hack.cluster.paths import Layout, repository, state_dir
 from hack.cluster.processes import ProcessTable, end_processes
 from hack.cluster.scratch_image import busybox_image
 from hack.cluster.state import (
-    OWNER_FILE,
+    HOST_LOCK,
     ClusterState,
     NodeSpec,
     claim_host,
@@ -92,7 +92,7 @@ class LocalDriver:
         return self._info(state)
 
     def _turn(self, doing: str) -> contextlib.AbstractContextManager[None]:
-        return locked(OWNER_FILE.parent / "lock", doing=doing)
+        return locked(HOST_LOCK, doing=doing)
 
     def _wanted(self, nodes: Sequence[NodeSpec] | None) -> ClusterState:
         existing = load(self._layout)
@@ -171,12 +171,13 @@ class LocalDriver:
                 nodes = self._layout.root / "nodes"
                 if nodes.is_dir():
                     for folder in nodes.iterdir():
-                        remove_remains(self._layout.node(folder.name))
+                        remains.remove_node_files(self._layout.node(folder.name))
                 mounts.unmount_below(self._layout.root)
                 cgroups.remove()
                 network.remove_host(plan, self._layout.root / "sysctls.json")
                 if self._layout.root.exists():
                     shutil.rmtree(self._layout.root)
+                remains.remove_empty_folders()
                 release_host(self._layout)
 
     def _recorded_network(self) -> Network:
@@ -189,7 +190,10 @@ class LocalDriver:
     def _end_everything(self) -> None:
         """Kubelets first, so that none restarts what is being ended; then everything else of ours."""
         self._processes.stop([r for r in self._processes.roles() if r.endswith("/kubelet")], grace_seconds=3)
-        end_processes([*self._processes.marked(), *cgroups.processes()], grace_seconds=0)
+        marked = self._processes.marked()
+        shims = remains.shims(marked)
+        end_processes([*marked, *cgroups.processes()], grace_seconds=0)
+        remains.remove_shim_sockets(shims)
         self._processes.stop(self._processes.roles(), grace_seconds=0)
 
     # -- what there is -------------------------------------------------------------------------------------------
@@ -223,7 +227,7 @@ class LocalDriver:
         for spec in state.nodes:
             parts += [self._process_status(role(spec.name)) for role in (containerd_role, kubelet_role)]
         api = self._control_plane(parse_network(state.network)).api(timeout=2.0)
-        parts.append(PartStatus("API server answers", api.is_ready(), parse_network(state.network).server))
+        parts.append(PartStatus("API server answers", api.answers(), parse_network(state.network).server))
         for spec in state.nodes:
             try:
                 ready = is_ready(api.get(f"/api/v1/nodes/{spec.name}"))

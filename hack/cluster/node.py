@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hack.cluster import addresses, cgroups, mounts, network as host_network, pki
+from hack.cluster import addresses, cgroups, mounts, pki, remains
+from hack.cluster import network as host_network
 from hack.cluster.addresses import Network, bridge_name
 from hack.cluster.console import run_quiet, tail, wait_for
 from hack.cluster.control_plane import CONTEXT
@@ -29,9 +30,6 @@ from hack.cluster.paths import Layout, NodeLayout
 from hack.cluster.processes import ProcessTable, boot_id, end_processes
 from hack.cluster.state import NodeSpec
 
-_SHIM_SOCKETS = Path("/run/containerd/s")  # fixed in containerd
-_CNI_RESULTS = Path("/var/lib/cni/results")  # fixed in containerd's CNI library
-_POD_LOG_LINKS = Path("/var/log/containers")  # fixed in the kubelet
 _ENVIRONMENT = {"GOMAXPROCS": "4"}
 
 
@@ -238,12 +236,18 @@ disabled_plugins = [
         )
 
     def wait_ready(self, api: KubeApi, *, seconds: float = 60.0) -> None:
-        """:raises ClusterError: when the kubelet ends, or the node is not Ready in time; with the end of its log."""
+        """Until the kubelet answers and its node is Ready (the node alone may still say so of a kubelet long dead).
+
+        :raises ClusterError: when the kubelet ends, or the node is not Ready in time; with the end of its log.
+        """
         role = kubelet_role(self.spec.name)
         log = self.layout.log(role)
+        kubelet = api.at(f"https://{self.address}:{addresses.KUBELET_PORT}")
 
         def ready() -> bool:
             self.processes.check(role, log=log)
+            if not kubelet.answers("/healthz"):
+                return False
             try:
                 node = api.get(f"/api/v1/nodes/{self.spec.name}")
             except ApiError as error:
@@ -326,44 +330,18 @@ disabled_plugins = [
     def kill(self) -> None:
         """What a vanished machine looks like: kubelet, runtime and every container end at once, nothing is told."""
         self.processes.stop([kubelet_role(self.spec.name), containerd_role(self.spec.name)], grace_seconds=0)
-        end_processes([*self._shims(), *cgroups.processes(self.spec.name)], grace_seconds=0)
+        shims = remains.shims(self.processes.marked(), self.files.containerd_socket)
+        end_processes([*(shim.pid for shim in shims), *cgroups.processes(self.spec.name)], grace_seconds=0)
+        remains.remove_shim_sockets(shims)
 
     def remove(self) -> None:
         """End the node and delete what it left on the host."""
         name = self.spec.name
         self.processes.stop([kubelet_role(name)], grace_seconds=3)
         self.kill()
-        remove_remains(self.files)
+        remains.remove_node_files(self.files)
         cgroups.remove(name)
         host_network.remove_node(self.spec.index)
-
-    def _shims(self) -> list[int]:
-        """The container shims of this node: they carry its socket in their arguments and outlive containerd."""
-        wanted = str(self.files.containerd_socket).encode()
-        found = []
-        for pid in self.processes.marked():
-            with contextlib.suppress(OSError):
-                if wanted in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
-                    found.append(pid)
-        return found
-
-
-def remove_remains(files: NodeLayout) -> None:
-    """Delete what dead containers leave: mounts, shim sockets, cached network results, log links, the folder."""
-    for address in files.containerd_state.glob("io.containerd.runtime.v2.task/*/*/address"):
-        socket = Path(address.read_text().strip().removeprefix("unix://"))
-        if _SHIM_SOCKETS in socket.parents:
-            socket.unlink(missing_ok=True)
-    mounts.unmount_below(files.root)
-    if _CNI_RESULTS.is_dir():
-        for result in _CNI_RESULTS.glob(f"npc-fleet-{files.root.name}-*"):
-            result.unlink(missing_ok=True)
-    if _POD_LOG_LINKS.is_dir():
-        for link in _POD_LOG_LINKS.iterdir():
-            if link.is_symlink() and files.root in link.readlink().parents:
-                link.unlink(missing_ok=True)
-    if files.root.exists():
-        shutil.rmtree(files.root)
 
 
 def is_ready(node: Mapping[str, Any]) -> bool:

@@ -19,6 +19,7 @@ from hack.cluster.files import write_atomically
 from hack.cluster.paths import Layout, repository
 
 OWNER_FILE = Path("/run/npc-fleet/owner.json")
+HOST_LOCK = OWNER_FILE.parent / "lock"
 _FORMAT = 1
 
 
@@ -120,8 +121,9 @@ def claim_host(layout: Layout) -> None:
 
 
 def release_host(layout: Layout) -> None:
-    """Give the host free again, if this state folder owns it."""
+    """Give the host free again, if this state folder owns it; called with the host's lock held."""
     if host_owner() in (layout.root, None):
         OWNER_FILE.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # a lock file of a waiting command may still lie there
+        HOST_LOCK.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a waiting command has made its lock file already
             OWNER_FILE.parent.rmdir()
