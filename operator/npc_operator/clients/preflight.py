@@ -43,9 +43,7 @@ async def wait_for_server(kube: KubeClient, server: str) -> None:
         await asyncio.sleep(RETRY_SECONDS)
 
 
-async def find_problems(
-    kube: KubeClient, *, namespaces: Sequence[str], own_namespace: str, elect: bool = True
-) -> list[Problem]:
+async def find_problems(kube: KubeClient, *, namespaces: Sequence[str], own_namespace: str) -> list[Problem]:
     """Everything missing, at once. Raises PortError if the server cannot be asked."""
     missing_kinds = await _missing_kinds(kube)
     problems = []
@@ -56,7 +54,7 @@ async def find_problems(
         (right, verb, namespace)
         for right in RIGHTS
         for verb in right.verbs
-        for namespace in _where(right, namespaces, own_namespace, elect=elect)
+        for namespace in _where(right, namespaces, own_namespace)
     ]
     answers = await asyncio.gather(*(_may(kube, *question) for question in questions))
     refused: dict[tuple[str, str], list[str]] = {}
@@ -79,12 +77,12 @@ def describe(problems: Iterable[Problem]) -> str:
     return "\n".join([*lines, "Mend it with:", *(f"  {command}" for command in commands)])
 
 
-def _where(right: Right, namespaces: Sequence[str], own_namespace: str, *, elect: bool) -> Sequence[str]:
+def _where(right: Right, namespaces: Sequence[str], own_namespace: str) -> Sequence[str]:
     match right.scope:
         case Scope.WATCHED:
             return tuple(namespaces) or ("",)
         case Scope.OWN:
-            return (own_namespace,) if elect else ()
+            return (own_namespace,)
         case Scope.REGION:
             return ()  # granted per region, long after this start; clients.secrets says so where it is missing
 
@@ -116,11 +114,11 @@ async def _may(kube: KubeClient, right: Right, verb: str, namespace: str) -> boo
     return bool(answer["status"].get("allowed"))
 
 
-async def check(kube: KubeClient, *, namespaces: Sequence[str], own_namespace: str, elect: bool) -> list[Problem]:
+async def check(kube: KubeClient, *, namespaces: Sequence[str], own_namespace: str) -> list[Problem]:
     """`find_problems`, asked again while the server cannot answer."""
     while True:
         try:
-            return await find_problems(kube, namespaces=namespaces, own_namespace=own_namespace, elect=elect)
+            return await find_problems(kube, namespaces=namespaces, own_namespace=own_namespace)
         except PortError as error:
             if not error.retryable:
                 raise

@@ -1,0 +1,36 @@
+"""`npc-operator`: reads the settings, and hands over to wiring."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+
+from npc_operator.clients.lease import LeadershipStuck
+from npc_operator.edge.logs import set_up_logging
+from npc_operator.settings import read_settings
+from npc_operator.wiring.fleet import FleetDecisions
+from npc_operator.wiring.process import check, run
+
+
+def main() -> None:
+    """Exit codes: 0 stopped or all found, 1 something is missing or broke, 2 usage."""
+    settings = read_settings()
+    set_up_logging(level=settings.log_level, form=settings.log_format)
+    try:
+        if settings.command == "check":
+            code = asyncio.run(check(settings))
+        else:
+            code = asyncio.run(run(settings, FleetDecisions(settings)))
+    except KeyboardInterrupt:
+        code = 0
+    except LeadershipStuck as error:
+        logging.getLogger("npc_operator").critical("%s", error)
+        # Work that does not stop would keep the process, too; another one leads already.
+        os._exit(1)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""One leadership, from the first look at everything to the last Event: whatever acts lives here and ends with it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+
+from npc_operator.clients.agents import AgentClient
+from npc_operator.clients.gateways import GatewayClient
+from npc_operator.clients.kube import KubeClient
+from npc_operator.clients.metrics import Metrics
+from npc_operator.clients.polls import Polls
+from npc_operator.clients.recorder import EventRecorder
+from npc_operator.clients.secrets import Secrets, trust_of
+from npc_operator.domain.keys import Key, KeyKind
+from npc_operator.edge.resync import Resync
+from npc_operator.loop.queue import KeyedQueue, Lane
+from npc_operator.loop.runner import Runner
+from npc_operator.loop.store import Change, Store
+from npc_operator.ports import Clock, Images, Stamps
+from npc_operator.settings import Settings
+from npc_operator.wiring.decisions import Decisions
+
+logger = logging.getLogger(__name__)
+
+LAST_WORDS_SECONDS = 0.5
+_URGENT = frozenset({KeyKind.AGENT, KeyKind.GATEWAY, KeyKind.ROUTES})
+_BREATH = 200
+
+
+class Leadership:
+    """Built anew for each term, so that nothing of an old one can leak into the next."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        store: Store,
+        kube: KubeClient,
+        clock: Clock,
+        metrics: Metrics,
+        decisions: Decisions,
+        stamps: Stamps,
+        heard: Callable[[str], None],
+    ) -> None:
+        self._store = store
+        self._kube = kube
+        self._decisions = decisions
+        self.queue: KeyedQueue[Key] = KeyedQueue(clock)
+        self.synced = False
+        trust = trust_of(store)
+        self._agents = AgentClient(trust=trust, metrics=metrics)
+        self._gateways = GatewayClient(trust=trust, metrics=metrics)
+        self._recorder = EventRecorder(sink=kube, clock=clock, metrics=metrics, instance=settings.identity)
+        self._resync = Resync(kube=kube, store=store, clock=clock, interval=settings.resync_seconds, heard=heard)
+        reconcile = decisions.begin(
+            store=store,
+            kube=kube,
+            agents=self._agents,
+            gateways=self._gateways,
+            recorder=self._recorder,
+            clock=clock,
+            stamps=stamps,
+            images=Images(
+                engine=settings.engine_image, fleet=settings.fleet_image, pull_policy=settings.image_pull_policy
+            ),
+        )
+        self._runner = Runner(
+            queue=self.queue, handle=reconcile, clock=clock, observer=metrics, concurrency=settings.workers
+        )
+
+    def look_again(self) -> None:
+        """News may have been missed: list everything soon."""
+        self._resync.want()
+
+    async def run(self) -> None:
+        """Works until cancelled; raises what made working impossible."""
+        self._store.mark_unsynced()
+        unsubscribe = self._store.subscribe(lambda change: self._mark(change, None))
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._recorder.run(), name="events")
+                await self._resync.first()
+                await self._mark_everything()
+                self.synced = True
+                logger.info("everything was looked at once, working")
+                tasks.create_task(Secrets(source=self._kube, store=self._store).run(), name="secrets")
+                polls = Polls(store=self._store, agents=self._agents, gateways=self._gateways)
+                tasks.create_task(polls.run(), name="polls")
+                tasks.create_task(self._runner.run(), name="runner")
+                tasks.create_task(self._resync.run(self._mark_everything), name="resync")
+        finally:
+            unsubscribe()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LAST_WORDS_SECONDS):
+                    await self._recorder.flush()
+            await self._agents.close()
+            await self._gateways.close()
+
+    async def _mark_everything(self) -> None:
+        """A look at every key, behind everything that has a reason to hurry."""
+        count = 0
+        for kind in self._store.kinds():
+            for namespace, name, fact in self._store.items(kind):
+                self._mark(Change(kind, namespace, name, None, fact), Lane.BACKGROUND)
+                count += 1
+                if count % _BREATH == 0:
+                    await asyncio.sleep(0)
+
+    def _mark(self, change: Change, lane: Lane | None) -> None:
+        try:
+            keys = tuple(self._decisions.triggers(self._store, change))
+        except Exception:
+            # A bug in triggers must not break whoever brought the news; the next resync asks again.
+            about = f"{change.kind.__name__}/{change.namespace}/{change.name}"
+            logger.exception("cannot tell what a change concerns", extra={"key": about})
+            return
+        for key in keys:
+            self.queue.add(key, lane if lane is not None else Lane.URGENT if key.kind in _URGENT else Lane.NORMAL)
