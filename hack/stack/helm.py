@@ -70,7 +70,7 @@ class Helm:
             "uninstall", release, "--namespace", namespace, "--ignore-not-found", *arguments, timeout=timeout
         )
 
-    async def releases(self) -> dict[str, str]:
-        """Release name -> namespace, of all namespaces."""
+    async def releases(self, chart: str) -> dict[str, str]:
+        """Release name -> namespace of every release of one of our charts."""
         listed = json.loads(await self.run("list", "--all-namespaces", "--output", "json"))
-        return {entry["name"]: entry["namespace"] for entry in listed}
+        return {entry["name"]: entry["namespace"] for entry in listed if entry["chart"].rpartition("-")[0] == chart}

@@ -115,15 +115,15 @@ async def install_operator(stack: Stack, **values: Any) -> None:
     )
 
 
-async def uninstall_operator(stack: Stack, *, crds: bool = True) -> None:
+async def uninstall_operator(kubectl: Kubectl, helm: Helm, *, crds: bool = True) -> None:
     """Take the charts away again, after the regions: the operator first, then the kinds with what is left of them."""
-    await stack.helm.uninstall(OPERATOR_RELEASE, OPERATOR_NAMESPACE, "--wait")
+    await helm.uninstall(OPERATOR_RELEASE, OPERATOR_NAMESPACE, "--wait")
     if crds:
-        await stack.helm.uninstall(CRDS_RELEASE, OPERATOR_NAMESPACE)
+        await helm.uninstall(CRDS_RELEASE, OPERATOR_NAMESPACE)
         # The chart keeps the CRDs on purpose: deleting them deletes every object of theirs.
         for plural in ("npcregions", "gputiers", "archetypeadapters"):
-            await stack.kubectl.delete("crd", f"{plural}.npcfleet.dev", "")
-    await stack.kubectl.delete("namespace", OPERATOR_NAMESPACE, "")
+            await kubectl.delete("crd", f"{plural}.npcfleet.dev", "")
+    await kubectl.delete("namespace", OPERATOR_NAMESPACE, "")
 
 
 def operator_values(images: Images) -> dict[str, Any]:

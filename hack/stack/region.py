@@ -117,7 +117,7 @@ def tier(
     max_cpu_loras: int = 8,
     **more: Any,
 ) -> Spec:
-    """spec of a GpuTier. The tiny model claims a size it has not, hence sizePolicy Ignore."""
+    """spec of a GpuTier. The model is tiny, hence sizePolicy Ignore."""
     volumes: list[Spec] = []
     mounts: list[Spec] = []
     if plan.claim:
@@ -191,6 +191,31 @@ def region(tiers: Sequence[tuple[str, int, int]], *, default_tier: str, gateways
             **gateway,
         },
     }
+
+
+def three_tiers(
+    name: str, engine: EnginePlan, *, model_uri: str, voices: Mapping[str, tuple[str, str]], gateways: int = 2
+) -> RegionPlan:
+    """A region as studios have it: gold and silver on demand, bronze on spot, every voice on each tier.
+
+    `voices` is archetype -> (uri, digest). The populations are the chart's own; one engine speaks for each tier.
+    """
+    tiny: dict[str, Any] = {"model_uri": model_uri, "parameters_millions": 1}
+    return RegionPlan(
+        name=name,
+        tiers={
+            "gold": tier("Gold", engine, **tiny),
+            "silver": tier("Silver", engine, **tiny),
+            "bronze": tier("Bronze", engine, on_demand_base=0, **tiny),
+        },
+        adapters={
+            archetype: adapter(archetype, dict.fromkeys(("gold", "silver", "bronze"), source))
+            for archetype, source in voices.items()
+        },
+        spec=region(
+            [("gold", 80, 200), ("silver", 200, 400), ("bronze", 300, 600)], default_tier="silver", gateways=gateways
+        ),
+    )
 
 
 def manifest(kind: str, namespace: str, name: str, spec: Spec) -> Spec:

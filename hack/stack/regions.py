@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hack.stack import region
+from hack.stack.helm import Helm
 from hack.stack.install import Stack
 from hack.stack.kubectl import Kubectl, Object
 from hack.stack.region import RegionPlan
@@ -44,8 +46,11 @@ class Region:
         """Upload an adapter's folder under `name` and return (uri, digest) for a variant's source. Blocks."""
         return self.stack.publish(folder, name)
 
-    async def set_source(self, adapter: str, uri: str, digest: str, *, tiers: tuple[str, ...] = ()) -> None:
-        """Change the bytes of an ArchetypeAdapter on the given tiers (all by default), as an apply of a user would."""
+    async def set_source(self, adapter: str, uri: str, digest: str, *, tiers: tuple[str, ...] = ()) -> float:
+        """Change the bytes of an ArchetypeAdapter on the given tiers (all by default), as an apply of a user would.
+
+        Returns time.monotonic() from just before the change was sent.
+        """
         seen = await self.kubectl.get("archetypeadapter", adapter, self.namespace)
         variants = [
             {**variant, "source": {**variant["source"], "uri": uri, "digest": digest}}
@@ -53,7 +58,9 @@ class Region:
             else variant
             for variant in seen["spec"]["variants"]
         ]
+        applied = time.monotonic()
         await self.kubectl.patch("archetypeadapter", adapter, self.namespace, {"spec": {"variants": variants}})
+        return applied
 
     async def objects(self) -> list[Object]:
         """Every object of our kinds in the namespace."""
@@ -95,11 +102,11 @@ async def install(stack: Stack, plan: RegionPlan, *, fake_engine: str = "") -> R
     return Region(stack, plan, f"http://{service['spec']['clusterIP']}:{service['spec']['ports'][0]['port']}", key)
 
 
-async def uninstall(stack: Stack, plan_name: str) -> None:
+async def uninstall(kubectl: Kubectl, helm: Helm, release: str, namespace: str) -> None:
     """Take a region away: its release, its namespace, the volume behind its claim."""
-    await stack.helm.uninstall(plan_name, plan_name, "--wait")
-    await stack.kubectl.delete("namespace", plan_name, "")
-    await stack.kubectl.delete("persistentvolume", region.volume_name(plan_name), "")
+    await helm.uninstall(release, namespace, "--wait")
+    await kubectl.delete("namespace", namespace, "")
+    await kubectl.delete("persistentvolume", region.volume_name(namespace), "")
 
 
 async def _existing_key(kubectl: Kubectl, namespace: str) -> str:

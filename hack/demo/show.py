@@ -1,0 +1,115 @@
+"""The demo from start to end: bring everything up, show it, and say how to go on playing."""
+
+from __future__ import annotations
+
+import shutil
+
+from hack.cluster import api
+from hack.demo import acts
+from hack.demo.console import Console
+from hack.stack import commands, install, regions
+from hack.stack.diagnosis import diagnose
+from hack.stack.engines import vllm_plan
+from hack.stack.helm import Helm
+from hack.stack.install import OPERATOR_NAMESPACE, Stack
+from hack.stack.kubectl import Kubectl
+from hack.stack.references import references
+from hack.stack.region import SECRET_API_KEYS, three_tiers
+from hack.stack.regions import KEY_NAME, Region
+from hack.stack.watching import until_all_ready
+
+REGION = "eu-west"
+VOICES = {"vampire": "vampire-v1", "zombie": "zombie-v1", "merchant": "merchant-v1"}
+SWAPPED, SWAPPED_TO = "vampire", "vampire-v2"
+KILLED_TIER = "silver"
+
+
+async def up(console: Console) -> None:
+    """Everything, or an exception that says what is not as it should be."""
+    console.step("Bringing up a cluster and what a region needs")
+    stack = await install.bring_up(console.say)
+    console.say("answers: what each adapter must say, from a lone vLLM")
+    known = await references(stack.catalog)
+
+    console.step("Installing the operator with Helm")
+    console.command("helm upgrade --install npc-crds charts/npc-crds -n npc-system")
+    console.command("helm upgrade --install npc-operator charts/npc-operator -n npc-system")
+    await install.install_operator(stack)
+
+    console.step(f"Installing the region {REGION}: gold and silver on demand, bronze on spot; three voices")
+    console.command(f"helm upgrade --install {REGION} charts/npc-region -n {REGION} --values ...")
+    plan = three_tiers(
+        REGION,
+        vllm_plan(stack.images.engine_base),
+        model_uri=stack.model_uri,
+        voices={archetype: stack.adapter(name) for archetype, name in VOICES.items()},
+    )
+    region = await regions.install(stack, plan)
+    console.say("what is pending, and why, as the operator's status says it:")
+    objects = len(plan.tiers) + len(plan.adapters) + 1
+    await until_all_ready(stack.kubectl, REGION, expected=objects, say=console.say)
+
+    console.step("Everything is ready")
+    await _look(console, region)
+    console.step("Every voice on every tier, through the gateway")
+    await acts.let_them_speak(console, region, known, tuple(plan.tiers))
+    console.step(f"A new {SWAPPED} under a steady load of streaming lines")
+    await acts.swap_under_load(console, region, known, SWAPPED, SWAPPED_TO)
+    console.step(f"An engine is killed: tier {KILLED_TIER}")
+    await acts.kill_an_engine(console, region, KILLED_TIER)
+    await acts.let_them_speak(console, region, known, (KILLED_TIER,))
+    console.step("Done. To go on playing:")
+    console.text("\n".join(commands_to_play(stack, region)))
+
+
+async def down(console: Console, *, keep_cluster: bool) -> None:
+    """Take the demo away: with its cluster, or only what is installed in it, in the documented order."""
+    cluster = api.find()
+    if cluster is None:
+        console.say("there is no cluster")
+        return
+    if keep_cluster:
+        kubectl = Kubectl(api.binary("kubectl"), cluster.kubeconfig)
+        helm = Helm(api.binary("helm"), cluster.kubeconfig)
+        console.step("Uninstalling: regions first, then the operator, then the kinds")
+        for name, namespace in sorted((await helm.releases("npc-region")).items()):
+            console.say(f"region {name}")
+            await regions.uninstall(kubectl, helm, name, namespace)
+        console.say("operator and kinds")
+        await install.uninstall_operator(kubectl, helm)
+        return
+    console.step("Removing the cluster and everything in it")
+    await commands.run_tool("hack.cluster", "down")
+
+
+async def what_is_wrong() -> str:
+    """A look at everything the demo installs; empty when there is no cluster to look at."""
+    cluster = api.find()
+    if cluster is None:
+        return ""
+    return await diagnose(Kubectl(api.binary("kubectl"), cluster.kubeconfig), (OPERATOR_NAMESPACE, REGION))
+
+
+async def _look(console: Console, region: Region) -> None:
+    for arguments in (("get", "npc"), ("get", "pods", "-o", "wide")):
+        console.command(f"kubectl {' '.join(arguments)} -n {region.namespace}")
+        console.text(await region.kubectl.run(*arguments, "-n", region.namespace))
+
+
+def commands_to_play(stack: Stack, region: Region) -> list[str]:
+    """Lines to paste into a shell. The API key is read from its Secret, so that no terminal's history holds it."""
+    namespace = region.namespace
+    question = '{"role": "user", "content": "Who are you?"}'
+    lines = [f"export KUBECONFIG={stack.cluster.kubeconfig}"]
+    if shutil.which("kubectl") is None:
+        lines.append(f"export PATH={stack.kubectl.binary.parent}:$PATH")
+    return [
+        *lines,
+        f"kubectl get npc -n {namespace}",
+        f"kubectl describe npca {SWAPPED} -n {namespace}",
+        f"KEY=$(kubectl get secret {SECRET_API_KEYS} -n {namespace} -o jsonpath='{{.data.{KEY_NAME}}}' | base64 -d)",
+        f'curl -si {region.url}/v1/chat/completions -H "Authorization: Bearer $KEY" -H "X-NPC-Tier: gold" \\',
+        "  -H 'Content-Type: application/json' \\",
+        f"""  -d '{{"model": "{SWAPPED}", "max_tokens": 16, "messages": [{question}]}}'""",
+        "make demo-down    # removes the demo and its cluster",
+    ]
