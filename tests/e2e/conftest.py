@@ -1,0 +1,86 @@
+"""The product on the local cluster, once for the whole suite: real nodes, real charts, real vLLM, a real S3 server.
+
+One event loop for all of it, because the fixtures live through the suite. What an earlier run left behind is taken over
+or taken away, so a run can follow any other at any point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from hack.cluster.control_plane import CONTEXT
+from hack.stack import install, regions
+from hack.stack.install import Stack
+from hack.stack.references import References, references
+from tests.e2e.plans import RESYNC_SECONDS, quiet_region, real_region
+from tests.e2e.world import World
+
+HERE = Path(__file__).parent
+FAKE_ENGINE = HERE.parent / "support" / "fake_engine.py"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"))
+
+
+def _say(line: str) -> None:
+    print(f"\n==> {line}", flush=True)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def stack() -> Stack:
+    """Cluster, images, models, S3 server and both cluster-wide charts."""
+    made = await install.bring_up(_say)
+    # Nothing but the local cluster may ever be a target of these tests.
+    assert made.cluster.context == CONTEXT
+    _say("operator: two replicas by the npc-operator chart")
+    await install.install_operator(made, resyncSeconds=RESYNC_SECONDS)
+    return made
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def answers(stack: Stack) -> References:
+    """What a lone vLLM says with each adapter."""
+    return await references(stack.catalog)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def world(stack: Stack, answers: References) -> World:
+    """The region with three real vLLM tiers, Ready."""
+    _say("region eu-west: three tiers of real vLLM")
+    made = World(stack, await regions.install(stack, real_region(stack)), answers)
+    await made.until_all_ready(timeout=600)
+    return made
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def quiet(stack: Stack, answers: References) -> World:
+    """A region of fake engines for what needs no tokens, Ready."""
+    return await _fake(stack, answers, "quiet-1")
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def three_regions(world: World, quiet: World, stack: Stack, answers: References) -> list[World]:
+    """One real region and two of fake engines."""
+    return [world, quiet, await _fake(stack, answers, "quiet-2")]
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def disposable(stack: Stack, answers: References) -> AsyncIterator[World]:
+    """A region of fake engines that a test may destroy."""
+    yield await _fake(stack, answers, "disposable")
+    await regions.uninstall(stack.kubectl, stack.helm, "disposable", "disposable")
+
+
+async def _fake(stack: Stack, answers: References, name: str) -> World:
+    made = World(
+        stack, await regions.install(stack, quiet_region(stack, name), fake_engine=FAKE_ENGINE.read_text()), answers
+    )
+    await made.until_all_ready(timeout=180)
+    return made

@@ -1,0 +1,83 @@
+"""What breaks is noticed, said, and mended, while the rest goes on serving."""
+
+from __future__ import annotations
+
+import asyncio
+
+from hack.cluster import api
+from hack.stack.load import Ask, Load
+from tests.e2e.world import ARCHETYPES, PROMPT, TIERS, World
+
+ALL = [Ask(archetype=archetype, prompt=PROMPT, tier=tier) for tier in TIERS for archetype in ARCHETYPES]
+
+
+async def test_a_killed_engine_is_said_to_be_gone_and_gets_its_adapters_back(world: World) -> None:
+    pod = (await world.pods("bronze"))[0]
+    await world.kill_engine(pod)
+    await world.until_adapter("zombie", lambda seen: world.condition(seen, "Ready")["status"] == "False", timeout=20)
+    await world.until_all_ready(timeout=240)
+    line = await world.ask(Ask(archetype="zombie", prompt=PROMPT, tier="bronze"))
+    assert line.failure == ""
+    assert line.text == world.references["zombie", line.digest]
+    assert (await world.pods("bronze"))[0]["metadata"]["uid"] == pod["metadata"]["uid"], (
+        "the container was repaired, not the pod replaced"
+    )
+
+
+async def test_a_deleted_pod_is_replaced_and_serves_only_once_its_adapters_are_proven(world: World) -> None:
+    pod = (await world.pods("silver"))[0]
+    async with Load(world.url, world.key, [Ask(archetype="merchant", prompt=PROMPT, tier="gold")], rate=3) as load:
+        await world.kubectl.delete("pod", pod["metadata"]["name"], world.namespace)
+        await world.until_all_ready(timeout=300)
+    world.assert_clean(load.tally)
+    line = await world.ask(Ask(archetype="merchant", prompt=PROMPT, tier="silver"))
+    assert line.failure == ""
+    assert line.text == world.references["merchant", line.digest]
+    assert (await world.pods("silver"))[0]["metadata"]["uid"] != pod["metadata"]["uid"]
+
+
+async def test_killing_the_leader_in_the_middle_of_a_swap_loses_nothing(world: World) -> None:
+    old = await world.stable_digest("vampire", "gold")
+    new = world.other_version("vampire", old)
+    async with Load(
+        world.url, world.key, [Ask(archetype="vampire", prompt=PROMPT, tier=tier) for tier in TIERS], rate=4
+    ) as load:
+        await load.until(6)
+        leader = await world.leader()
+        await world.set_version("vampire", new)
+        await world.kubectl.run(
+            "delete", "pod", leader, "-n", world.system, "--grace-period=0", "--force", "--wait=false"
+        )
+        await world.until_adapter_ready("vampire", new, timeout=120)
+        await load.until(12)
+    world.assert_clean(load.tally)
+    assert load.tally.lines[-1].digest == new
+    assert await world.leader() != leader
+
+
+async def test_lines_go_on_while_the_api_server_is_away_for_a_minute(world: World) -> None:
+    async with Load(world.url, world.key, ALL, rate=4) as load:
+        await load.until(4)
+        away = api.api_server_away("stopped")
+        await asyncio.to_thread(away.__enter__)
+        try:
+            # A minute of lines at this rate, counted instead of slept.
+            await load.until(240, timeout=180)
+        finally:
+            await asyncio.to_thread(away.__exit__, None, None, None)
+        await load.until(8)
+    world.assert_clean(load.tally)
+    await world.until_all_ready(timeout=120)
+
+
+async def test_an_operator_that_was_away_catches_up_with_what_it_missed(world: World) -> None:
+    old = await world.stable_digest("merchant", "bronze")
+    new = world.other_version("merchant", old)
+    await world.scale_operator(0)
+    try:
+        await world.set_version("merchant", new)
+        line = await world.ask(Ask(archetype="merchant", prompt=PROMPT, tier="bronze"))
+        assert (line.failure, line.digest) == ("", old)
+    finally:
+        await world.scale_operator(2)
+    await world.until_adapter_ready("merchant", new, timeout=120)

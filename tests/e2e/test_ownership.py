@@ -1,0 +1,102 @@
+"""What we own is put back, what others own is left alone, at rest nothing is written, and nothing stays behind. On fake
+engines: no tokens needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from hack.stack.audit import AuditLog
+from tests.e2e.world import World
+
+REST_SECONDS = 120
+"""The issue's window; it holds at least two resyncs because the test's operator resyncs every 45 s."""
+
+
+async def test_foreign_changes_to_owned_children_are_put_back(quiet: World) -> None:
+    name = "bronze-on-demand"
+    deployment = await quiet.kubectl.get("deployment", name, quiet.namespace)
+    wanted = deployment["spec"]["replicas"]
+    await quiet.kubectl.patch("deployment", name, quiet.namespace, {"spec": {"replicas": wanted + 3}})
+    await quiet.kubectl.until(
+        "deployment",
+        name,
+        quiet.namespace,
+        lambda seen: seen["spec"]["replicas"] == wanted and seen["metadata"]["generation"] >= 3,
+        timeout=30,
+    )
+    await quiet.kubectl.delete("poddisruptionbudget", "bronze", quiet.namespace)
+    await quiet.kubectl.until("poddisruptionbudget", "bronze", quiet.namespace, lambda seen: True, timeout=30)
+
+
+async def test_foreign_fields_on_owned_children_are_left_alone(quiet: World) -> None:
+    name = "bronze-on-demand"
+    await quiet.kubectl.patch(
+        "deployment", name, quiet.namespace, {"metadata": {"annotations": {"studio.example/team": "voices"}}}
+    )
+    # A change of ours makes the operator write this very object, and the foreign annotation must survive that.
+    await quiet.kubectl.patch(
+        "gputier", "bronze", quiet.namespace, {"spec": {"podAnnotations": {"studio.example/round": "two"}}}
+    )
+    seen = await quiet.kubectl.until(
+        "deployment",
+        name,
+        quiet.namespace,
+        lambda o: o["spec"]["template"]["metadata"].get("annotations", {}).get("studio.example/round") == "two",
+        timeout=60,
+    )
+    assert seen["metadata"]["annotations"]["studio.example/team"] == "voices"
+    await quiet.until_all_ready()
+
+
+async def test_applying_the_same_manifests_again_changes_nothing(quiet: World) -> None:
+    before = await quiet.fingerprint()
+    await quiet.apply_again()
+    await quiet.until_all_ready()
+    assert await quiet.fingerprint() == before
+
+
+async def test_no_annotation_or_finalizer_of_ours_is_on_the_users_objects(quiet: World) -> None:
+    for kind in ("npcregion", "gputier", "archetypeadapter"):
+        for seen in await quiet.kubectl.list(kind, quiet.namespace):
+            assert not seen["metadata"].get("finalizers")
+            assert not [
+                name for name in seen["metadata"].get("annotations", {}) if "kopf" in name or "npcfleet" in name
+            ]
+
+
+@pytest.mark.timeout(900)
+async def test_at_rest_nothing_is_written_for_two_minutes_with_three_regions(three_regions: list[World]) -> None:
+    for region in three_regions:
+        await region.until_all_ready()
+    system = three_regions[0].system
+    log = AuditLog(three_regions[0].audit_log)
+    resyncs = await three_regions[0].resyncs()
+    await asyncio.get_running_loop().run_in_executor(None, _wait, REST_SECONDS)
+    writes = [seen for seen in log.writes(f"system:serviceaccount:{system}:") if seen.resource != "leases"]
+    assert writes == []
+    assert await three_regions[0].resyncs() >= resyncs + 2, "the window must hold at least two resyncs"
+
+
+def _wait(seconds: float) -> None:
+    """The one wait that is the thing being tested: a window of time in which nothing may happen."""
+    import threading
+
+    threading.Event().wait(seconds)
+
+
+@pytest.mark.parametrize("order", ["region first", "adapters first", "namespace at once"])
+async def test_deleting_in_any_order_finishes_also_with_the_operator_gone(disposable: World, order: str) -> None:
+    await disposable.scale_operator(0)
+    try:
+        if order == "namespace at once":
+            await disposable.kubectl.delete("namespace", disposable.namespace, "")
+        else:
+            kinds = ["npcregion", "gputier", "archetypeadapter"]
+            for kind in kinds if order == "region first" else reversed(kinds):
+                await disposable.kubectl.run("delete", kind, "--all", "-n", disposable.namespace, "--timeout=60s")
+            await disposable.until_no_children()
+    finally:
+        await disposable.scale_operator(2)

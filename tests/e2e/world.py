@@ -1,0 +1,321 @@
+"""A region as the tests see it: what a user can do, what a game server gets, and what can be awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import aiohttp
+
+from hack.models.base import DEFAULT_BASE
+from hack.models.hostile import HOSTILE as MAKERS
+from hack.stack import faults, install, region, regions
+from hack.stack import kubectl as kube
+from hack.stack.install import OPERATOR_DEPLOYMENT, OPERATOR_NAMESPACE, Stack, is_rolled_out
+from hack.stack.kubectl import Kubectl, Object
+from hack.stack.load import Ask, Line, Tally, ask_once, new_session
+from hack.stack.references import References
+from hack.stack.regions import Region
+from npc_runtime.wire import served_name
+from tests.e2e.plans import ARCHETYPES, MAX_TOKENS, PROMPT, RESYNC_SECONDS, TIERS, VERSIONS
+
+__all__ = ["ARCHETYPES", "HOSTILE", "MAX_TOKENS", "PROMPT", "TIERS", "World"]
+
+HOSTILE = {name: hostile.reason for name, hostile in MAKERS.items() if hostile.survives_s3}
+"""Hostile adapter -> the reason its refusal must carry; those that an object store would change on the way are unit
+tests.
+"""
+
+Holds = Callable[[Object], bool]
+
+
+class World:
+    """One installed region. Everything that waits does so on events of the API server and says what it saw last."""
+
+    def __init__(self, stack: Stack, installed: Region, references: References) -> None:
+        self.stack = stack
+        self.region = installed
+        self.namespace = installed.namespace
+        self.url, self.key = installed.url, installed.api_key
+        self.references: Mapping[tuple[str, str], str] = references.expected(PROMPT, MAX_TOKENS)
+
+    @property
+    def kubectl(self) -> Kubectl:
+        return self.stack.kubectl
+
+    # --- asking ---
+
+    async def ask(self, ask: Ask) -> Line:
+        async with new_session() as session:
+            return await ask_once(session, self.url, self.key, ask)
+
+    def assert_clean(self, tally: Tally) -> None:
+        """No line failed, and every text is what its digest says."""
+        assert tally.lines, "the load asked nothing"
+        assert not tally.failures, [(line.failure, line.ask) for line in tally.failures[:5]]
+        mixed = tally.mixed(self.references)
+        assert not mixed, [(line.ask, line.digest, line.text) for line in mixed[:5]]
+
+    # --- what is served ---
+
+    async def stable_digest(self, archetype: str, tier: str) -> str:
+        seen = await self.kubectl.get("archetypeadapter", archetype, self.namespace)
+        return str(_variant(seen, tier)["stable"]["digest"])
+
+    def other_version(self, archetype: str, digest: str) -> str:
+        """A digest of the archetype that is not `digest`."""
+        return next(known for known in self._digests(archetype) if known != digest)
+
+    def _digests(self, archetype: str) -> Iterable[str]:
+        return [self.stack.adapter(name)[1] for name in VERSIONS[archetype]]
+
+    async def set_version(self, archetype: str, digest: str) -> None:
+        """Change the archetype to a catalog version on every tier, as an apply would."""
+        name = next(one for one in VERSIONS[archetype] if self.stack.adapter(one)[1] == digest)
+        await self.region.set_source(archetype, *self.stack.adapter(name))
+
+    async def set_source(self, archetype: str, tier: str, uri: str, digest: str) -> None:
+        await self.region.set_source(archetype, uri, digest, tiers=(tier,))
+
+    async def restore(self, archetype: str) -> None:
+        """Back to the first catalog version everywhere."""
+        await self.set_version(archetype, self.stack.adapter(VERSIONS[archetype][0])[1])
+
+    async def publish_changed(self, archetype: str) -> tuple[str, str]:
+        """Upload one version, then other bytes over it, and return the URI with the digest of the first."""
+        first, second = VERSIONS[archetype][1], VERSIONS[archetype][0]
+        folder, name = self.stack.catalog.adapter(first), f"changed-{archetype}"
+        uri, digest = await asyncio.to_thread(self.stack.publish, folder, name)
+        await asyncio.to_thread(self.stack.publish, self.stack.catalog.adapter(second), name)
+        return uri, digest
+
+    async def publish_hostile(self, name: str, folder: Path) -> tuple[str, str]:
+        """Make a hostile adapter, upload it, and return what an attacker would put into `source`."""
+        hostile = MAKERS[name]
+        made = hostile.make(folder / name, DEFAULT_BASE)
+        uri = await asyncio.to_thread(self.stack.storage.upload, made, f"hostile/{name}")
+        digest = _lenient_digest(made)
+        return uri, "sha256:" + "0" * 64 if hostile.wrong_digest else digest
+
+    # --- waiting ---
+
+    condition = staticmethod(kube.condition)
+
+    async def until_adapter(self, archetype: str, holds: Holds, *, timeout: float = 60) -> Object:
+        return await self.kubectl.until("archetypeadapter", archetype, self.namespace, holds, timeout=timeout)
+
+    async def until_tier(self, tier: str, holds: Holds, *, timeout: float = 120) -> Object:
+        return await self.kubectl.until("gputier", tier, self.namespace, holds, timeout=timeout)
+
+    async def until_adapter_ready(self, archetype: str, digest: str, *, timeout: float = 60) -> Object:
+        """Every variant of the archetype has `digest` as its stable one, and the object is Ready."""
+
+        def holds(seen: Object) -> bool:
+            stable = {(v.get("stable") or {}).get("digest") for v in seen["status"].get("variants", [])}
+            return kube.is_ready(seen) and stable == {digest}
+
+        return await self.until_adapter(archetype, holds, timeout=timeout)
+
+    async def until_all_ready(self, *, timeout: float = 180) -> None:
+        """Region, tiers and adapters are Ready at their present generation, and nothing is in motion."""
+        deadline = time.monotonic() + timeout
+        for kind in ("gputier", "archetypeadapter", "npcregion"):
+            for seen in await self.kubectl.list(kind, self.namespace):
+                left = max(1.0, deadline - time.monotonic())
+                await self.kubectl.until(
+                    kind, seen["metadata"]["name"], self.namespace, _is_settled, timeout=left, what="settled"
+                )
+
+    async def pods(self, tier: str) -> list[Object]:
+        """The tier's pods that are not on their way out."""
+        pods = await self.region.engine_pods(tier)
+        return [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
+
+    async def until_rolled(self, tier: str, before: set[str], *, timeout: float = 300) -> None:
+        """None of the pods in `before` (uids) is left, and the tier is Ready with others."""
+        gone: set[str] = set()
+        async with asyncio.timeout(timeout):
+            async for event, pod in self.kubectl.watch("pods", self.namespace, "-l", f"npcfleet.dev/tier={tier}"):
+                uid = pod["metadata"]["uid"]
+                if event == "DELETED":
+                    gone.add(uid)
+                if before <= gone:
+                    break
+        await self.kubectl.until("gputier", tier, self.namespace, _is_settled, timeout=timeout, what="settled")
+
+    async def until_served_by_pods(self, ask: Ask, count: int, *, timeout: float = 60) -> None:
+        """`count` different engine pods say that they answered lines of this kind, by their own request counters."""
+
+        async def busy() -> int:
+            totals = [await self._engine_total(pod) for pod in await self.pods(ask.tier)]
+            return sum(total > before.get(name, 0.0) for name, total in totals)
+
+        before = dict([await self._engine_total(pod) for pod in await self.pods(ask.tier)])
+        async with asyncio.timeout(timeout):
+            while await busy() < count:
+                await self.ask(ask)
+
+    async def _engine_total(self, pod: Object) -> tuple[str, float]:
+        url = f"http://{pod['status']['podIP']}:8000/metrics"
+        async with aiohttp.ClientSession() as session, session.get(url) as response:
+            text = await response.text()
+        total = sum(
+            float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith("vllm:request_success_total")
+        )
+        return pod["metadata"]["name"], total
+
+    async def until_listed(
+        self, tier: str, *, present: list[tuple[str, str]], absent: list[tuple[str, str]], timeout: float = 60
+    ) -> None:
+        """The tier's engines list, and no longer list, these (archetype, digest); they themselves are asked."""
+        key = await self.engine_key()
+        want = {served_name(archetype, digest) for archetype, digest in present}
+        must_not = {served_name(archetype, digest) for archetype, digest in absent}
+
+        async def listed(session: aiohttp.ClientSession, pod: Object) -> set[str]:
+            url = f"http://{pod['status']['podIP']}:8000/v1/models"
+            async with session.get(url, headers={"Authorization": f"Bearer {key}"}) as response:
+                return {entry["id"] for entry in (await response.json())["data"]}
+
+        async def holds(session: aiohttp.ClientSession, pod: Object) -> bool:
+            names = await listed(session, pod)
+            return want <= names and not must_not & names
+
+        # An engine tells nobody when its list changes, so it is asked until the time is up.
+        async with asyncio.timeout(timeout), aiohttp.ClientSession() as session:
+            for pod in await self.pods(tier):
+                while not await holds(session, pod):  # noqa: ASYNC110
+                    await asyncio.sleep(0.2)
+
+    # --- the operator and the namespace's secrets ---
+
+    system = OPERATOR_NAMESPACE
+
+    @property
+    def audit_log(self) -> Path:
+        assert self.stack.cluster.audit_log is not None
+        return self.stack.cluster.audit_log
+
+    async def leader(self) -> str:
+        """The pod that holds the Lease."""
+        lease = await self.kubectl.get("lease", OPERATOR_DEPLOYMENT, OPERATOR_NAMESPACE)
+        holder = str(lease["spec"].get("holderIdentity") or "")
+        pods = [pod["metadata"]["name"] for pod in await self.kubectl.list("pods", OPERATOR_NAMESPACE)]
+        return next((name for name in pods if holder.startswith(name)), "")
+
+    async def scale_operator(self, replicas: int) -> None:
+        await self.kubectl.run(
+            "scale", f"deployment/{OPERATOR_DEPLOYMENT}", "-n", OPERATOR_NAMESPACE, f"--replicas={replicas}"
+        )
+        await self.kubectl.until("deployment", OPERATOR_DEPLOYMENT, OPERATOR_NAMESPACE, is_rolled_out, timeout=120)
+        if replicas == 0:
+            await self.kubectl.run(
+                "wait",
+                "--for=delete",
+                "pod",
+                "-l",
+                "app.kubernetes.io/name=npc-operator",
+                "-n",
+                OPERATOR_NAMESPACE,
+                "--timeout=60s",
+            )
+
+    async def annotate_region(self, annotation: str) -> None:
+        value = str(time.time_ns())
+        await self.kubectl.run(
+            "annotate", "npcregion", self.region.name, "-n", self.namespace, f"{annotation}={value}", "--overwrite"
+        )
+
+    async def internal_secret(self) -> dict[str, str]:
+        return _data(await self.kubectl.get("secret", "npc-fleet-internal", self.namespace))
+
+    async def until_internal_secret(self, holds: Callable[[dict[str, str]], bool]) -> None:
+        await self.kubectl.until(
+            "secret", "npc-fleet-internal", self.namespace, lambda seen: holds(_data(seen)), timeout=30
+        )
+
+    async def engine_key(self) -> str:
+        data = _data(await self.kubectl.get("secret", "npc-fleet-engine-key", self.namespace))
+        return data[data["current"]]
+
+    async def set_api_key(self, name: str, key: str | None) -> None:
+        """Add or (None) remove an entry of the Secret with the game servers' keys."""
+        value = None if key is None else base64.b64encode(key.encode()).decode()
+        await self.kubectl.patch("secret", region.SECRET_API_KEYS, self.namespace, {"data": {name: value}})
+
+    async def engine_identities(self) -> dict[str, tuple[str, int]]:
+        """Pod -> (uid, restarts of all its containers)."""
+        found: dict[str, tuple[str, int]] = {}
+        for tier in TIERS:
+            for pod in await self.pods(tier):
+                statuses = pod["status"].get("containerStatuses", []) + pod["status"].get("initContainerStatuses", [])
+                found[pod["metadata"]["name"]] = (pod["metadata"]["uid"], sum(one["restartCount"] for one in statuses))
+        return found
+
+    async def kill_engine(self, pod: Object) -> None:
+        """SIGKILL from outside, as a driver crash or the OOM killer would."""
+        await faults.kill_container(self.kubectl, self.namespace, pod["metadata"]["name"], "engine")
+
+    async def upgrade_operator(self) -> None:
+        """`helm upgrade` of the operator with something changed, so that its pods really are replaced."""
+        await install.install_operator(
+            self.stack, resyncSeconds=RESYNC_SECONDS, podAnnotations={"upgrade": str(time.time_ns())}
+        )
+
+    async def resyncs(self) -> float:
+        """How many whole resyncs the leader has finished, by its own metrics."""
+        address = (await self.kubectl.get("pod", await self.leader(), OPERATOR_NAMESPACE))["status"]["podIP"]
+        async with aiohttp.ClientSession() as session, session.get(f"http://{address}:8080/metrics") as response:
+            text = await response.text()
+        counted = [line for line in text.splitlines() if line.startswith("npc_operator_resyncs_total")]
+        return sum(float(line.rsplit(" ", 1)[1]) for line in counted)
+
+    # --- manifests ---
+
+    async def apply_again(self) -> None:
+        """The chart with the values it was installed with."""
+        await regions.install(self.stack, self.region.plan)
+
+    async def until_no_children(self, *, timeout: float = 120) -> None:
+        """The garbage collector has taken everything the operator made."""
+        kinds = "deployments,services,poddisruptionbudgets,networkpolicies,secrets,pods"
+        wait = ("wait", "--for=delete", "-l", "app.kubernetes.io/managed-by=npc-operator", "-n", self.namespace)
+        for kind in kinds.split(","):
+            if await self.kubectl.list(kind, self.namespace, wait[3]):
+                await self.kubectl.run(*wait, kind, f"--timeout={timeout:.0f}s", timeout=timeout + 10)
+
+    async def fingerprint(self) -> str:
+        """Everything a repeated apply must not change: specs, generations and children's resource versions."""
+        rows = []
+        for kind in ("npcregion", "gputier", "archetypeadapter", "deployment", "service", "poddisruptionbudget"):
+            for seen in await self.kubectl.list(kind, self.namespace):
+                meta = seen["metadata"]
+                rows.append([kind, meta["name"], meta.get("generation"), seen.get("spec")])
+        return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
+
+
+def _variant(seen: Object, tier: str) -> Object:
+    variants: list[Object] = seen["status"]["variants"]
+    return next(entry for entry in variants if entry["tier"] == tier)
+
+
+def _is_settled(seen: Object) -> bool:
+    return kube.is_ready(seen) and not kube.condition(seen, "Reconciling") and not kube.condition(seen, "Stalled")
+
+
+def _data(seen: Object) -> dict[str, str]:
+    return {key: base64.b64decode(value).decode() for key, value in (seen.get("data") or {}).items()}
+
+
+def _lenient_digest(folder: Path) -> str:
+    """The digest by coreutils' rules even where the agent would refuse a name: the refusal must come from the agent."""
+    listing = b"".join(
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {name}\n".encode()
+        for name, path in sorted((str(p.relative_to(folder)), p) for p in folder.rglob("*") if p.is_file())
+    )
+    return "sha256:" + hashlib.sha256(listing).hexdigest()
