@@ -1,11 +1,17 @@
-"""The generated parts of the charts."""
+"""The generated parts of the charts: CRDs as templates, RBAC rules from the one table of rights, values schemas."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hack.gen.text import GENERATED, to_yaml
+from npc_operator.api.meta import ADAPTER_NAME_LENGTH, DNS_NAME, REGION_NAME_LENGTH, TIER_NAME_LENGTH
+from npc_operator.api.names import GROUP, KIND_TIER, PLURALS
+from npc_operator.rights import RIGHTS, Right, Scope
+
+Schema = dict[str, Any]
 
 _LABELS = """\
   labels:
@@ -28,6 +34,9 @@ _LABELS = """\
   {{- end }}
 """
 
+_SEE = ("get", "list", "watch")
+_CHANGE = ("create", "update", "patch", "delete", "deletecollection")
+
 
 def crd_templates(crds: Mapping[str, dict[str, Any]]) -> Mapping[str, str]:
     """The CRDs as templates, not in a chart's crds/ folder: Helm never upgrades what lies there.
@@ -42,3 +51,135 @@ def crd_templates(crds: Mapping[str, dict[str, Any]]) -> Mapping[str, str]:
         head = f"apiVersion: {crd['apiVersion']}\nkind: {crd['kind']}\nmetadata:\n  name: {crd['metadata']['name']}\n"
         pages[name] = f"# {GENERATED}\n{head}{_LABELS}{spec}"
     return pages
+
+
+def operator_rights() -> str:
+    """Named templates with the rules of every role in the npc-operator chart."""
+    scale = f"{PLURALS[KIND_TIER]}/scale"
+    kinds = sorted(PLURALS.values())
+    see = [
+        *(Right(Scope.WATCHED, GROUP, plural, _SEE, "what is wanted and how it is") for plural in kinds),
+        Right(Scope.WATCHED, GROUP, scale, ("get",), "how many replicas are wanted"),
+    ]
+    change = [
+        *(Right(Scope.WATCHED, GROUP, plural, _CHANGE, "to say what is wanted") for plural in kinds),
+        Right(Scope.WATCHED, GROUP, scale, ("update", "patch"), "kubectl scale and autoscalers"),
+    ]
+    return _template_file(
+        {
+            "npc-operator.rights.watched": (right for right in RIGHTS if right.scope is Scope.WATCHED),
+            "npc-operator.rights.own": (right for right in RIGHTS if right.scope is Scope.OWN),
+            "npc-operator.rights.view": see,
+            "npc-operator.rights.edit": change,
+        }
+    )
+
+
+def region_rights() -> str:
+    """The same for the npc-region chart: what the operator may do where a region is."""
+    return _template_file({"npc-region.rights": (right for right in RIGHTS if right.scope is Scope.REGION)})
+
+
+def _template_file(templates: Mapping[str, Iterable[Right]]) -> str:
+    parts = [f"{{{{- /* {GENERATED} */ -}}}}\n"]
+    for name, rights in templates.items():
+        rules = "".join(_rule(right) for right in rights)
+        parts.append(f'{{{{- define "{name}" -}}}}\n{rules}{{{{- end -}}}}\n')
+    return "\n".join(parts)
+
+
+def _rule(right: Right) -> str:
+    group = right.group or '""'
+    verbs = ", ".join(right.verbs)
+    return f"# {right.why}\n- apiGroups: [{group}]\n  resources: [{right.resource}]\n  verbs: [{verbs}]\n"
+
+
+def region_values_schema(crds: Mapping[str, dict[str, Any]]) -> str:
+    """values.schema.json of the npc-region chart: the kinds' own schemas, and nothing that they do not know."""
+    specs = {
+        crd["spec"]["names"]["kind"]: values_schema(
+            crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+        )
+        for crd in crds.values()
+    }
+    adapter = specs["ArchetypeAdapter"]
+    adapter["required"] = [name for name in adapter["required"] if name != "archetype"]
+    strings = {"type": "object", "additionalProperties": {"type": "string"}}
+    label = {"type": "string", "minLength": 1, "maxLength": 63, "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"}
+    schema: Schema = {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "description": GENERATED,
+        **_object(
+            {
+                "name": {"type": "string", "maxLength": REGION_NAME_LENGTH, "pattern": f"^$|{DNS_NAME}"},
+                "operator": _object({"namespace": label, "serviceAccount": label}, "namespace", "serviceAccount"),
+                "rbac": _object({"create": {"type": "boolean"}}, "create"),
+                "region": specs["NPCRegion"],
+                "apiKeys": _object(
+                    {
+                        "names": {
+                            "type": "array",
+                            "minItems": 1,
+                            "uniqueItems": True,
+                            "items": {"type": "string", "maxLength": 253, "pattern": "^[-._a-zA-Z0-9]+$"},
+                        }
+                    },
+                    "names",
+                ),
+                "tiers": _named(specs["GpuTier"], TIER_NAME_LENGTH),
+                "adapters": _named(adapter, ADAPTER_NAME_LENGTH),
+                "labels": strings,
+                "podMonitor": _object(
+                    {
+                        "enabled": {"type": "boolean"},
+                        "interval": {"type": "string", "pattern": "^[0-9]+(ms|s|m|h)$"},
+                        "labels": strings,
+                    },
+                    "enabled",
+                    "interval",
+                    "labels",
+                ),
+                "global": {"type": "object"},
+            },
+            "operator",
+            "rbac",
+            "region",
+            "apiKeys",
+            "tiers",
+            "adapters",
+            "labels",
+            "podMonitor",
+        ),
+    }
+    return json.dumps(schema, indent=1) + "\n"
+
+
+def _object(properties: Schema, *required: str) -> Schema:
+    return {"type": "object", "additionalProperties": False, "required": list(required), "properties": properties}
+
+
+def _named(schema: Schema, length: int) -> Schema:
+    names = {"pattern": DNS_NAME, "maxLength": length}
+    return {"type": "object", "propertyNames": names, "additionalProperties": schema}
+
+
+def values_schema(schema: Mapping[str, Any]) -> Schema:
+    """A structural schema as JSON Schema for values: unknown fields refused, quantities as they are written in YAML.
+
+    CEL has no form here; those rules stay the API server's.
+    """
+    out: Schema = {
+        key: value
+        for key, value in schema.items()
+        if not key.startswith("x-kubernetes-") and key not in {"default", "format", "properties", "items", "anyOf"}
+    }
+    if schema.get("x-kubernetes-int-or-string"):
+        out["type"] = ["integer", "string"]
+    if "properties" in schema:
+        out["properties"] = {name: values_schema(child) for name, child in schema["properties"].items()}
+        out["additionalProperties"] = False
+    elif isinstance(schema.get("additionalProperties"), Mapping):
+        out["additionalProperties"] = values_schema(schema["additionalProperties"])
+    if "items" in schema:
+        out["items"] = values_schema(schema["items"])
+    return out

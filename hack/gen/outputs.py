@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from hack.gen.charts import crd_templates
+from hack.gen.charts import crd_templates, operator_rights, region_rights, region_values_schema
 from hack.gen.reference import reference_pages
 from hack.gen.text import GENERATED, to_yaml
 from npc_operator.api.crd import crds
@@ -25,6 +25,9 @@ def collect_outputs() -> Mapping[Path, str]:
         outputs[Path("charts/npc-crds/templates") / name] = text
     for name, text in reference_pages(definitions).items():
         outputs[Path("docs/api") / name] = text
+    outputs[Path("charts/npc-operator/templates/_rights.tpl")] = operator_rights()
+    outputs[Path("charts/npc-region/templates/_rights.tpl")] = region_rights()
+    outputs[Path("charts/npc-region/values.schema.json")] = region_values_schema(definitions)
     return {ROOT / path: text for path, text in outputs.items()}
 
 
