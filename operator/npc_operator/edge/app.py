@@ -15,7 +15,7 @@ import random
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import kopf
@@ -129,7 +129,7 @@ class Watchers:
                 return
             crashes = 0 if time.monotonic() - began > 60 else crashes + 1
             self._tell(self._on_restart)
-            self._stop.wait(RESTART_SECONDS[min(crashes, len(RESTART_SECONDS)) - 1])
+            self._stop.wait(RESTART_SECONDS[min(max(crashes, 1), len(RESTART_SECONDS)) - 1])
 
     async def _watch(self) -> None:
         beating = asyncio.create_task(self._keep_beating())
@@ -142,6 +142,8 @@ class Watchers:
                 clusterwide=not self._namespaces,
                 namespaces=list(self._namespaces),
                 standalone=True,
+                # kopf would else ask who the user is, and a pod's uid has no name; without peering it only names logs.
+                identity=cast(Any, "npc-operator"),
             )
         finally:
             beating.cancel()
