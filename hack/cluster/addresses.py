@@ -1,8 +1,8 @@
 """Which addresses the cluster uses: one private /15, pods in its lower half and services in its upper.
 
-Each node has a /24 of the pod half, whose first address is its bridge's and its own. The last /24 belongs to the control
-plane: its addresses lie on the loopback device, so nothing of it listens on the host's real addresses and no port of the
-host is taken.
+Each node has a /24 of the pod half, whose first address is its bridge's and its own. The last /24 belongs to the
+control plane: its addresses lie on the loopback device, so nothing of it listens on the host's real addresses and no
+port of the host is taken.
 """
 
 from __future__ import annotations

@@ -82,13 +82,13 @@ def build_fleet_image() -> str:
 
 
 def build_engine_base_image() -> str:
-    """Build the base image of the demo's CPU engines (Python, libgomp, libnuma) unless it is built; returns its name."""
+    """Build the base image of the demo's CPU engines unless it is there; returns its name."""
     ensure(IMAGES, purpose="building images")
     return build.engine_base().name
 
 
 def busybox() -> str:
-    """The name of a tiny shell image that every node of the driver ``local`` has: ``sh``, ``httpd``, ``nc``, ``nslookup``."""
+    """The name of a tiny image on every node of the driver ``local``: ``sh``, ``httpd``, ``nc``, ``nslookup``."""
     return busybox_image().name
 
 

@@ -1,7 +1,7 @@
 """The control groups of the nodes: ``npc-fleet/<node>`` in every hierarchy, version 1 or 2.
 
-The kubelet wants its root to exist, and version 1's cpuset must be filled before a process can enter it. They also say for
-certain which processes are containers of ours.
+The kubelet wants its root to exist, and version 1's cpuset must be filled before a process can enter it. They also
+say for certain which processes are containers of ours.
 """
 
 from __future__ import annotations

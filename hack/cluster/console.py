@@ -83,9 +83,7 @@ def run_logged(
         output.write(f"$ {' '.join(command)}\n".encode())
         output.flush()
         try:
-            child = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env, cwd=cwd
-            )
+            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env, cwd=cwd)
         except OSError as error:
             raise ClusterError(f"{what}: cannot start {command[0]}: {error}") from error
         try:
@@ -113,12 +111,20 @@ def run_quiet(
     label = what or " ".join(command[:3])
     try:
         done = subprocess.run(
-            command, input=input_text, capture_output=True, text=True, check=False, env=env, stdin=None if input_text else subprocess.DEVNULL
+            command,
+            input=input_text,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=env,
+            stdin=None if input_text else subprocess.DEVNULL,
         )
     except OSError as error:
         raise ClusterError(f"{label}: cannot start {command[0]}: {error}") from error
     if done.returncode != 0:
-        raise ClusterError(f"{label} failed (exit status {done.returncode}): {done.stderr.strip() or done.stdout.strip()}")
+        raise ClusterError(
+            f"{label} failed (exit status {done.returncode}): {done.stderr.strip() or done.stdout.strip()}"
+        )
     return done.stdout
 
 

@@ -15,7 +15,7 @@ from hack.cluster.addresses import Network
 from hack.cluster.console import tail, wait_for
 from hack.cluster.errors import ClusterError
 from hack.cluster.files import write_atomically
-from hack.cluster.kubeapi import KubeApi
+from hack.cluster.kubeapi import KubeApi, credentials
 from hack.cluster.network import check_port
 from hack.cluster.paths import Layout
 from hack.cluster.processes import ProcessTable
@@ -93,7 +93,8 @@ class ControlPlane:
     def api(self, *, timeout: float = 5.0) -> KubeApi:
         """A client with the administrator's rights."""
         admin = self._admin()
-        return KubeApi(self.network.server, ca=self.ca.cert, cert=admin.cert, key=admin.key, timeout=timeout)
+        context = credentials(ca=self.ca.cert, cert=admin.cert, key=admin.key)
+        return KubeApi(self.network.server, context=context, timeout=timeout)
 
     # -- processes -----------------------------------------------------------------------------------------------
 
@@ -167,9 +168,7 @@ class ControlPlane:
     def _etcd_arguments(self) -> list[str]:
         ca = pki.authority(self.layout.pki, "etcd-ca")
         control = self.network.control
-        server = pki.issue(
-            ca, self.layout.pki, "etcd", common_name="etcd", sans=(f"IP:{control}", "DNS:localhost")
-        )
+        server = pki.issue(ca, self.layout.pki, "etcd", common_name="etcd", sans=(f"IP:{control}", "DNS:localhost"))
         client_url = f"https://{control}:{addresses.ETCD_PORT}"
         peer_url = f"https://{control}:{addresses.ETCD_PEER_PORT}"
         self.layout.etcd.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -15,7 +15,8 @@ from hack.cluster.processes import ProcessTable
 def api_server_away(how: Literal["frozen", "stopped"] = "frozen") -> Iterator[None]:
     """The API server of the local cluster is away while the body runs, and ready again afterwards.
 
-    ``frozen`` (SIGSTOP) leaves connections open that answer nothing, the harder case; ``stopped`` (SIGKILL) refuses new ones.
+    ``frozen`` (SIGSTOP) leaves connections open that answer nothing, the harder case; ``stopped`` (SIGKILL) refuses
+    new ones.
 
     :raises ClusterError: when there is no local cluster, or the API server does not come back.
     """

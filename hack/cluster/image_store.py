@@ -1,7 +1,7 @@
 """Built images in the cache, layer by layer, so that nodes are sent only the layers they have not.
 
-A build tool can only export a whole image, half a gigabyte of it unchanged; a node needs the last two megabytes. Layers are
-kept uncompressed under their digest: compressing costs more than it saves on one host.
+A build tool can only export a whole image, half a gigabyte of it unchanged; a node needs the last two megabytes.
+Layers are kept uncompressed under their digest: compressing costs more than it saves on one host.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class ArchiveImage:
     name: str
     path: Path
 
-    def send(self, output: IO[bytes], *, without: Collection[str]) -> None:  # noqa: ARG002 - sent as it is
+    def send(self, output: IO[bytes], *, without: Collection[str]) -> None:
         """See :class:`Loadable`."""
         with self.path.open("rb") as archive:
             shutil.copyfileobj(archive, output, 1 << 20)
@@ -145,7 +145,7 @@ class ImageStore:
     def add_docker_archive(self, name: str, archive: IO[bytes]) -> StoredImage:
         """Take an image from what ``docker save`` or buildah's ``docker-archive`` writes, read as a stream.
 
-        :raises ClusterError: when a layer has not the digest that the image's configuration says, or something is missing.
+        :raises ClusterError: when a layer has not the digest of the image's configuration, or something is missing.
         """
         small: dict[str, bytes] = {}
         spooled: dict[str, str] = {}  # member -> digest

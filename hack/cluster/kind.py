@@ -1,4 +1,4 @@
-"""The driver ``kind``: for hosts with Docker and without root. Small: it makes, loads and deletes, and repairs by kind's own means."""
+"""The driver ``kind``: for hosts with Docker and without root. It makes, loads and deletes; kind's own means repair."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hack.cluster.binaries import KUBERNETES, binary
 from hack.cluster.console import run_logged, run_quiet, say, step
@@ -123,9 +124,9 @@ class KindDriver:
             self.name, self._layout.kubeconfig, state.context, self._layout.root, names, self._layout.audit_log
         )
 
-    def _nodes(self) -> list[dict[str, dict[str, str]]]:
-        kubectl = [binary("kubectl"), f"--kubeconfig={self._layout.kubeconfig}"]
-        items: list[dict[str, dict[str, str]]] = json.loads(run_quiet([*kubectl, "get", "nodes", "-o", "json"]))["items"]
+    def _nodes(self) -> list[dict[str, Any]]:
+        kubectl = [str(binary("kubectl")), f"--kubeconfig={self._layout.kubeconfig}"]
+        items: list[dict[str, Any]] = json.loads(run_quiet([*kubectl, "get", "nodes", "-o", "json"]))["items"]
         return items
 
     def info(self) -> ClusterInfo | None:
@@ -146,8 +147,9 @@ class KindDriver:
         with tempfile.NamedTemporaryFile(suffix=".tar") as archive:
             with Path(archive.name).open("wb") as output:
                 image.send(output, without=())
-            load = [self._kind(), "load", "image-archive", archive.name, "--name", _CLUSTER]
-            run_quiet(load, what=f"loading {image.name}")
+            run_quiet(
+                [self._kind(), "load", "image-archive", archive.name, "--name", _CLUSTER], what=f"loading {image.name}"
+            )
 
     def add_node(self, name: str, labels: dict[str, str], taints: Sequence[str]) -> None:
         """:raises ClusterError: always."""

@@ -20,24 +20,24 @@ class ApiError(ClusterError):
         self.status = status
 
 
+def credentials(*, ca: Path, cert: Path, key: Path) -> ssl.SSLContext:
+    """A client certificate, and the authority whose servers are trusted."""
+    context = ssl.create_default_context(cafile=str(ca))
+    context.load_cert_chain(str(cert), str(key))
+    return context
+
+
 class KubeApi:
-    """A client with one client certificate. Every call is a connection of its own, so a restarted server is no matter."""
+    """A client with one certificate. Every call is a connection of its own, so a restarted server is no matter."""
 
-    def __init__(self, server: str, *, ca: Path, cert: Path, key: Path, timeout: float = 5.0) -> None:
-        context = ssl.create_default_context(cafile=str(ca))
-        context.load_cert_chain(str(cert), str(key))
-        self._connect_to(server, context, timeout)
-
-    def _connect_to(self, server: str, context: ssl.SSLContext, timeout: float) -> None:
+    def __init__(self, server: str, *, context: ssl.SSLContext, timeout: float = 5.0) -> None:
         address = urllib.parse.urlsplit(server)
         self._host, self._port = address.hostname or "", address.port or 443
         self._context, self._timeout = context, timeout
 
     def at(self, server: str) -> KubeApi:
         """The same credentials for another server: a kubelet."""
-        other = KubeApi.__new__(KubeApi)
-        other._connect_to(server, self._context, self._timeout)
-        return other
+        return KubeApi(server, context=self._context, timeout=self._timeout)
 
     def call(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Any:
         """The decoded answer (text where it is no JSON).

@@ -1,7 +1,8 @@
-"""The driver ``local``: every component a process of this host, every node a containerd and a kubelet. Needs root on Linux.
+"""The driver ``local``: every component a process of this host, every node a containerd and a kubelet. Needs root.
 
-``up`` makes the wanted state true from whatever is there: nothing, a healthy cluster, or the remains of one after a crash, a
-reboot or Ctrl-C. Nothing is ever assumed to have survived; each part is checked and started again where it is gone.
+``up`` makes the wanted state true from whatever is there: nothing, a healthy cluster, or the remains of one after a
+crash, a reboot or Ctrl-C. Nothing is ever assumed to have survived; each part is checked and started again where it
+is gone.
 """
 
 from __future__ import annotations
@@ -317,5 +318,5 @@ class LocalDriver:
 
 def _is_daemon(words: list[bytes]) -> bool:
     """Whether a command line is one of the programs we start (a shell opened beside them is not)."""
-    program = os.path.basename(words[0].decode("utf-8", "replace"))
+    program = words[0].decode("utf-8", "replace").rsplit("/", 1)[-1]
     return program in {*CONTROL_PLANE, *NODE, "containerd"} or program.startswith("containerd-shim")

@@ -1,7 +1,8 @@
 """What the cluster changes in the host's network, and how it takes it back.
 
-One bridge per node, two addresses on the loopback device, one nftables table of ours (and kube-proxy's own), accept rules
-where the host's firewall drops forwarded packets, and a few kernel settings whose former values are written down first.
+One bridge per node, two addresses on the loopback device, one nftables table of ours (and kube-proxy's own), accept
+rules where the host's firewall drops forwarded packets, and a few kernel settings whose former values are written
+down first.
 """
 
 from __future__ import annotations
@@ -65,8 +66,9 @@ def check_foreign_kubernetes() -> None:
     tables = run_quiet(["nft", "list", "tables"])
     if re.search(r"\bip6? kube-proxy$", tables, re.MULTILINE):
         raise ClusterError(
-            "this host already has kube-proxy's nftables tables: it is a node of another Kubernetes. Use --driver context. "
-            "If that Kubernetes is gone, remove them: nft delete table ip kube-proxy; nft delete table ip6 kube-proxy"
+            "this host already has kube-proxy's nftables tables: it is a node of another Kubernetes. "
+            "Use --driver context. "
+            "If that one is gone, remove them: nft delete table ip kube-proxy; nft delete table ip6 kube-proxy"
         )
 
 
@@ -195,7 +197,7 @@ def check_port(address: str, port: int, *, purpose: str, datagram: bool = False)
         except OSError as error:
             holder = port_holder(port, "udp" if datagram else "tcp") or "another process"
             raise ClusterError(
-                f"port {port} at {address}, which {purpose} needs, is used by {holder}; end it or let it listen elsewhere"
+                f"port {port} at {address}, which {purpose} needs, is used by {holder}; end it or move it"
             ) from error
 
 

@@ -1,7 +1,7 @@
 """One node: a containerd and a kubelet of its own, sharing the host's kernel and network with the others.
 
-Sharing one containerd does not work: each kubelet removes pods that it does not know. Everything a node writes lies below its
-folder, so removing a node is: end its processes, unmount, delete.
+Sharing one containerd does not work: each kubelet removes pods that it does not know. Everything a node writes lies
+below its folder, so removing a node is: end its processes, unmount, delete.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hack.cluster import addresses, cgroups, mounts, pki, remains
+from hack.cluster import addresses, cgroups, mounts, node_config, pki, remains
 from hack.cluster import network as host_network
 from hack.cluster.addresses import Network, bridge_name
 from hack.cluster.console import run_quiet, tail, wait_for
@@ -77,9 +77,7 @@ class Node:
         command = find_command("containerd")
         if command is None:
             raise ClusterError("containerd is not on PATH")
-        self.processes.start(
-            role, [command, "--config", str(config)], log=log, env=_ENVIRONMENT, depends_on=[config]
-        )
+        self.processes.start(role, [command, "--config", str(config)], log=log, env=_ENVIRONMENT, depends_on=[config])
 
         def answers() -> bool:
             self.processes.check(role, log=log)
@@ -113,7 +111,16 @@ class Node:
         if image.name in self.images():
             return False
         known = set(self.ctr("content", "list", "--quiet").split())
-        command = ["ctr", "--address", str(self.files.containerd_socket), "--namespace", "k8s.io", "images", "import", "-"]
+        command = [
+            "ctr",
+            "--address",
+            str(self.files.containerd_socket),
+            "--namespace",
+            "k8s.io",
+            "images",
+            "import",
+            "-",
+        ]
         log = self.layout.log(f"{self.spec.name}/import")
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
@@ -143,65 +150,18 @@ class Node:
         files = self.files
         for folder in (files.containerd_root, files.containerd_state):
             folder.mkdir(parents=True, exist_ok=True, mode=0o711)
-        quoted = json.dumps
-        cri = 'plugins."io.containerd.grpc.v1.cri"'
-        text = f"""version = 2
-root = {quoted(str(files.containerd_root))}
-state = {quoted(str(files.containerd_state))}
-disabled_plugins = [
-  "io.containerd.internal.v1.opt", "io.containerd.internal.v1.restart", "io.containerd.snapshotter.v1.aufs",
-  "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs",
-]
-
-[grpc]
-  address = {quoted(str(files.containerd_socket))}
-
-[{cri}]
-  sandbox_image = {quoted(self.pause_image)}
-  # Without CAP_SYS_RESOURCE runc could not lower the score and would die.
-  restrict_oom_score_adj = true
-  netns_mounts_under_state_dir = true
-  tolerate_missing_hugetlb_controller = true
-  stream_server_address = "127.0.0.1"
-  stream_server_port = "0"
-  [{cri}.containerd]
-    snapshotter = {quoted(_snapshotter(files.root))}
-    default_runtime_name = "runc"
-    [{cri}.containerd.runtimes.runc]
-      runtime_type = "io.containerd.runc.v2"
-      [{cri}.containerd.runtimes.runc.options]
-        Root = {quoted(str(files.runc_root))}
-        SystemdCgroup = false
-  [{cri}.cni]
-    bin_dir = "/usr/lib/cni"
-    conf_dir = {quoted(str(files.cni / "conf"))}
-"""
+        text = node_config.containerd(files, pause_image=self.pause_image, snapshotter=_snapshotter(files.root))
         write_atomically(files.containerd_config, text)
         return files.containerd_config
 
-    def _cni_name(self) -> str:
-        return f"npc-fleet-{self.spec.name}"
-
     def _write_cni_config(self) -> None:
-        config = {
-            "cniVersion": "1.0.0",
-            "name": self._cni_name(),
-            "plugins": [
-                {
-                    "type": "bridge",
-                    "bridge": bridge_name(self.spec.index),
-                    "isGateway": True,
-                    "ipMasq": False,  # done once for all nodes, by a table of ours
-                    "hairpinMode": True,
-                    "ipam": {
-                        "type": "host-local",
-                        "dataDir": str(self.files.cni / "leases"),
-                        "ranges": [[{"subnet": self.network.node_pods(self.spec.index), "gateway": self.address}]],
-                        "routes": [{"dst": "0.0.0.0/0"}],
-                    },
-                }
-            ],
-        }
+        config = node_config.cni(
+            f"npc-fleet-{self.spec.name}",
+            bridge=bridge_name(self.spec.index),
+            subnet=self.network.node_pods(self.spec.index),
+            gateway=self.address,
+            leases=self.files.cni / "leases",
+        )
         write_atomically(self.files.cni / "conf" / "10-npc-fleet.conflist", json.dumps(config, indent=2))
 
     # -- kubelet -------------------------------------------------------------------------------------------------
@@ -282,46 +242,14 @@ disabled_plugins = [
         return self.files.kubeconfig
 
     def _write_kubelet_config(self) -> Path:
-        serving = self._serving()
-        config: dict[str, Any] = {
-            "apiVersion": "kubelet.config.k8s.io/v1beta1",
-            "kind": "KubeletConfiguration",
-            "address": self.address,
-            "port": addresses.KUBELET_PORT,
-            "healthzPort": 0,
-            "authentication": {
-                "anonymous": {"enabled": False},
-                "webhook": {"enabled": True},
-                "x509": {"clientCAFile": str(pki.authority(self.layout.pki, "ca").cert)},
-            },
-            "authorization": {"mode": "Webhook"},
-            "tlsCertFile": str(serving.cert),
-            "tlsPrivateKeyFile": str(serving.key),
-            "rotateCertificates": False,
-            "containerRuntimeEndpoint": f"unix://{self.files.containerd_socket}",
-            "cgroupDriver": "cgroupfs",
-            "cgroupRoot": f"/{cgroups.ROOT}/{self.spec.name}",
-            "enforceNodeAllocatable": [],
-            "failCgroupV1": False,
-            "failSwapOn": False,
-            "clusterDNS": [self.network.dns],
-            "clusterDomain": "cluster.local",
-            "podLogsDir": str(self.files.pod_logs),
-            "volumePluginDir": str(self.files.kubelet_root / "volume-plugins"),
-            "maxPods": 110,
-            "makeIPTablesUtilChains": False,
-            # A changed node tells it at once; an unchanged one only renews its lease.
-            "nodeStatusUpdateFrequency": "5s",
-            "nodeStatusReportFrequency": "1m0s",
-            "nodeLeaseDurationSeconds": 40,
-            # The nodes share one disk with everything else on the host: its fill level is no pod's fault, and images
-            # cannot be pulled again from anywhere.
-            "evictionHard": {"memory.available": "200Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
-            "imageGCHighThresholdPercent": 100,
-            "imageGCLowThresholdPercent": 99,
-            "serializeImagePulls": False,
-            "registerWithTaints": [parse_taint(taint) for taint in self.spec.taints],
-        }
+        config = node_config.kubelet(
+            self.spec,
+            self.files,
+            address=self.address,
+            dns=self.network.dns,
+            client_ca=pki.authority(self.layout.pki, "ca").cert,
+            serving=self._serving(),
+        )
         write_atomically(self.files.kubelet_config, json.dumps(config, indent=2))
         return self.files.kubelet_config
 
@@ -348,18 +276,6 @@ def is_ready(node: Mapping[str, Any]) -> bool:
     """Whether a Node object says it is Ready."""
     conditions = node.get("status", {}).get("conditions", [])
     return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
-
-
-def parse_taint(text: str) -> dict[str, str]:
-    """``key=value:Effect`` or ``key:Effect`` as the API has it.
-
-    :raises ClusterError: for anything else.
-    """
-    key_value, _, effect = text.rpartition(":")
-    key, _, value = key_value.partition("=")
-    if not key or effect not in ("NoSchedule", "PreferNoSchedule", "NoExecute"):
-        raise ClusterError(f"taint {text!r} is not key[=value]:NoSchedule|PreferNoSchedule|NoExecute")
-    return {"key": key, "value": value, "effect": effect}
 
 
 def _snapshotter(folder: Path) -> str:

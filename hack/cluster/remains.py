@@ -1,13 +1,14 @@
 """What containers and kubelets leave on the host outside their node's folder, and its removal.
 
-containerd, its CNI library and the kubelet have a few paths fixed in their code. Only what is certainly ours is deleted there;
-folders go when they are empty.
+containerd, its CNI library and the kubelet have a few paths fixed in their code. Only what is certainly ours is
+deleted there; folders go when they are empty.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ def parse_shim(pid: int, command_line: bytes) -> Shim | None:
     words = [word.decode("utf-8", "replace") for word in command_line.split(b"\0")]
     if not words[0].rsplit("/", 1)[-1].startswith("containerd-shim"):
         return None
-    flags = dict(zip(words, words[1:], strict=False))
+    flags = dict(itertools.pairwise(words))
     if "-id" not in flags or "-address" not in flags:
         return None
     return Shim(pid, flags["-id"], flags["-address"])

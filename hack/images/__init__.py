@@ -1,1 +1,1 @@
-"""The project's images, built with Docker or buildah and named by their content. Standard library only, as the cluster tool."""
+"""The project's images, built with Docker or buildah and named by their content. Standard library only."""

@@ -15,9 +15,7 @@ from hack.images.build import by_short_name
 def main(argv: Sequence[str] | None = None) -> int:
     """Build, and load where asked to; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python3 -m hack.images", description="Build the project's images.")
-    parser.add_argument(
-        "image", nargs="*", default=["fleet", "engine-base"], help="fleet, engine-base (default: both)"
-    )
+    parser.add_argument("image", nargs="*", default=["fleet", "engine-base"], help="fleet, engine-base (default: both)")
     parser.add_argument("--load", action="store_true", help="load them onto every node of the local cluster as well")
     arguments = parser.parse_args(argv)
     try:

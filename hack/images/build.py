@@ -86,7 +86,9 @@ def resolve(image: str, name: str = "") -> Loadable:
     return ArchiveImage(name, path.absolute())
 
 
-def _built(repository_name: str, key: str, containerfile: Path, prepare: Callable[[Path], dict[str, str]]) -> StoredImage:
+def _built(
+    repository_name: str, key: str, containerfile: Path, prepare: Callable[[Path], dict[str, str]]
+) -> StoredImage:
     if find_command("docker") is None:
         ensure(IMAGES, purpose="building images")
     with locked(cache_dir() / "locks" / "images.lock", doing="building the image"):

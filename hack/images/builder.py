@@ -1,7 +1,7 @@
 """The two tools that build images, behind one small face: Docker where its daemon answers, else buildah as root.
 
-buildah gets a storage of its own in the cache (a user's other images are none of our business) and ``chroot`` isolation,
-which works in virtual machines and containers where a nested runtime does not.
+buildah gets a storage of its own in the cache (a user's other images are none of our business) and ``chroot``
+isolation, which works in virtual machines and containers where a nested runtime does not.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ class Builder(Protocol):
         """The command that writes the image to its standard output, as ``docker save`` does."""
 
 
-
 def _build_log() -> Path:
     return cache_dir() / "logs" / "images.log"
 
@@ -61,7 +60,6 @@ class Docker:
     def export(self, image: str) -> list[str | Path]:
         """See :class:`Builder`."""
         return ["docker", "save", image]
-
 
 
 class Buildah:
@@ -106,7 +104,6 @@ class Buildah:
         """See :class:`Builder`."""
         # Docker's format, because buildah compresses every layer anew for the other one.
         return self._command("push", "--quiet", image, f"docker-archive:/dev/stdout:{image}")
-
 
 
 @functools.cache

@@ -90,8 +90,9 @@ def dependencies(lock: Path) -> Path:
             run_logged(
                 [
                     tools / "bin" / "pip", "download", "--require-hashes", "--no-deps", "--only-binary=:all:",
-                    "--implementation=cp", f"--python-version={PYTHON}", f"--abi=cp{PYTHON.replace('.', '')}", "--abi=abi3",
-                    "--abi=none", *(f"--platform={platform}" for platform in platforms),
+                    "--implementation=cp", f"--python-version={PYTHON}",
+                    f"--abi=cp{PYTHON.replace('.', '')}", "--abi=abi3", "--abi=none",
+                    *(f"--platform={platform}" for platform in platforms),
                     "--dest", temporary / "wheels", "--requirement", chosen,
                 ],
                 log=cache_dir() / "logs" / "wheels.log",
@@ -107,7 +108,16 @@ def project_wheel(checkout: Path, folder: Path) -> None:
     :raises ClusterError: when it does not build.
     """
     run_logged(
-        [_tools() / "bin" / "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", folder, checkout],
+        [
+            _tools() / "bin" / "pip",
+            "wheel",
+            "--no-deps",
+            "--no-build-isolation",
+            "--no-index",
+            "--wheel-dir",
+            folder,
+            checkout,
+        ],
         log=cache_dir() / "logs" / "wheels.log",
         what="building the project's wheel",
         # Same sources, same bytes.
