@@ -1,10 +1,13 @@
-"""Make the engine's packages and the test models: `python -m hack.models venv | make DIR | lock`."""
+"""Make the engine's packages and the test models: `python -m hack.models venv | make DIR | answers | lock`."""
 
 import argparse
 import sys
+import tempfile
 from pathlib import Path
 
+from hack.models.catalog import make_catalog
 from hack.models.environment import EngineEnvironmentError, ensure_packages, lock_packages
+from hack.models.tensors import write_json
 
 
 def main(arguments: list[str]) -> int:
@@ -17,12 +20,15 @@ def main(arguments: list[str]) -> int:
     )
     make.add_argument("directory", type=Path)
     commands.add_parser("lock", help="resolve requirements/vllm.txt anew")
+    commands.add_parser("answers", help="compute hack/models/answers.json anew, after seeds were chosen")
     options = parser.parse_args(arguments)
     try:
         if options.command == "venv":
             print(ensure_packages())
         elif options.command == "make":
             _make(options.directory)
+        elif options.command == "answers":
+            _answers()
         else:
             lock_packages()
     except EngineEnvironmentError as error:
@@ -32,10 +38,16 @@ def main(arguments: list[str]) -> int:
 
 
 def _make(directory: Path) -> None:
-    from hack.models.catalog import make_catalog
-
     for name, digest in make_catalog(directory).digests.items():
         print(f"{digest}  {name}")
+
+
+def _answers() -> None:
+    # Only here: numpy is not needed to make models, nor vLLM to install it.
+    from hack.models.margins import ANSWERS, compute_answers
+
+    with tempfile.TemporaryDirectory() as directory:
+        write_json(ANSWERS, compute_answers(make_catalog(Path(directory))))
 
 
 if __name__ == "__main__":

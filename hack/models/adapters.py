@@ -36,13 +36,13 @@ class Adapter:
 
 
 ADAPTERS = (
-    Adapter("vampire-v1", "vampire", 21),
-    Adapter("vampire-v2", "vampire", 571),
-    Adapter("vampire-v3", "vampire", 802),
-    Adapter("zombie-v1", "zombie", 137),
-    Adapter("zombie-v2", "zombie", 603),
-    Adapter("merchant-v1", "merchant", 673),
-    Adapter("merchant-v2", "merchant", 2),
+    Adapter("vampire-v1", "vampire", 118),
+    Adapter("vampire-v2", "vampire", 872),
+    Adapter("vampire-v3", "vampire", 935),
+    Adapter("zombie-v1", "zombie", 105),
+    Adapter("zombie-v2", "zombie", 378),
+    Adapter("merchant-v1", "merchant", 376),
+    Adapter("merchant-v2", "merchant", 721),
 )
 """Seeds are chosen (see `margins`) so that every reference answer leads by the stated margin at each token."""
 
