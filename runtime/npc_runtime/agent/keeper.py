@@ -7,6 +7,7 @@ wakes the loop, which decides anew from all facts, so nothing depends on the ord
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import threading
@@ -196,10 +197,10 @@ class Keeper:
             while True:
                 self._changed.clear()
                 wake_at = self._round()
-                try:
-                    await asyncio.wait_for(self._changed.wait(), max(0.0, wake_at - time.monotonic()))
-                except TimeoutError:
-                    continue
+                # Not wait_for: before Python 3.12 it can swallow a cancellation that arrives together with the event.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(max(0.0, wake_at - time.monotonic())):
+                        await self._changed.wait()
         finally:
             for name in list(self._tasks):
                 self._cancel(name)

@@ -8,6 +8,7 @@ gets all.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from dataclasses import dataclass
 
@@ -82,10 +83,9 @@ class Board:
         )
 
     async def _wait(self, news: asyncio.Event, wait: float) -> None:
-        try:
-            await asyncio.wait_for(news.wait(), min(max(wait, 0.0), LONG_POLL_SECONDS))
-        except TimeoutError:
-            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(max(wait, 0.0), LONG_POLL_SECONDS)):
+                await news.wait()
 
     def _report(self, *, after: int, full: bool) -> AgentReport:
         content = self.content

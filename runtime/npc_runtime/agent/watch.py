@@ -63,9 +63,8 @@ class EngineWatch:
         """Follows the engine until cancelled."""
         while True:
             try:
-                reader, writer = await asyncio.wait_for(
-                    asyncio.open_connection(self._host, self._port), _CONNECT_TIMEOUT
-                )
+                async with asyncio.timeout(_CONNECT_TIMEOUT):
+                    reader, writer = await asyncio.open_connection(self._host, self._port)
             except (OSError, TimeoutError):
                 self._lost("nothing listens on the engine's port")
                 await asyncio.sleep(STARTING_INTERVAL)
@@ -89,8 +88,7 @@ class EngineWatch:
                 await asyncio.wait({broken}, timeout=interval)
         finally:
             broken.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await broken
+            await asyncio.wait({broken})  # never `await broken`: a cancellation of this task must not be taken for its
 
     async def _look(self, connection: str, *, known: bool) -> bool:
         """One look; returns whether the process behind this connection has been identified."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import io
 import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
@@ -104,7 +105,9 @@ class Harness:
     def context(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(self.settings.internal_dir / "ca.crt"))
 
-    async def call(self, method: str, path: str, body: bytes | None = None, **query: Any) -> tuple[int, bytes]:
+    async def call(
+        self, method: str, path: str, body: bytes | io.BytesIO | None = None, **query: Any
+    ) -> tuple[int, bytes]:
         """One request over TLS, the certificate verified against the namespace's internal name."""
         async with self.session.request(
             method,

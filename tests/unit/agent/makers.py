@@ -1,4 +1,4 @@
-"""Small base models and adapters, right by default and wrong where a test says so; written byte by byte, so that lies are possible."""
+"""Small base models and adapters, right by default and wrong where a test says so; written byte by byte."""
 
 from __future__ import annotations
 
