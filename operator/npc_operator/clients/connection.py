@@ -83,8 +83,9 @@ class Connection:
     proxy: str | None = None
     server_hostname: str | None = None
 
-    def session(self) -> aiohttp.ClientSession:
-        """A session of its own, whose every request carries the identity of its moment."""
+    def session(self, *, limit: int = 0) -> aiohttp.ClientSession:
+        """A session of its own, whose every request carries the identity of its moment; at most `limit` connections
+        (0: any)."""
 
         async def authenticate(
             request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
@@ -93,7 +94,7 @@ class Connection:
             return await handler(request)
 
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=self.ssl, keepalive_timeout=75),
+            connector=aiohttp.TCPConnector(limit=limit, ssl=self.ssl, keepalive_timeout=75),
             headers={"User-Agent": USER_AGENT},
             middlewares=(authenticate,),
             proxy=self.proxy,

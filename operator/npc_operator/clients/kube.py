@@ -30,8 +30,11 @@ METADATA_LIST_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.i
 REQUEST_SECONDS = 10.0
 """Longest one request may take; the API server's own limit is 60, which is longer than anybody here can wait."""
 LIST_SECONDS = 60.0
-PAGE = 500
-"""Objects per page of a list: kube-controller-manager's own number."""
+PAGE = 200
+"""Objects per page of a list: some 10 ms of parsing, and a bound on the memory it takes."""
+CONNECTIONS = 16
+"""Requests in flight at most; each TLS connection costs a quarter of a megabyte, and the API server answers in
+milliseconds."""
 WATCH_SECONDS = 290
 """The server ends a watch after so long and it is begun anew; below the idle limits of common load balancers."""
 SILENCE_SECONDS = 75.0
@@ -73,12 +76,14 @@ class KubeClient:
         self._connection = connection
         self._metrics = metrics
         self._namespaces = tuple(namespaces)
-        self._session: aiohttp.ClientSession | None = None
+        self._requests: aiohttp.ClientSession | None = None
+        self._watches: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        sessions = [session for session in (self._requests, self._watches) if session is not None]
+        self._requests = self._watches = None
+        for session in sessions:
+            await session.close()
 
     # --- the port ---
 
@@ -173,7 +178,7 @@ class KubeClient:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_SECONDS, sock_read=SILENCE_SECONDS)
         url = self._connection.server + resource.path(namespace)
         try:
-            async with self._open().get(url, params=params, headers=headers, timeout=timeout) as response:
+            async with self._watching().get(url, params=params, headers=headers, timeout=timeout) as response:
                 if response.status != 200:
                     raise error_of(response.status, await response.read(), what)
                 async for line in _lines(response.content):
@@ -207,7 +212,7 @@ class KubeClient:
             data = json.dumps(body, separators=(",", ":")).encode()
             headers["Content-Type"] = APPLY if verb == "apply" else JSON
         try:
-            async with self._open().request(
+            async with self._asking().request(
                 _METHODS[verb],
                 self._connection.server + path,
                 params=params,
@@ -233,7 +238,7 @@ class KubeClient:
     async def healthy(self, *, seconds: float = 3.0) -> bool:
         """Whether the API server answers at all (any answer counts: rights are another question)."""
         try:
-            async with self._open().get(
+            async with self._asking().get(
                 self._connection.server + "/readyz", timeout=aiohttp.ClientTimeout(total=seconds)
             ) as response:
                 return response.status < 500
@@ -257,10 +262,16 @@ class KubeClient:
             params["continue"] = following
             await asyncio.sleep(0)
 
-    def _open(self) -> aiohttp.ClientSession:
-        if self._session is None or self._session.closed:
-            self._session = self._connection.session()
-        return self._session
+    def _asking(self) -> aiohttp.ClientSession:
+        if self._requests is None or self._requests.closed:
+            self._requests = self._connection.session(limit=CONNECTIONS)
+        return self._requests
+
+    def _watching(self) -> aiohttp.ClientSession:
+        """Watches hold their connections, so they must not come out of the requests' pool."""
+        if self._watches is None or self._watches.closed:
+            self._watches = self._connection.session()
+        return self._watches
 
 
 _METHODS = {

@@ -205,6 +205,8 @@ def make_settings(kinds: Sequence[Watched]) -> kopf.OperatorSettings:
     settings.process.ultimate_exiting_timeout = None
     settings.watching.server_timeout = 300
     settings.watching.connect_timeout = 5
+    # A first list in one piece would set the memory for good: what was parsed at once is never all given back.
+    settings.watching.chunk_size = 100
     # Bookmarks come about once a minute; a stream without a word for longer is dead.
     settings.watching.inactivity_timeout = 75
     for watched in kinds:
