@@ -7,6 +7,7 @@ present.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -39,7 +40,18 @@ class World:
         self._engines: dict[tuple[str, str], tuple[Engine, ...]] = {}
         self._versions: dict[str, int] = {}
         self._reports: dict[tuple[str, str], tuple[object, dict[str, list[AdapterReport]]]] = {}
-        self.close: Callable[[], None] = store.subscribe(self._note)
+        # The store outlives every leadership: it must not keep the world of a past one alive.
+        myself = weakref.ref(self)
+
+        def note(change: Change) -> None:
+            world = myself()
+            if world is None:
+                unsubscribe()
+            else:
+                world._note(change)  # noqa: SLF001 - its own listener
+
+        unsubscribe = store.subscribe(note)
+        self.close: Callable[[], None] = unsubscribe
 
     def synced(self) -> bool:
         """Whether what is missing may be taken as absent."""

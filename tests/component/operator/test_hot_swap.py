@@ -1,0 +1,259 @@
+"""A new digest: loaded beside the old one, proven everywhere, published, routed, and only then the old one goes."""
+
+from __future__ import annotations
+
+from npc_operator.api import names
+from npc_operator.domain import reasons
+from npc_operator.domain.facts import AgentFact
+from npc_runtime.wire import AdapterPhase, EngineState, served_name
+from tests.component.operator.harness import World
+from tests.support.builders import NAMESPACE, adapter, digest, region, tier
+from tests.support.fake_agents import LOADING, Verdict
+
+OLD, NEW, OTHER = digest("vampire-1"), digest("vampire-2"), digest("vampire-3")
+OLD_NAME, NEW_NAME, OTHER_NAME = (served_name("vampire", value) for value in (OLD, NEW, OTHER))
+
+
+async def region_with_vampire(**more: object) -> World:
+    world = World()
+    world.kube.put(region(tiers={"gold": 100}))
+    world.kube.put(tier("gold"))
+    world.kube.put(adapter("vampire", digests={"gold": OLD}, spec=more))
+    await world.settle()
+    return world
+
+
+def routed(world: World) -> set[str]:
+    return {gateway.routes("gold")["vampire"] for gateway in world.doors().values()}
+
+
+async def test_a_new_digest_takes_over_and_the_old_one_goes() -> None:
+    world = await region_with_vampire()
+
+    world.set_digest("vampire", NEW)
+    await world.settle()
+
+    assert routed(world) == {NEW_NAME}
+    assert all(set(agent.resident) == {NEW_NAME} for agent in world.pods("gold").values())
+    variant = world.variant("vampire")
+    assert variant["stable"]["digest"] == NEW
+    assert "candidate" not in variant
+    assert [entry["digest"] for entry in variant["history"]] == [NEW, OLD]
+    assert variant["history"][0]["previous"] == OLD
+    assert "TrafficMoved" in world.recorder.reasons("vampire")
+
+
+async def test_every_agent_held_both_digests_until_the_gateways_had_moved() -> None:
+    world = await region_with_vampire()
+    world.set_digest("vampire", NEW)
+    await world.settle()
+    for agent in world.pods("gold").values():
+        steps = [set(step) for step in agent.history]
+        assert steps[-1] == {NEW_NAME}
+        assert {OLD_NAME, NEW_NAME} in steps
+        # From the old one alone to both to the new one alone, never without any.
+        assert all(step & {OLD_NAME, NEW_NAME} for step in steps if step)
+
+
+async def test_the_old_digest_stays_while_one_gateway_has_not_moved() -> None:
+    world = await region_with_vampire()
+    slow = next(iter(world.doors().values()))
+    slow.deaf = True
+    world.set_digest("vampire", NEW)
+    await world.settle(seconds=30)
+    assert all(set(agent.resident) == {OLD_NAME, NEW_NAME} for agent in world.pods("gold").values())
+
+    slow.deaf = False
+    await world.settle(seconds=60)
+
+    assert routed(world) == {NEW_NAME}
+    assert all(set(agent.resident) == {NEW_NAME} for agent in world.pods("gold").values())
+
+
+async def test_one_pod_that_has_not_proven_it_holds_the_move() -> None:
+    world = await region_with_vampire()
+    pods = world.pods("gold")
+    slow = next(iter(pods.values()))
+    slow.verdicts[NEW_NAME] = LOADING
+    world.set_digest("vampire", NEW)
+    await world.settle(seconds=30)
+
+    assert routed(world) == {OLD_NAME}
+    assert world.said(names.KIND_ADAPTER, "vampire", "Ready")[0] == "True"
+    assert world.said(names.KIND_ADAPTER, "vampire", "Reconciling")[:2] == ("True", reasons.LOADING)
+
+    del slow.verdicts[NEW_NAME]
+    slow.work()
+    await world.settle()
+    assert routed(world) == {NEW_NAME}
+    assert world.said(names.KIND_ADAPTER, "vampire", "Reconciling") == ("", "", "")
+
+
+async def test_a_pod_that_refuses_holds_the_move_and_is_named_at_once() -> None:
+    world = await region_with_vampire()
+    name, pod = next(iter(world.pods("gold").items()))
+    pod.verdicts[NEW_NAME] = Verdict(AdapterPhase.REFUSED, "DigestMismatch", "the folder has another digest")
+    world.set_digest("vampire", NEW)
+    await world.settle(seconds=2)
+
+    status, reason, message = world.said(names.KIND_ADAPTER, "vampire", "Stalled")
+    assert (status, reason) == ("True", "DigestMismatch")
+    assert name in message
+    assert "another digest" in message
+    assert routed(world) == {OLD_NAME}
+    assert world.said(names.KIND_ADAPTER, "vampire", "Ready")[0] == "True"
+    assert world.recorder.reasons("vampire").count("DigestMismatch") == 1
+
+
+async def test_a_pod_that_is_late_holds_the_move_and_is_named_after_the_timeout() -> None:
+    world = await region_with_vampire(rollout={"loadTimeoutSeconds": 30})
+    name, pod = next(iter(world.pods("gold").items()))
+    pod.verdicts[NEW_NAME] = Verdict(AdapterPhase.RETRYING, "Unreachable", "the bucket does not answer")
+    world.set_digest("vampire", NEW)
+    await world.settle(seconds=25)
+    assert world.said(names.KIND_ADAPTER, "vampire", "Stalled") == ("", "", "")
+
+    await world.settle(seconds=10)
+
+    status, reason, message = world.said(names.KIND_ADAPTER, "vampire", "Stalled")
+    assert (status, reason) == ("True", reasons.LOAD_TIMEOUT)
+    assert name in message
+    assert "the bucket does not answer" in message
+    assert routed(world) == {OLD_NAME}
+
+
+async def test_going_back_to_the_stable_digest_cancels_the_rollout() -> None:
+    world = await region_with_vampire()
+    for pod in world.pods("gold").values():
+        pod.verdicts[NEW_NAME] = LOADING
+    world.set_digest("vampire", NEW)
+    await world.settle(seconds=10)
+    world.set_digest("vampire", OLD)
+    await world.settle()
+
+    assert "candidate" not in world.variant("vampire")
+    assert all(set(agent.resident) == {OLD_NAME} for agent in world.pods("gold").values())
+    assert all(NEW_NAME not in agent.history[-1] for agent in world.pods("gold").values())
+    assert "RolloutCancelled" in world.recorder.reasons("vampire")
+    assert len(world.variant("vampire")["history"]) == 1
+
+
+async def test_another_digest_in_the_middle_replaces_the_candidate() -> None:
+    world = await region_with_vampire()
+    for pod in world.pods("gold").values():
+        pod.verdicts[NEW_NAME] = LOADING
+    world.set_digest("vampire", NEW)
+    await world.settle(seconds=10)
+    world.set_digest("vampire", OTHER)
+    await world.settle()
+
+    assert routed(world) == {OTHER_NAME}
+    assert all(set(agent.resident) == {OTHER_NAME} for agent in world.pods("gold").values())
+
+
+async def test_a_pod_whose_engine_is_not_ready_does_not_hold_the_move() -> None:
+    world = await region_with_vampire()
+    down = next(iter(world.pods("gold").values()))
+    down.restart_engine()
+    await world.settle(seconds=5)
+    world.set_digest("vampire", NEW)
+    await world.settle(seconds=5)
+    assert routed(world) == {NEW_NAME}
+    table = next(iter(world.doors().values())).table
+    assert table is not None
+    assert [endpoint.address for endpoint in table.tiers[0].endpoints] == [
+        pod.address for pod in world.pods("gold").values() if pod is not down
+    ]
+
+    down.engine_ready(world.clock.now())
+    await world.settle()
+    assert set(down.resident) == {NEW_NAME}
+    table = next(iter(world.doors().values())).table
+    assert table is not None
+    assert [endpoint.resident for endpoint in table.tiers[0].endpoints] == [(NEW_NAME,), (NEW_NAME,)]
+
+
+async def test_a_killed_engine_is_off_the_routes_and_out_of_the_status() -> None:
+    world = await region_with_vampire()
+    for pod in world.pods("gold").values():
+        pod.restart_engine()
+    await world.settle(seconds=2)
+
+    assert world.said(names.KIND_ADAPTER, "vampire", "Ready")[0] == "False"
+    assert world.variant("vampire")["residentReplicas"] == 0
+    table = next(iter(world.doors().values())).table
+    assert table is not None
+    assert table.tiers[0].endpoints == ()
+
+
+async def test_a_lost_status_is_taken_up_again_from_what_the_pods_serve() -> None:
+    world = await region_with_vampire()
+    for pod in world.pods("gold").values():
+        pod.verdicts[NEW_NAME] = LOADING
+    world.set_digest("vampire", NEW)
+    await world.settle(seconds=10)
+    world.edit(names.KIND_ADAPTER, "vampire", lambda live: live.update(status={}))
+    world.lead()
+    await world.settle(seconds=10)
+
+    assert world.variant("vampire")["stable"]["digest"] == OLD
+    assert world.variant("vampire")["history"][0]["reason"] == reasons.ADOPTED
+    assert routed(world) == {OLD_NAME}
+    assert all(OLD_NAME in agent.resident for agent in world.pods("gold").values())
+
+
+async def test_a_new_leader_goes_on_with_a_rollout_in_the_middle() -> None:
+    world = await region_with_vampire()
+    slow = next(iter(world.pods("gold").values()))
+    slow.verdicts[NEW_NAME] = LOADING
+    world.set_digest("vampire", NEW)
+    await world.settle(seconds=10)
+    since = world.variant("vampire")["candidateSince"]
+    world.lead()
+    await world.settle(seconds=10)
+    assert world.variant("vampire")["candidateSince"] == since
+    assert routed(world) == {OLD_NAME}
+
+    slow.verdicts.clear()
+    slow.work()
+    await world.settle()
+    assert routed(world) == {NEW_NAME}
+    assert all(set(agent.resident) == {NEW_NAME} for agent in world.pods("gold").values())
+
+
+async def test_an_agent_that_is_not_heard_is_not_held_against_its_pod() -> None:
+    world = await region_with_vampire()
+    for pod in world.pods("gold").values():
+        pod.deaf = True
+    await world.settle(seconds=30)
+    assert world.said(names.KIND_ADAPTER, "vampire", "Ready")[0] == "True"
+    table = next(iter(world.doors().values())).table
+    assert table is not None
+    assert len(table.tiers[0].endpoints) == 2
+
+
+async def test_a_new_leader_that_hears_no_agent_takes_no_pod_off_the_routes() -> None:
+    world = await region_with_vampire()
+    for pod in world.pods("gold").values():
+        pod.deaf = True
+    for name in list(world.pods("gold")):
+        world.store.drop(AgentFact, NAMESPACE, name)
+    world.lead()
+    await world.settle(seconds=30)
+    for gateway in world.doors().values():
+        assert gateway.table is not None
+        assert [endpoint.resident for endpoint in gateway.table.tiers[0].endpoints] == [None, None]
+        assert gateway.routes("gold") == {"vampire": OLD_NAME}
+
+
+async def test_a_pod_that_joins_gets_everything_before_it_counts() -> None:
+    world = await region_with_vampire()
+    world.pods_become_ready = False
+    world.edit(names.KIND_TIER, "gold", lambda live: live["spec"].update(replicas=3))
+    await world.settle(seconds=10)
+    assert world.said(names.KIND_ADAPTER, "vampire", "Ready")[0] == "True"
+    joined = next(pod for pod in world.pods("gold").values() if pod.state is not EngineState.READY)
+    joined.engine_ready(world.clock.now())
+    await world.settle()
+    assert set(joined.resident) == {OLD_NAME}
+    assert world.variant("vampire")["residentReplicas"] == 3

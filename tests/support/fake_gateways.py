@@ -1,0 +1,78 @@
+"""Gateways in memory: they take route tables, keep the last one over a restart, and remember every table they had.
+
+Honours the words of ports.Gateways: an older order is refused; an answer means that every worker goes by the table.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from npc_operator.ports import PortError, StaleLeader
+from npc_runtime.wire import Accepted, GatewayReport, RouteTable, Stamp
+
+
+@dataclass
+class FakeGateway:
+    """One gateway pod."""
+
+    address: str
+    boot_id: str = "boot-1"
+    deaf: bool = False
+    table: RouteTable | None = None
+    history: list[RouteTable] = field(default_factory=list)
+
+    @property
+    def stamp(self) -> Stamp:
+        return self.table.stamp if self.table is not None else Stamp(epoch=0, generation=0)
+
+    def take(self, table: RouteTable) -> None:
+        if table.stamp.order() < self.stamp.order():
+            raise StaleLeader("older order", current=self.stamp)
+        self.table = table
+        self.history.append(table)
+
+    def restart(self) -> None:
+        self.boot_id = f"boot-{int(self.boot_id.removeprefix('boot-')) + 1}"
+
+    def report(self) -> GatewayReport:
+        return GatewayReport(boot_id=self.boot_id, revision=1, stamp=self.stamp)
+
+    def routes(self, tier: str) -> dict[str, str]:
+        """Archetype -> served name of one tier."""
+        if self.table is None:
+            return {}
+        return {alias.archetype: alias.targets[0].served_name for alias in self.table.aliases if alias.tier == tier}
+
+
+class FakeGateways:
+    """ports.Gateways over gateways in memory."""
+
+    def __init__(self) -> None:
+        self.by_address: dict[str, FakeGateway] = {}
+        self.pushes: list[tuple[str, RouteTable]] = []
+        self.before: Callable[[str], None] = lambda what: None
+        self.after: Callable[[str], None] = lambda what: None
+        self._revisions = itertools.count(1)
+
+    def gateway(self, address: str) -> FakeGateway:
+        return self.by_address.setdefault(address, FakeGateway(address))
+
+    async def push(self, namespace: str, address: str, table: RouteTable) -> Accepted:
+        self.before(f"push routes to {address}")
+        gateway = self.by_address.get(address)
+        if gateway is None or gateway.deaf:
+            raise PortError(f"no gateway answers at {address}")
+        gateway.take(table)
+        self.pushes.append((address, table))
+        self.after(f"push routes to {address}")
+        return Accepted(boot_id=gateway.boot_id, stamp=table.stamp, revision=next(self._revisions))
+
+    async def watch(
+        self, namespace: str, address: str, *, after: int, boot_id: str, wait_seconds: int
+    ) -> GatewayReport:
+        gateway = self.by_address.get(address)
+        if gateway is None or gateway.deaf:
+            raise PortError(f"no gateway answers at {address}")
+        return gateway.report()
