@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ from hack.cluster.image_store import ImageStore, Loadable
 from hack.cluster.info import ClusterInfo, PartStatus
 from hack.cluster.kubeapi import ApiError
 from hack.cluster.node import Node, containerd_role, is_ready, kubelet_role
+from hack.cluster.node_config import parse_taint
 from hack.cluster.paths import Layout, repository, state_dir
 from hack.cluster.processes import ProcessTable, end_processes
 from hack.cluster.scratch_image import busybox_image
@@ -272,6 +274,9 @@ class LocalDriver:
 
     def add_node(self, name: str, labels: dict[str, str], taints: Sequence[str]) -> None:
         """See :class:`hack.cluster.info.Driver`; adding a node that runs already repairs it."""
+        check_name(name)
+        for taint in taints:
+            parse_taint(taint)
         with self._turn("node add"):
             state = self.state()
             plan = parse_network(state.network)
@@ -314,6 +319,12 @@ class LocalDriver:
     def on_process(self, role: str, act: Callable[[ProcessTable, str], None]) -> None:
         """Let ``act`` do something to one process."""
         act(self._processes, role)
+
+
+def check_name(name: str) -> None:
+    """:raises ClusterError: when this cannot be a node: its name becomes a DNS label, a folder and a control group."""
+    if len(name) > 32 or not re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", name):
+        raise ClusterError(f"{name!r} cannot be a node's name: use a-z, 0-9 and inner dashes, 32 characters at most")
 
 
 def _is_daemon(words: list[bytes]) -> bool:

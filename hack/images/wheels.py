@@ -21,7 +21,7 @@ PYTHON = "3.11"
 _GLIBC_MINORS = range(17, 37)  # Debian 12 has glibc 2.36
 _TOOLS = ("pip==25.3", "packaging==25.0", "hatchling==1.27.0")
 
-_SELECT = """
+SELECT = """
 import json, sys
 from packaging.requirements import Requirement
 environment = json.loads(sys.argv[1])
@@ -79,7 +79,7 @@ def dependencies(lock: Path) -> Path:
         chosen = temporary / "requirements.txt"
         chosen.write_text(
             run_quiet(
-                [tools / "bin" / "python", "-c", _SELECT, json.dumps(marker_environment())],
+                [tools / "bin" / "python", "-c", SELECT, json.dumps(marker_environment())],
                 what="reading the lock file",
                 input_text=lock.read_text(),
             )
