@@ -12,10 +12,10 @@ GENERATED = "Generated from operator/npc_operator by `make generate`; do not edi
 class _Dumper(yaml.SafeDumper):
     """Indents lists below their key, as Kubernetes manifests are usually written, and never makes anchors."""
 
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002 - the base class passes it
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
         super().increase_indent(flow, False)
 
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - the base class passes it
+    def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
