@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -75,6 +76,16 @@ class Gateway:
         self._tasks: list[asyncio.Task[None]] = []
         self.ports: dict[str, int] = {}
 
+    @property
+    def agents_in_contact(self) -> int:
+        """Agents whose last poll was answered."""
+        return self._agents.in_contact
+
+    @property
+    def asked_every_agent(self) -> bool:
+        """Whether each agent of the table was asked at least once, answered or not."""
+        return self._agents.asked_everyone
+
     async def start(self) -> None:
         """Load the last table and listen on all ports.
 
@@ -116,7 +127,7 @@ class Gateway:
         table = self.routes.current
         if table is None:
             return "no route table yet"
-        if asyncio.get_running_loop().time() < self._asking_until and not self._agents.asked_everyone:
+        if asyncio.get_running_loop().time() < self._asking_until and not self.asked_every_agent:
             return "asking the agents"
         return None
 
@@ -171,7 +182,7 @@ class Gateway:
                 lambda: sum(endpoint.pool.connections for endpoint in fleet.endpoints),
             ),
             ("npc_gateway_endpoints", "Engine pods in the route table.", lambda: len(list(fleet.endpoints))),
-            ("npc_gateway_agents_in_contact", "Pods whose agent answers.", lambda: self._agents.in_contact),
+            ("npc_gateway_agents_in_contact", "Pods whose agent answers.", lambda: self.agents_in_contact),
             ("npc_gateway_route_table_epoch", "Epoch of the table in force.", lambda: self.routes.stamp.epoch),
             ("npc_gateway_route_table_generation", "Generation of that table.", lambda: self.routes.stamp.generation),
             ("npc_gateway_access_log_dropped_lines", "Lines not written so far.", lambda: self._access_log.dropped),
@@ -187,6 +198,9 @@ async def run_until_signal(settings: Settings) -> int:
     await asyncio.to_thread(_check_state_dir, settings.state_dir)
     gateway = Gateway(settings, access_log_to=sys.stdout.buffer)
     await gateway.start()
+    # What exists now stays: without this a full collection would walk every imported module in the middle of answers.
+    gc.collect()
+    gc.freeze()
     await stop.wait()
     await gateway.stop()
     log.info("stopped")

@@ -275,7 +275,8 @@ class ClientConnection(asyncio.Protocol):
 
     def stream(self, data: bytes) -> None:
         """Send more whole chunks."""
-        self._write(data)
+        if self._transport is not None:
+            self._transport.write(data)
 
     def end_stream(self, data: bytes) -> None:
         """Send the last chunks and the proper end, and go on to the next request."""

@@ -21,12 +21,13 @@ from npc_runtime.gateway.upstream import Pool
 class Endpoint:
     """One engine pod: its connections, its load, and what its agent said. Lives as long as tables name it."""
 
-    __slots__ = ("facts", "in_flight", "pool", "request_head", "suspect_until", "word")
+    __slots__ = ("facts", "in_flight", "pool", "remembered", "request_head", "suspect_until", "word")
 
     def __init__(self, facts: EndpointFacts, loop: asyncio.AbstractEventLoop) -> None:
         self.in_flight = 0
         self.suspect_until = 0.0
         self.word: AgentWord | None = None
+        self.remembered: frozenset[str] = frozenset()
         self.pool = Pool(facts.key.address, facts.key.port, loop)
         self.offer(facts)
 
@@ -43,6 +44,12 @@ class Endpoint:
             )
         )
         self.word = residency.see_table(self.word, facts.resident)
+        if facts.resident is not None:
+            self.remembered = facts.resident
+
+    def usable_names(self) -> frozenset[str]:
+        """The served names that may be asked of this pod right now."""
+        return residency.usable_names(self.facts.resident, self.word, self.remembered)
 
 
 class Fleet:
@@ -111,7 +118,6 @@ class Fleet:
     def _rebuild(self) -> None:
         usable: dict[tuple[str, str], list[Endpoint]] = defaultdict(list)
         for endpoint in self._endpoints.values():
-            facts = endpoint.facts
-            for name in residency.usable_names(facts.resident, endpoint.word):
-                usable[facts.tier, name].append(endpoint)
+            for name in endpoint.usable_names():
+                usable[endpoint.facts.tier, name].append(endpoint)
         self._usable = dict(usable)

@@ -8,6 +8,8 @@ Two sources speak about one pod, and neither carries the other's clock, so each 
 - a name that a later table offers anew is usable at once: the operator heard of the proof first, by milliseconds;
 - a name withdrawn while offered stays withdrawn until the agent lists it again, or a table without it was seen (then
   the operator knows of the withdrawal, and its next offer is a new proof);
+- a table that does not know a pod's residency leaves it to the agent, and while that is silent to the last table
+  that did;
 - lost contact is unknown, never bad: what the agent withdrew last stays so until the next table, then the table's
   word counts alone.
 """
@@ -59,10 +61,10 @@ def see_table(previous: AgentWord | None, offered: Offer) -> AgentWord | None:
     return replace(previous, withdrawn=previous.withdrawn & offered)
 
 
-def usable_names(offered: Offer, word: AgentWord | None) -> frozenset[str]:
-    """The served names that may be asked of a pod."""
+def usable_names(offered: Offer, word: AgentWord | None, remembered: frozenset[str]) -> frozenset[str]:
+    """The served names that may be asked of a pod. `remembered` is the last offer of a table that knew one."""
     if word is None:
-        return offered or frozenset()
+        return remembered if offered is None else offered
     if not word.accepting:
         return frozenset()
     if offered is None:

@@ -57,6 +57,7 @@ class EngineConnection(asyncio.Protocol):
         "_chunks",
         "_head",
         "_heard",
+        "_is_stream",
         "_on_idle",
         "_on_lost",
         "_transport",
@@ -77,6 +78,7 @@ class EngineConnection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._body_size = 0
         self._heard = False
+        self._is_stream = False
         self.idle_since = 0.0
         self.requests = 0
 
@@ -166,16 +168,16 @@ class EngineConnection(asyncio.Protocol):
         self._body = []
         self._body_size = 0
         self._chunks = ChunkedAnswer() if head.chunked else None
+        self._is_stream = head.is_stream
         if data or (not head.chunked and head.content_length == 0):
             self._read_body(head, data)
 
     def _read_body(self, head: EngineHead, data: bytes) -> None:
         chunks = self._chunks
-        if chunks is not None and head.status == 200 and head.is_event_stream:
+        if chunks is not None and self._is_stream:
             data = chunks.feed(data)
             if chunks.done:
-                asker = self._finish(head)
-                asker.on_stream_end(head, data, chunks)
+                self._finish(head).on_stream_end(head, data, chunks)
             elif data and self._asker is not None:
                 self._asker.on_stream_data(head, data)
             return

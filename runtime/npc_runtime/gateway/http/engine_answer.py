@@ -37,9 +37,9 @@ class EngineHead:
         self.retry_after = b""
 
     @property
-    def is_event_stream(self) -> bool:
-        """Whether the body is server-sent events."""
-        return self.content_type[:17].lower() == b"text/event-stream"
+    def is_stream(self) -> bool:
+        """Whether the body is server-sent events of unknown length."""
+        return self.chunked and self.status == 200 and self.content_type[:17].lower() == b"text/event-stream"
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Callback of the parser; everything not named here is dropped, hop-by-hop headers with it."""
@@ -89,22 +89,22 @@ def parse_engine_head(data: bytes) -> EngineHead:
 class ChunkedAnswer:
     """Finds chunk boundaries in a stream and holds back the bytes after the last one."""
 
-    __slots__ = ("_held", "_tail", "done")
+    __slots__ = ("_held", "_last", "done")
 
     def __init__(self) -> None:
         self._held = b""
-        self._tail = b""
+        self._last = b""  # what was passed on last, with enough before it to hold a whole [DONE] event
         self.done = False
 
     @property
     def said_done(self) -> bool:
         """Whether the events so far ended with OpenAI's `data: [DONE]`."""
-        return _DONE_EVENT in self._tail
+        return _DONE_EVENT in self._last[-_TAIL_BYTES:]
 
     @property
     def between_events(self) -> bool:
         """Whether what was passed on ends with a whole event, so another event may follow."""
-        return not self._tail or self._tail.endswith((b"\n\n\r\n", b"\r\n\r\n\r\n"))
+        return not self._last or self._last.endswith((b"\n\n\r\n", b"\r\n\r\n\r\n"))
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes of the body and return those up to the last chunk boundary, the terminal chunk left out.
@@ -152,8 +152,10 @@ class ChunkedAnswer:
         return self._passed(data)
 
     def _passed(self, data: bytes) -> bytes:
-        if data:
-            self._tail = data[-_TAIL_BYTES:] if len(data) >= _TAIL_BYTES else (self._tail + data)[-_TAIL_BYTES:]
+        if len(data) >= _TAIL_BYTES:
+            self._last = data
+        elif data:
+            self._last = self._last[-_TAIL_BYTES:] + data
         return data
 
 

@@ -114,12 +114,16 @@ def parse_head(head: bytes) -> RequestHead:
     if host is None or _HOST.fullmatch(host) is None:
         raise Refused(malformed("Exactly one valid Host header is required."))
     target = collector.target
+    method = parser.get_method()
+    if not head.startswith(b"%b %b HTTP/1.1\r\n" % (method, target)):
+        # llhttp tolerates more than one space here.
+        raise Refused(malformed("The request line must be a method, a path and HTTP/1.1, one space between."))
     if len(target) > MAX_TARGET_BYTES:
         raise Refused(target_too_long(MAX_TARGET_BYTES))
     if not target.startswith(b"/") and target != b"*":
         raise Refused(malformed("The request target must be a path."))
     request = RequestHead(
-        parser.get_method(),
+        method,
         target.partition(b"?")[0],
         headers,
         keep_alive=b"close" not in headers.get(b"connection", b"").lower(),

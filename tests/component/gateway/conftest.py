@@ -1,0 +1,48 @@
+"""The gateway runs on uvloop here, as it does in production."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from npc_runtime import wire
+from tests.component.gateway.harness import OLD, Engine, Rig, World, running
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    """A gateway without a table."""
+    async with running(tmp_path) as started:
+        yield started
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[Engine]:
+    """One engine with the old vampire."""
+    async with Engine(wire.served_name("vampire", OLD)) as started:
+        yield started
+
+
+@pytest.fixture
+async def second() -> AsyncIterator[Engine]:
+    """Another engine with the old vampire."""
+    async with Engine(wire.served_name("vampire", OLD)) as started:
+        yield started
+
+
+@pytest.fixture
+async def world(rig: Rig, engine: Engine) -> World:
+    """A region with one gold pod, already in force."""
+    made = World(engines={"gold": [engine]})
+    await rig.push(made.table())
+    return made

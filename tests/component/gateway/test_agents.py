@@ -1,0 +1,254 @@
+"""What agents say: they withdraw at once, never add, and their silence changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from npc_runtime import wire
+from tests.component.gateway.harness import (
+    NEW,
+    OLD,
+    Agent,
+    Engine,
+    Rig,
+    World,
+    eventually,
+    make_internal,
+    running,
+)
+
+NAME = wire.served_name("vampire", OLD)
+NEXT = wire.served_name("vampire", NEW)
+
+
+@pytest.fixture
+def internal(tmp_path: Path) -> Path:
+    return make_internal(tmp_path / "internal")
+
+
+@pytest.fixture
+async def agent(internal: Path) -> AsyncIterator[Agent]:
+    async with Agent(internal, NAME) as started:
+        yield started
+
+
+@pytest.fixture
+async def watched(tmp_path: Path, agent: Agent) -> AsyncIterator[Rig]:
+    """A gateway that asks agents on the port of `agent`."""
+    async with running(tmp_path, agent_port=agent.port) as rig:
+        yield rig
+
+
+def in_contact(rig: Rig) -> int:
+    return rig.gateway.agents_in_contact
+
+
+async def region(rig: Rig, *engines: Engine, **changes: object) -> World:
+    world = World(engines={"gold": list(engines)}, agent_ca=(rig.internal / "ca.crt").read_text())
+    for name, value in changes.items():
+        setattr(world, name, value)
+    await rig.push(world.table())
+    await eventually(lambda: in_contact(rig) == len(engines))
+    return world
+
+
+async def until(rig: Rig, status: int, *, digest: str | None = None, seconds: float = 5.0) -> float:
+    """Ask until the answer has this status (and digest); the seconds it took."""
+    began = time.monotonic()
+    async with asyncio.timeout(seconds):
+        while True:
+            answer = await rig.say(npc="npc")
+            if answer.status == status and digest in (None, answer.headers.get("X-NPC-Served-By")):
+                return time.monotonic() - began
+
+
+@pytest.mark.parametrize(
+    "word",
+    [{"accepting": False, "resident": (NAME,)}, {"accepting": True, "resident": ()}],
+    ids=["draining", "dropped"],
+)
+async def test_a_withdrawal_takes_effect_within_a_second_and_can_be_taken_back(
+    watched: Rig, engine: Engine, agent: Agent, word: dict[str, object]
+) -> None:
+    await region(watched, engine)
+    assert (await watched.say()).status == 200
+    agent.say(**word)  # type: ignore[arg-type]
+    assert await until(watched, 503) < 1.0
+    asked = engine.chats
+    await watched.say()
+    assert engine.chats == asked
+    agent.say(resident=(NAME,))
+    assert await until(watched, 200) < 1.0
+
+
+async def test_a_draining_pod_gets_no_new_line_while_another_takes_them(
+    tmp_path: Path, internal: Path, engine: Engine, second: Engine
+) -> None:
+    async with Agent(internal, NAME, host="127.0.0.2") as first_agent:
+        other_agent = Agent(internal, NAME, host="127.0.0.1")
+        other_agent.port = first_agent.port
+        async with other_agent, running(tmp_path, agent_port=first_agent.port) as rig:
+            await engine.stop()
+            engine.host = "127.0.0.2"
+            async with engine:
+                await region(rig, engine, second, addresses={engine.port: "127.0.0.2"})
+                await asyncio.gather(*(rig.say() for _ in range(10)))
+                assert engine.chats > 0
+                first_agent.say(accepting=False, resident=(NAME,))
+                await eventually(lambda: rig.usable("gold", NAME) == 1)
+                asked = engine.chats
+                answers = await asyncio.gather(*(rig.say() for _ in range(10)))
+                assert {answer.status for answer in answers} == {200}
+                assert engine.chats == asked
+
+
+async def test_an_agent_cannot_add_what_the_table_does_not_offer(watched: Rig, engine: Engine, agent: Agent) -> None:
+    engine.loaded.add(NEXT)
+    world = await region(watched, engine, resident={engine.port: (NAME,)})
+    world.aliases = {("gold", "vampire"): [(NEW, 100)]}
+    await watched.push(world.table())
+    agent.say(resident=(NAME, NEXT))
+    polls = agent.polls
+    await eventually(lambda: agent.polls > polls)
+    assert (await watched.say()).status == 503
+
+
+async def test_a_name_the_table_offers_before_the_agent_lists_it_is_usable_at_once(
+    watched: Rig, engine: Engine, agent: Agent
+) -> None:
+    world = await region(watched, engine)
+    engine.loaded.add(NEXT)
+    world.aliases = {("gold", "vampire"): [(NEW, 100)]}
+    await watched.push(world.table())
+    assert (await watched.say()).digest == NEW
+    agent.say(resident=(NAME, NEXT))
+    assert (await watched.say()).digest == NEW
+
+
+async def test_a_withdrawn_name_stays_withdrawn_under_a_newer_table_that_still_offers_it(
+    watched: Rig, engine: Engine, agent: Agent
+) -> None:
+    world = await region(watched, engine)
+    agent.say(resident=())
+    await until(watched, 503)
+    await watched.push(world.table())
+    assert (await watched.say()).status == 503
+    # The operator heard of the withdrawal too, and then of a new proof: its offer counts again, before the agent's
+    # word.
+    world.resident = {engine.port: ()}
+    await watched.push(world.table())
+    world.resident = {}
+    await watched.push(world.table())
+    assert (await watched.say()).status == 200
+
+
+async def test_a_lost_agent_changes_nothing(watched: Rig, engine: Engine, agent: Agent) -> None:
+    world = await region(watched, engine)
+    await agent.stop()
+    await eventually(lambda: in_contact(watched) == 0)
+    assert (await watched.say()).status == 200
+    await watched.push(world.table())
+    assert (await watched.say()).status == 200
+
+
+async def test_an_agent_that_withdrew_and_vanished_is_believed_until_the_next_table(
+    watched: Rig, engine: Engine, agent: Agent
+) -> None:
+    world = await region(watched, engine)
+    agent.say(accepting=False)
+    await until(watched, 503)
+    await agent.stop()
+    await eventually(lambda: in_contact(watched) == 0)
+    assert (await watched.say()).status == 503
+    await watched.push(world.table())
+    assert (await watched.say()).status == 200
+
+
+async def test_a_table_that_knows_no_residency_forgets_none(rig: Rig, engine: Engine) -> None:
+    world = World(engines={"gold": [engine]})
+    await rig.push(world.table())
+    world.resident = {engine.port: None}
+    await rig.push(world.table())
+    assert (await rig.say()).status == 200
+
+
+async def test_an_agent_that_restarts_is_heard_again(watched: Rig, engine: Engine, agent: Agent) -> None:
+    await region(watched, engine)
+    await agent.stop()
+    await eventually(lambda: in_contact(watched) == 0)
+    agent.say(boot="boot-2", accepting=False)
+    async with agent:
+        await until(watched, 503)
+        agent.say(resident=(NAME,))
+        await until(watched, 200)
+
+
+async def test_a_table_without_residency_asks_the_agents_before_it_is_ready(
+    tmp_path: Path, internal: Path, engine: Engine, agent: Agent
+) -> None:
+    world = World(engines={"gold": [engine]}, resident={engine.port: None}, agent_ca=(internal / "ca.crt").read_text())
+    (tmp_path / "routes").mkdir()
+    (tmp_path / "routes" / "routes.json").write_bytes(world.table().to_bytes())
+    async with running(tmp_path, agent_port=agent.port) as rig:
+        async with asyncio.timeout(5):
+            while (await rig.ready())[0] != 200:
+                pass
+        assert (await rig.say()).status == 200
+        agent.say(resident=())
+        assert await until(rig, 503) < 1.0
+
+
+async def test_a_table_without_residency_and_without_agents_becomes_ready_and_says_503(
+    tmp_path: Path, internal: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(engines={"gold": [engine]}, resident={engine.port: None}, agent_ca=(internal / "ca.crt").read_text())
+    (tmp_path / "routes").mkdir()
+    (tmp_path / "routes" / "routes.json").write_bytes(world.table().to_bytes())
+    async with running(tmp_path) as rig:
+        async with asyncio.timeout(5):
+            while (await rig.ready())[0] != 200:
+                pass
+        assert (await rig.say()).error["code"] == "no_resident_pod"
+        assert engine.chats == 0
+
+
+async def test_the_previous_token_is_tried_when_the_current_one_is_refused(
+    watched: Rig, engine: Engine, agent: Agent
+) -> None:
+    agent.tokens = {"previous"}
+    await region(watched, engine, agent_tokens=["current", "previous"])
+    agent.say(accepting=False)
+    await until(watched, 503)
+
+
+async def test_an_agent_whose_certificate_is_not_the_regions_is_not_heard(
+    tmp_path: Path, engine: Engine, agent: Agent
+) -> None:
+    other = make_internal(tmp_path / "other")
+    async with running(tmp_path, agent_port=agent.port) as rig:
+        world = World(engines={"gold": [engine]}, agent_ca=(other / "ca.crt").read_text())
+        await rig.push(world.table())
+        await eventually(lambda: rig.gateway.asked_every_agent)
+        assert in_contact(rig) == 0
+        assert agent.polls == 0
+        assert (await rig.say()).status == 200
+        # The right bundle arrives with the next table, and is used without restart.
+        world.agent_ca = (rig.internal / "ca.crt").read_text()
+        await rig.push(world.table())
+        await eventually(lambda: in_contact(rig) == 1)
+
+
+async def test_pods_that_leave_the_table_are_no_longer_asked(watched: Rig, engine: Engine, agent: Agent) -> None:
+    world = await region(watched, engine)
+    world.engines = {"gold": []}
+    await watched.push(world.table())
+    await eventually(lambda: in_contact(watched) == 0)
+    polls = agent.polls
+    agent.say(accepting=False)
+    await asyncio.sleep(0.3)
+    assert agent.polls == polls

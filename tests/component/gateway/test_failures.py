@@ -1,0 +1,365 @@
+"""What a failing pod may and may not do to a line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import aiohttp
+import pytest
+
+from npc_runtime import wire
+from tests.component.gateway.harness import (
+    ENGINE_KEY,
+    NEW,
+    OLD,
+    Asked,
+    Engine,
+    Reply,
+    Rig,
+    World,
+    chunk,
+    eventually,
+    raw,
+)
+
+NAME = wire.served_name("vampire", OLD)
+
+
+@pytest.fixture
+async def pair(rig: Rig, engine: Engine, second: Engine) -> World:
+    """Two equal pods; which of them is asked first is not known."""
+    world = World(engines={"gold": [engine, second]})
+    await rig.push(world.table())
+    return world
+
+
+async def drop(asked: Asked, reply: Reply) -> None:
+    reply.reset()
+
+
+async def drop_in_the_head(asked: Asked, reply: Reply) -> None:
+    await reply.send(b"HTTP/1.1 200 OK\r\ncontent-ty")
+    reply.reset()
+
+
+async def drop_after_the_head(asked: Asked, reply: Reply) -> None:
+    await reply.stream_head()
+    await asyncio.sleep(0.01)
+    reply.reset()
+
+
+async def drop_in_the_first_chunk(asked: Asked, reply: Reply) -> None:
+    await reply.stream_head()
+    await reply.send(b"40\r\ndata: {")
+    await asyncio.sleep(0.01)
+    reply.reset()
+
+
+async def half_an_answer(asked: Asked, reply: Reply) -> None:
+    await reply.send(b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 50\r\n\r\n{"choices":')
+    reply.reset()
+
+
+async def draining_500(asked: Asked, reply: Reply) -> None:
+    await reply.json(500, b"Internal Server Error", content_type="text/plain")
+
+
+async def unloaded_404(asked: Asked, reply: Reply) -> None:
+    await reply.json(404, {"error": {"message": "does not exist", "type": "NotFoundError", "code": 404}})
+
+
+async def wrong_key_401(asked: Asked, reply: Reply) -> None:
+    await reply.json(401, {"error": "Unauthorized"})
+
+
+async def not_http(asked: Asked, reply: Reply) -> None:
+    await reply.send(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")
+
+
+async def no_length(asked: Asked, reply: Reply) -> None:
+    await reply.send(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{}")
+
+
+async def broken_chunk(asked: Asked, reply: Reply) -> None:
+    await reply.stream_head()
+    await reply.send(b"zz\r\ndata: x\n\n\r\n")
+
+
+async def ends_without_done(asked: Asked, reply: Reply) -> None:
+    await reply.stream_head()
+    await reply.send(b"0\r\n\r\n")
+
+
+EARLY = [
+    drop,
+    drop_in_the_head,
+    drop_after_the_head,
+    drop_in_the_first_chunk,
+    half_an_answer,
+    draining_500,
+    unloaded_404,
+    wrong_key_401,
+    not_http,
+    no_length,
+    broken_chunk,
+    ends_without_done,
+]
+
+
+@pytest.mark.parametrize("fault", EARLY, ids=lambda fault: str(fault.__name__))
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+async def test_a_pod_that_fails_before_the_first_byte_costs_no_line(
+    rig: Rig, pair: World, engine: Engine, second: Engine, fault: object, stream: bool
+) -> None:
+    engine.script = fault  # type: ignore[assignment]
+    for _ in range(4):
+        answer = await rig.say(stream=stream)
+        assert answer.status == 200
+        assert answer.spoken == f"{NAME} 0 {NAME} 1 {NAME} 2 "
+    assert engine.chats >= 1
+    assert second.chats == 4
+
+
+async def test_a_pod_that_is_gone_costs_no_line_and_is_not_asked_again_at_once(
+    rig: Rig, pair: World, engine: Engine, second: Engine
+) -> None:
+    await engine.stop()
+    answers = await asyncio.gather(*(rig.say(stream=True) for _ in range(20)))
+    assert {answer.status for answer in answers} == {200}
+    retries = [line for line in rig.access_lines() if line["attempts"] > 1]
+    assert len(retries) <= 10
+
+
+async def test_one_pod_that_closes_idle_connections_costs_no_line(rig: Rig, world: World, engine: Engine) -> None:
+    async def answer_and_close(asked: Asked, reply: Reply) -> None:
+        await engine.answer(asked, reply)
+        reply.kept = False
+
+    engine.script = answer_and_close
+    for _ in range(10):
+        assert (await rig.say()).status == 200
+
+
+async def test_a_reused_connection_that_dies_unanswered_is_replaced_on_the_same_pod(
+    rig: Rig, world: World, engine: Engine
+) -> None:
+    assert (await rig.say()).status == 200
+
+    async def drop_once(asked: Asked, reply: Reply) -> None:
+        engine.script = None
+        reply.reset()
+
+    engine.script = drop_once
+    assert (await rig.say()).status == 200
+    assert engine.connections == 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "code"),
+    [
+        (drop, 502, "engine_unreachable"),
+        (draining_500, 502, "engine_failed"),
+        (unloaded_404, 503, "no_resident_pod"),
+        (wrong_key_401, 502, "engine_failed"),
+        (not_http, 502, "engine_unreachable"),
+        (ends_without_done, 502, "engine_failed"),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
+async def test_when_every_pod_fails_the_client_is_told_plainly(
+    rig: Rig, pair: World, engine: Engine, second: Engine, fault: object, status: int, code: str
+) -> None:
+    engine.script = second.script = fault  # type: ignore[assignment]
+    answer = await rig.say(stream=True)
+    assert (answer.status, answer.error["code"]) == (status, code)
+    assert answer.headers["Retry-After"] == "1"
+    assert ENGINE_KEY not in answer.text
+
+
+async def test_an_engines_own_error_is_passed_on_when_no_pod_answers(
+    rig: Rig, pair: World, engine: Engine, second: Engine
+) -> None:
+    async def overloaded(asked: Asked, reply: Reply) -> None:
+        await reply.json(503, {"error": {"message": "queue full", "type": "x", "param": None, "code": 503}})
+
+    engine.script = second.script = overloaded
+    answer = await rig.say()
+    assert (answer.status, answer.error["message"]) == (503, "queue full")
+    assert engine.chats == second.chats == 1
+
+
+async def test_no_pod_with_the_adapter_resident_is_503(rig: Rig, engine: Engine) -> None:
+    engine.loaded = {"other"}
+    await rig.push(World(engines={"gold": [engine]}).table())
+    answer = await rig.say()
+    assert (answer.status, answer.error["code"]) == (503, "no_resident_pod")
+    assert engine.chats == 0
+
+
+async def test_a_candidate_without_a_pod_leaves_the_stable_voice(rig: Rig, engine: Engine) -> None:
+    world = World(engines={"gold": [engine]}, aliases={("gold", "vampire"): [(OLD, 0), (NEW, 100)]})
+    await rig.push(world.table())
+    assert (await rig.say(npc="any")).digest == OLD
+
+
+def speak_then(fault: bytes | None) -> object:
+    async def script(asked: Asked, reply: Reply) -> None:
+        await reply.stream_head()
+        await reply.event({"choices": [{"delta": {"content": "begun"}}]})
+        await asyncio.sleep(0.02)
+        if fault is not None:
+            await reply.send(fault)
+        await asyncio.sleep(0.02)
+        reply.reset()
+
+    return script
+
+
+HALF_EVENTS = {
+    "nothing": None,
+    "half a chunk": b'40\r\ndata: {"choices": [{"delta": {"con',
+    "half a chunk header": b"4",
+    "an end without DONE": b"0\r\n\r\n",
+    "nonsense": b"nonsense\r\n",
+    "an end after a half trailer": b"0\r\n\r",
+}
+
+
+@pytest.mark.parametrize("fault", HALF_EVENTS.values(), ids=HALF_EVENTS.keys())
+async def test_a_stream_that_breaks_ends_with_an_error_event_and_no_end(
+    rig: Rig, pair: World, engine: Engine, second: Engine, fault: bytes | None
+) -> None:
+    engine.script = second.script = speak_then(fault)  # type: ignore[assignment]
+    request = completion(stream=True)
+    got = await raw(rig.port, request)
+    head, _, body = got.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK")
+    events = [line for line in body.decode().split("\n") if line.startswith("data: ")]
+    assert len(events) == 2
+    assert "begun" in events[0]
+    assert json.loads(events[1].removeprefix("data: "))["error"]["code"] == "engine_interrupted"
+    assert b"[DONE]" not in got
+    assert not got.endswith(b"0\r\n\r\n")
+    assert engine.chats + second.chats == 1
+
+
+async def test_an_event_cut_over_two_chunks_gets_no_error_event_glued_to_it(
+    rig: Rig, world: World, engine: Engine
+) -> None:
+    engine.script = speak_then(chunk(b'data: {"half": '))  # type: ignore[assignment]
+    got = await raw(rig.port, completion(stream=True))
+    assert got.endswith(chunk(b'data: {"half": '))
+    assert b"engine_interrupted" not in got
+
+
+async def test_a_client_library_raises_on_a_broken_stream(rig: Rig, world: World, engine: Engine) -> None:
+    engine.script = speak_then(None)  # type: ignore[assignment]
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await rig.say(stream=True)
+
+
+async def test_a_stream_that_said_done_is_whole_even_if_its_framing_breaks(
+    rig: Rig, world: World, engine: Engine
+) -> None:
+    async def script(asked: Asked, reply: Reply) -> None:
+        await reply.stream_head()
+        await reply.event({"choices": [{"delta": {"content": "all"}}]})
+        await reply.send(chunk(b"data: [DONE]\n\n"))
+        reply.reset()
+
+    engine.script = script
+    assert (await rig.say(stream=True)).spoken == "all"
+
+
+async def test_an_answer_that_takes_too_long_is_504_and_frees_the_engine(
+    rig: Rig, world: World, engine: Engine
+) -> None:
+    world.limits = {"request_timeout_seconds": 1}
+    await rig.push(world.table())
+    engine.pause = 30
+    answer = await rig.say()
+    assert (answer.status, answer.error["code"]) == (504, "timeout")
+    await asyncio.wait_for(engine.aborted.wait(), 1)
+
+
+async def test_a_stream_that_takes_too_long_ends_with_an_error_event(rig: Rig, world: World, engine: Engine) -> None:
+    world.limits = {"request_timeout_seconds": 1}
+    await rig.push(world.table())
+
+    async def script(asked: Asked, reply: Reply) -> None:
+        await reply.stream_head()
+        await reply.event({"choices": [{"delta": {"content": "begun"}}]})
+        await asyncio.sleep(30)
+
+    engine.script = script
+    got = await raw(rig.port, completion(stream=True))
+    assert b'"code":"timeout"' in got
+    assert not got.endswith(b"0\r\n\r\n")
+    await asyncio.wait_for(engine.aborted.wait(), 1)
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+async def test_a_client_that_leaves_frees_the_engine_within_a_second(
+    rig: Rig, world: World, engine: Engine, stream: bool
+) -> None:
+    engine.pause, engine.words = 0.2, 100
+    _, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+    writer.write(completion(stream=stream))
+    await eventually(lambda: engine.running == 1)
+    writer.close()
+    loop = asyncio.get_running_loop()
+    left = loop.time()
+    await asyncio.wait_for(engine.aborted.wait(), 2)
+    assert loop.time() - left < 1.0
+    await eventually(lambda: rig.gateway.service.answering == 0)
+    assert 'code="499"' in await rig.metrics()
+
+
+async def test_a_client_that_does_not_read_stops_the_engine_from_filling_memory(
+    rig: Rig, world: World, engine: Engine
+) -> None:
+    sent = 0
+
+    async def flood(asked: Asked, reply: Reply) -> None:
+        nonlocal sent
+        await reply.stream_head()
+        for _ in range(4000):
+            await reply.send(chunk(b"data: " + b"x" * 16000 + b"\n\n"))
+            sent += 16000
+        await reply.end()
+
+    engine.script = flood
+    reader, writer = await asyncio.open_connection("127.0.0.1", rig.port, limit=1 << 14)
+    writer.write(completion(stream=True))
+    await eventually(lambda: sent > 0)
+    before = -1
+    while before != sent:
+        before = sent
+        await asyncio.sleep(0.2)
+    assert sent < 40_000_000
+    got = 0
+    while data := await reader.read(1 << 16):
+        got += len(data)
+        if data.endswith(b"0\r\n\r\n"):
+            break
+    assert got > 64_000_000
+    writer.close()
+
+
+async def test_failed_attempts_and_reasons_are_counted(rig: Rig, pair: World, engine: Engine, second: Engine) -> None:
+    engine.script = second.script = drop
+    await rig.say()
+    text = await rig.metrics()
+    labels = 'archetype="vampire",reason="EngineUnreachable",tier="gold"'
+    assert f"npc_gateway_errors_total{{{labels}}} 1.0" in text
+    assert 'npc_gateway_retries_total{archetype="vampire",tier="gold"} 1.0' in text
+    assert 'npc_gateway_requests_in_flight{archetype="vampire",tier="gold"} 0.0' in text
+
+
+def completion(*, stream: bool) -> bytes:
+    body = json.dumps({"model": "vampire", "stream": stream, "messages": [{"role": "user", "content": "x"}]}).encode()
+    return (
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer game-key\r\n"
+        b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+    ) + body
