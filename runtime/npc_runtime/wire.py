@@ -230,7 +230,7 @@ class Endpoint(Wire):
     port: int
     engine_key_id: str = ""
     """Which of the table's engine keys this pod was started with."""
-    resident: tuple[str, ...] | None = ()
+    resident: tuple[str, ...] | None = None
     """Served names proven there; None in a table from the Secret, which is written without residency: ask the agents.
     """
 
