@@ -33,7 +33,9 @@ LONG_POLL_SECONDS = 50
 DIGEST_PATTERN = r"^sha256:[0-9a-f]{64}$"
 SERVED_NAME_DIGEST_HEX = 12
 
-Secret = Annotated[SecretStr, PlainSerializer(lambda secret: secret.get_secret_value(), return_type=str, when_used="json")]
+Secret = Annotated[
+    SecretStr, PlainSerializer(lambda secret: secret.get_secret_value(), return_type=str, when_used="json")
+]
 """A string that never shows in repr or logs, but travels in JSON (the transport is TLS)."""
 
 
@@ -50,7 +52,9 @@ def server_name(namespace: str) -> str:
 class Wire(BaseModel):
     """Base of all messages: immutable, camelCase on the wire, unknown (newer) fields ignored."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True, protected_namespaces=()
+    )
 
     def to_bytes(self) -> bytes:
         """JSON as it goes over the wire, secrets included: for the transport only, never for a log."""
@@ -72,7 +76,9 @@ class Stamp(Wire):
 class Refusal(Wire):
     """Body of every non-2xx answer of agent and gateway admin API."""
 
-    reason: Literal["StaleOrder", "Unauthorized", "BadMessage", "UnsupportedProtocol", "TooLarge", "NotFound", "Internal"]
+    reason: Literal[
+        "StaleOrder", "Unauthorized", "BadMessage", "UnsupportedProtocol", "TooLarge", "NotFound", "Internal"
+    ]
     message: str
     current: Stamp | None = None
     """What the receiver already has, so that a leader refused with a higher epoch can go on with that epoch + 1."""
@@ -305,8 +311,7 @@ class RouteTable(Wire):
 
 
 class GatewayReport(Wire):
-    """GET /v1/status?after=<revision>&boot=<bootId>&wait=<seconds> of a gateway: which table every worker has applied.
-    """
+    """GET /v1/status?after=<revision>&boot=<bootId>&wait=<seconds> of a gateway: which table every worker has applied."""
 
     protocol: int = PROTOCOL
     boot_id: str

@@ -62,7 +62,7 @@ async def test_swapping_back_and_forth_quickly_ends_at_the_last_wish(world: Worl
 
 
 async def test_reloading_under_one_name_is_caught_by_the_checker(stack: Stack) -> None:
-    """The control: bytes that change under a served name give an answer that is neither version, and it does not pass."""
+    """The control: bytes that change under a served name give an answer of neither version, which does not pass."""
     first, second = (stack.catalog.adapter(name) for name in ("vampire-v1", "vampire-v2"))
 
     def speak() -> tuple[str, str, str]:
