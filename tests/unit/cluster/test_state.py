@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
+from hack.cluster import files
 from hack.cluster import state as state_module
 from hack.cluster.addresses import Network, parse_network
 from hack.cluster.errors import ClusterError
@@ -84,12 +85,24 @@ def test_releasing_the_host_leaves_no_file(tmp_path: Path, owner_file: Path) -> 
     assert not owner_file.parent.exists()
 
 
-def test_a_lock_whose_file_was_deleted_meanwhile_is_taken_anew(tmp_path: Path) -> None:
+def test_a_lock_whose_file_was_deleted_meanwhile_is_taken_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "lock"
+    waiting = threading.Event()
+    monkeypatch.setattr(files, "say", lambda _message: waiting.set())
+    seen: list[bool] = []
+
+    def wait_for_turn() -> None:
+        with locked(path, doing="a test"):
+            # A third command must meet this lock, so its file has to be there.
+            seen.append(path.exists())
+
+    waiter = threading.Thread(target=wait_for_turn)
     with locked(path, doing="a test"):
+        waiter.start()
+        assert waiting.wait(5)
         path.unlink()
-    with locked(path, doing="a test"), path.open("a") as other, pytest.raises(BlockingIOError):
-        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    waiter.join(5)
+    assert seen == [True]
 
 
 def test_a_secret_file_is_never_readable_by_others(tmp_path: Path) -> None:
