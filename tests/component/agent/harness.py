@@ -27,11 +27,11 @@ TOKEN = "token-of-the-operator"
 ENGINE_KEY = "key-of-the-engine"
 
 
-def write_internal(folder: Path, *, token: str = TOKEN, previous: str = "", common_name: str = "") -> Path:
+def write_internal(folder: Path, *, token: str = TOKEN, previous: str = "", dns: str = "") -> Path:
     """The internal Secret's folder: a self-signed certificate and tokens."""
     folder.mkdir(parents=True, exist_ok=True)
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name or server_name(NAMESPACE))])
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, dns or server_name(NAMESPACE))])
     now = datetime.datetime.now(datetime.UTC)
     certificate = (
         x509.CertificateBuilder()
@@ -41,7 +41,7 @@ def write_internal(folder: Path, *, token: str = TOKEN, previous: str = "", comm
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(minutes=1))
         .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(server_name(NAMESPACE))]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(dns or server_name(NAMESPACE))]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )

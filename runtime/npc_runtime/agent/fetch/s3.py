@@ -134,7 +134,7 @@ def _mapped_errors(what: str) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        raise _mapped(error, what) from None
+        raise fault_of(error, what) from None
     except (NoCredentialsError, PartialCredentialsError, TokenRetrievalError):
         raise retryable(
             Reason.CREDENTIALS_MISSING, "no S3 credentials: neither secretRef nor the pod's identity has any"
@@ -143,7 +143,8 @@ def _mapped_errors(what: str) -> Iterator[None]:
         raise retryable(Reason.SOURCE_UNAVAILABLE, f"{what}: {type(error).__name__}") from None
 
 
-def _mapped(error: ClientError, what: str) -> AdapterError:
+def fault_of(error: ClientError, what: str) -> AdapterError:
+    """What an error answer of S3 means. None is permanent: objects, policies and keys are mended elsewhere."""
     code = str(error.response.get("Error", {}).get("Code", ""))
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if code in _MISSING:
