@@ -53,11 +53,18 @@ class Reply:
 class LoneEngine:
     """One vLLM process on a free loopback port, started by `with` and ended with all its children by their group.
 
-    `ready_seconds` bounds the wait for /health (15 s on two idle cores, a minute on busy ones).
+    `shutdown_seconds` is vLLM's own --shutdown-timeout. `ready_seconds` bounds the wait for /health (15 s on two idle
+    cores, a minute on busy ones).
     """
 
     def __init__(
-        self, base: Path, *, max_loras: int = 4, max_lora_rank: int = 16, ready_seconds: float = 300.0
+        self,
+        base: Path,
+        *,
+        max_loras: int = 4,
+        max_lora_rank: int = 16,
+        shutdown_seconds: int = 5,
+        ready_seconds: float = 300.0,
     ) -> None:
         self.api_key = secrets.token_urlsafe(24)
         self.port = _free_port()
@@ -69,7 +76,7 @@ class LoneEngine:
             *(f"--model={base.absolute()}", f"--served-model-name={BASE_NAME}"),
             *("--host=127.0.0.1", f"--port={self.port}", "--api-server-count=1", "--max-model-len=2048"),
             *("--enable-lora", f"--max-loras={max_loras}", f"--max-cpu-loras={2 * max_loras}"),
-            *(f"--max-lora-rank={max_lora_rank}", "--shutdown-timeout=5", *ENGINE_ARGS),
+            *(f"--max-lora-rank={max_lora_rank}", f"--shutdown-timeout={shutdown_seconds}", *ENGINE_ARGS),
         ]
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -117,6 +124,11 @@ class LoneEngine:
             return Reply(response.status, response.getheader("Content-Type"), response.read())
         finally:
             connection.close()
+
+    def terminate(self) -> None:
+        """Send SIGTERM, as a kubelet does, and return at once; running requests have `shutdown_seconds` to end."""
+        if self._process is not None:
+            self._process.terminate()
 
     def memory_bytes(self) -> int:
         """What the engine's processes hold: their proportional set sizes, together."""

@@ -101,6 +101,8 @@ WORDS = [
 _LATENCY_BUCKETS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 _FINGERPRINT = "vllm-0.32.0-fake"
 _OUR_PATHS = ("/fake",)
+_MODEL = web.RequestKey("model", str)
+"""Where a handler leaves the model or adapter that a request names, for the list of calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +294,7 @@ class FakeEngine:
             return response
         finally:
             if request.path not in _OUR_PATHS:
-                self.calls.append(Call(request.method, request.path, request.get("model", ""), status))
+                self.calls.append(Call(request.method, request.path, request.get(_MODEL, ""), status))
 
     def _is_allowed(self, request: web.Request) -> bool:
         keys = self.settings.api_keys
@@ -324,7 +326,7 @@ class FakeEngine:
         if body is None:
             return refused
         name, path = body["lora_name"], body["lora_path"]
-        request["model"] = name
+        request[_MODEL] = name
         if not name or not path:
             return _error("Both 'lora_name' and 'lora_path' must be provided.", "InvalidUserInput", None, 400)
         if name == self.settings.served_model_name:
@@ -358,7 +360,7 @@ class FakeEngine:
         if body is None:
             return refused
         name = body["lora_name"]
-        request["model"] = name
+        request[_MODEL] = name
         if not name:
             message = "'lora_name' needs to be provided to unload a LoRA adapter."
             return _error(message, "InvalidUserInput", None, 400)
@@ -373,7 +375,7 @@ class FakeEngine:
         if self._draining:
             return _error("cannot schedule new futures after shutdown", "InternalServerError", None, 500)
         chat = _Chat(model=body.get("model") or self.settings.served_model_name, body=body)
-        request["model"] = chat.model
+        request[_MODEL] = chat.model
         if (refusal := self._refusal(chat)) is not None:
             return refusal
         started = time.monotonic()
@@ -651,7 +653,6 @@ def answer_of(voice: str, messages: Sequence[Mapping[str, Any]], tokens: int) ->
 def _voice_of(path: Path, max_rank: int) -> str:
     """The voice of an adapter's weights; refuses what vLLM refuses: raises FileNotFoundError or ValueError."""
     config = json.loads((path / "adapter_config.json").read_text())
-    weights = (path / "adapter_model.safetensors").read_bytes()
     rank = max([config["r"], *config.get("rank_pattern", {}).values()])
     if rank > max_rank:
         raise ValueError(f"LoRA rank {rank} is greater than max_lora_rank {max_rank}.")
@@ -659,9 +660,26 @@ def _voice_of(path: Path, max_rank: int) -> str:
         raise ValueError("vLLM does not yet support DoRA.")
     if config.get("bias", "none") != "none":
         raise ValueError("Adapter bias is not supported.")
-    if int.from_bytes(weights[:8], "little") > len(weights) - 8:
-        raise ValueError("Error while deserializing header: invalid header length")
+    if set(config.get("modules_to_save") or ()) - {"classifier", "score"}:
+        raise ValueError("vLLM only supports modules_to_save being None.")
+    try:
+        weights = (path / "adapter_model.safetensors").read_bytes()
+    except FileNotFoundError:
+        raise ValueError(f"{path} doesn't contain tensors") from None
+    _check_safetensors(weights)
     return hashlib.sha256(weights).hexdigest()
+
+
+def _check_safetensors(content: bytes) -> None:
+    """As much as vLLM notices: raises ValueError if header and data do not fit the file."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    try:
+        entries = json.loads(content[8:start]) if start <= len(content) else {}
+        ends = [entry["data_offsets"][1] for name, entry in entries.items() if name != "__metadata__"]
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"Error while deserializing header: {error}") from None
+    if not ends or start + max(ends) != len(content):
+        raise ValueError("Error while deserializing header: incomplete metadata, file not fully covered")
 
 
 async def _body(request: web.Request, required: Sequence[str]) -> tuple[dict[str, Any] | None, web.Response]:
