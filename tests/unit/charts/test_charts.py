@@ -1,4 +1,4 @@
-"""What can be said of the charts without Helm: their values and schemas agree, and rights are few and from one table."""
+"""What can be said of the charts without Helm: values and schemas agree, and rights are few and from one table."""
 
 from __future__ import annotations
 
