@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from typing import Literal
 
+from hack.cluster.errors import ClusterError
 from hack.cluster.local import LocalDriver
 from hack.cluster.processes import ProcessTable
 
@@ -34,11 +35,19 @@ def api_server_away(how: Literal["frozen", "stopped"] = "frozen") -> Iterator[No
 
 
 def kill_process(role: str) -> None:
-    """SIGKILL one process of the local cluster by its role (``etcd``, ``spot-1/kubelet``); ``up`` repairs it.
+    """SIGKILL one process of the local cluster by its role (``etcd``, ``spot-1/kubelet``), until it is gone.
+
+    ``up`` repairs it.
 
     :raises ClusterError: when it does not run.
     """
-    LocalDriver().on_process(role, lambda table, name: table.signal(name, signal.SIGKILL))
+
+    def kill(table: ProcessTable, name: str) -> None:
+        if table.running(name) is None:
+            raise ClusterError(f"{name} does not run")
+        _stop(table, name)
+
+    LocalDriver().on_process(role, kill)
 
 
 def kill_node(name: str) -> None:

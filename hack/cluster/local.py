@@ -36,6 +36,7 @@ from hack.cluster.state import (
     HOST_LOCK,
     ClusterState,
     NodeSpec,
+    check_owner,
     claim_host,
     host_owner,
     load,
@@ -79,6 +80,7 @@ class LocalDriver:
         if reason is not None:
             raise ClusterError(f"the local driver cannot be used: {reason}")
         with self._turn("up"):
+            check_owner(self._layout)
             state = self._wanted(nodes)
             plan = parse_network(state.network)
             packages.ensure(packages.NODES, purpose="the local cluster")

@@ -52,9 +52,14 @@ def parse_stat(text: str) -> tuple[str, int, int]:
 
 
 def start_ticks(pid: int) -> int | None:
-    """When ``pid`` started, or None when no such process runs (a zombie has ended)."""
+    """When ``pid`` started, or None when no such process runs.
+
+    A zombie has ended, unless threads of it are still ending: until then its ports and files are in use.
+    """
     try:
         state, _, ticks = parse_stat(Path(f"/proc/{pid}/stat").read_text())
+        if state in "ZX" and len(list(Path(f"/proc/{pid}/task").iterdir())) > 1:
+            return ticks
     except (FileNotFoundError, ProcessLookupError):
         return None
     if state in "ZX":

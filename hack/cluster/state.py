@@ -106,17 +106,22 @@ def host_owner() -> Path | None:
     return folder if (folder / "cluster.json").exists() else None
 
 
-def claim_host(layout: Layout) -> None:
-    """Make this state folder the host's cluster.
-
-    :raises ClusterError: when another folder's cluster is there.
-    """
+def check_owner(layout: Layout) -> None:
+    """:raises ClusterError: when another state folder's cluster runs on this host."""
     owner = host_owner()
     if owner is not None and owner != layout.root:
         raise ClusterError(
             f"this host already runs a cluster, in {owner}; use it (NPC_FLEET_STATE={owner}) "
             f"or end it first: NPC_FLEET_STATE={owner} python3 -m hack.cluster down"
         )
+
+
+def claim_host(layout: Layout) -> None:
+    """Make this state folder the host's cluster.
+
+    :raises ClusterError: when another folder's cluster is there.
+    """
+    check_owner(layout)
     write_atomically(OWNER_FILE, json.dumps({"state_dir": str(layout.root), "checkout": str(repository())}) + "\n")
 
 
