@@ -43,7 +43,8 @@ def parse_completion(body: bytes) -> dict[str, Any]:
     if not isinstance(messages, list) or not messages:
         raise Refused(invalid("'messages' must be a list with at least one message.", "messages"))
     for message in messages:
-        if not isinstance(message, dict) or message.get("role") not in ROLES:
+        role = message.get("role") if isinstance(message, dict) else None
+        if not isinstance(role, str) or role not in ROLES:
             raise Refused(invalid(f"Each message needs a 'role' out of {', '.join(sorted(ROLES))}.", "messages"))
     stream = payload.get("stream")
     if stream is not None and not isinstance(stream, bool):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import logging
 from typing import TYPE_CHECKING, cast
 
 from npc_runtime.gateway import errors
@@ -23,6 +24,8 @@ from npc_runtime.gateway.http.response import CONTINUE, LAST_CHUNK, fault_answer
 if TYPE_CHECKING:
     from npc_runtime.gateway.service import Service
     from npc_runtime.gateway.table import CompiledTable
+
+log = logging.getLogger(__name__)
 
 
 class _State(enum.Enum):
@@ -250,6 +253,9 @@ class ClientConnection(asyncio.Protocol):
             self._service.answer(self, head, body)
         except Refused as refusal:
             self.send_fault(refusal.fault, b"")
+        except Exception:  # whatever it is, the client gets an answer and the others go on
+            log.exception("a request could not be handled")
+            self.send_fault(errors.internal(), b"")
         return True
 
     # --- exchange.Client: writing

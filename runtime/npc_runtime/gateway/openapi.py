@@ -14,13 +14,14 @@ Json = dict[str, Any]
 _ID_PATTERN = r"^[!-~]([ -~]*[!-~])?$"
 
 
-def _header(name: str, description: str, **schema: object) -> Json:
+def _header(name: str, example: str, description: str, **schema: object) -> Json:
     return {
         "name": name,
         "in": "header",
         "required": False,
         "description": description,
-        "schema": {"type": "string", "minLength": 1, **schema},
+        "schema": {"type": "string", **schema},
+        "example": example,
     }
 
 
@@ -80,32 +81,47 @@ _PATHS: Json = {
             "parameters": [
                 _header(
                     "X-NPC-Id",
+                    "gold-vampire-0001",
                     "Which NPC speaks: decides the tier by its prefix, and keeps one voice during a rollout.",
+                    minLength=1,
                     maxLength=MAX_ID_BYTES,
                     pattern=_ID_PATTERN,
                 ),
                 _header(
                     "X-Player-Id",
+                    "player-17",
                     "Who is spoken to; appears in the access log only.",
+                    minLength=1,
                     maxLength=MAX_ID_BYTES,
                     pattern=_ID_PATTERN,
                 ),
                 _header(
                     "X-NPC-Tier",
+                    "gold",
                     "The tier that shall answer, instead of the assigned or default one.",
+                    minLength=1,
                     maxLength=63,
                     pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
                 ),
                 _header(
                     "X-Request-Id",
-                    "Sent back and logged; one is made if it is absent or longer than the limit.",
-                    maxLength=MAX_REQUEST_ID_BYTES,
-                    pattern="^[!-~]+$",
+                    "4f1c-29",
+                    f"Sent back and logged if it is 1 to {MAX_REQUEST_ID_BYTES} printable ASCII characters; "
+                    "another is made otherwise.",
                 ),
             ],
             "requestBody": {
                 "required": True,
-                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Completion"}}},
+                "content": {
+                    "application/json": {
+                        "schema": {"$ref": "#/components/schemas/Completion"},
+                        "example": {
+                            "model": "vampire",
+                            "stream": True,
+                            "messages": [{"role": "user", "content": "Who goes there?"}],
+                        },
+                    }
+                },
             },
             "responses": {
                 "200": {
@@ -113,7 +129,14 @@ _PATHS: Json = {
                     "headers": _COMPLETION_HEADERS,
                     "content": {
                         "application/json": {"schema": {"type": "object"}},
-                        "text/event-stream": {"schema": {"type": "string"}},
+                        "text/event-stream": {
+                            "schema": {
+                                "description": "The fields of one event; its data is JSON, and [DONE] at the end.",
+                                "type": "object",
+                                "required": ["data"],
+                                "properties": {"data": {"type": "string"}},
+                            }
+                        },
                     },
                 },
                 **_COMMON_ERRORS,
