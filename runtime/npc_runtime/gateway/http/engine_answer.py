@@ -14,7 +14,8 @@ from npc_runtime.gateway.http.limits import MAX_ENGINE_CHUNK_BYTES
 
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?")
 _MAX_CHUNK_LINE = 256
-_DONE_EVENT = b"data: [DONE]"
+# With the end of the chunk around it: a character may say "data: [DONE]", but its JSON cannot end a chunk like this.
+_DONE_ENDS = (b"data: [DONE]\n\n\r\n", b"data: [DONE]\r\n\r\n\r\n")
 _TAIL_BYTES = 64
 
 
@@ -99,7 +100,7 @@ class ChunkedAnswer:
     @property
     def said_done(self) -> bool:
         """Whether the events so far ended with OpenAI's `data: [DONE]`."""
-        return _DONE_EVENT in self._last[-_TAIL_BYTES:]
+        return self._last.endswith(_DONE_ENDS)
 
     @property
     def between_events(self) -> bool:
