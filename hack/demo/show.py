@@ -34,6 +34,7 @@ async def up(console: Console) -> None:
     console.step("Installing the operator with Helm")
     console.command("helm upgrade --install npc-crds charts/npc-crds -n npc-system")
     console.command("helm upgrade --install npc-operator charts/npc-operator -n npc-system")
+    console.say("two replicas: one leads, the other waits for its turn")
     await install.install_operator(stack)
 
     console.step(f"Installing the region {REGION}: gold and silver on demand, bronze on spot; three voices")
@@ -58,7 +59,7 @@ async def up(console: Console) -> None:
     console.step(f"An engine is killed: tier {KILLED_TIER}")
     await acts.kill_an_engine(console, region, KILLED_TIER)
     await acts.let_them_speak(console, region, known, (KILLED_TIER,))
-    console.step("Done. To go on playing:")
+    console.step(f"Done in {console.elapsed:.0f} s, and everything was as it should be. To go on playing:")
     console.text("\n".join(commands_to_play(stack, region)))
 
 

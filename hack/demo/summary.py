@@ -32,7 +32,7 @@ class Row:
 
 def faults(tally: Tally, expected: Mapping[tuple[str, str], str], swap: Swap) -> list[str]:
     """What is not as it should be; empty when everything is."""
-    found = [f"{_whom(line)}: {line.failure}" for line in tally.failures]
+    found = [f"{_whom(line)}, {_after(line, swap)} after the apply: {line.failure}" for line in tally.failures]
     found += [
         f"{_whom(line)}: answered {line.text!r} under {line.digest or 'no digest'}, which is not what that adapter says"
         for line in tally.mixed(expected)

@@ -28,7 +28,7 @@ async def diagnose(kubectl: Kubectl, namespaces: Sequence[str]) -> str:
 
 async def _namespace(kubectl: Kubectl, namespace: str) -> list[str]:
     pods = await kubectl.list("pods", namespace)
-    events = await kubectl.run("get", "events", "-n", namespace, "--sort-by=.lastTimestamp")
+    events = await kubectl.run("events", "-n", namespace)
     return [
         *await _conditions(kubectl, namespace),
         *(line for pod in pods for line in pod_lines(pod)),

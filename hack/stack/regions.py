@@ -90,6 +90,16 @@ async def install(stack: Stack, plan: RegionPlan, *, fake_engine: str = "") -> R
     if fake_engine:
         manifests.append(region.config_map(namespace, region.FAKE_CONFIG_MAP, {region.FAKE_FILE: fake_engine}))
     await stack.kubectl.apply(*manifests)
+    if plan.uses_vllm:
+        # A pod that finds its claim unbound is not looked at again for a while.
+        await stack.kubectl.until(
+            "persistentvolumeclaim",
+            region.CLAIM_VLLM,
+            namespace,
+            lambda seen: seen.get("status", {}).get("phase") == "Bound",
+            timeout=60,
+            what="bound",
+        )
     await stack.helm.upgrade(plan.name, "npc-region", namespace, plan.values())
     service = await stack.kubectl.until(
         "service",

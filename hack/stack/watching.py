@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from hack.stack.kubectl import Kubectl, NotYet, Object, condition, is_ready
@@ -13,6 +13,8 @@ from hack.stack.kubectl import Kubectl, NotYet, Object, condition, is_ready
 KINDS = {"gputiers": "tier", "archetypeadapters": "voice", "npcregions": "region"}
 # The same object speaks at most so often: progress is for people.
 QUIET_SECONDS = 3.0
+# Nobody should wonder whether it still works.
+HEARTBEAT_SECONDS = 15.0
 # Stalled means that only a person can help; it may show for a moment while objects that belong together arrive.
 STALLED_SECONDS = 45.0
 
@@ -48,18 +50,24 @@ def _said(found: Mapping[str, Any]) -> str:
 class Pending:
     """What was last said of each object, and what there is to say now: state in, lines out."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: float) -> None:
         self._said: dict[str, tuple[str, float]] = {}
+        self._spoke = now
 
-    def lines(self, objects: Iterable[Object], now: float) -> list[str]:
-        """News since the last call: `tier gold: Starting: ...`, or `tier gold: ready`."""
-        news = []
+    def lines(self, objects: Sequence[Object], now: float) -> list[str]:
+        """News since the last call, such as `tier gold: Starting: ...`; now and then also that there are none."""
+        news: list[str] = []
         for seen in objects:
             name, reason = word(seen), why(seen) or "ready"
             last, at = self._said.get(name, ("", float("-inf")))
             if reason != last and (reason == "ready" or now - at >= QUIET_SECONDS):
                 self._said[name] = (reason, now)
                 news.append(f"{name}: {reason}")
+        if not news and now - self._spoke >= HEARTBEAT_SECONDS:
+            waiting = [word(seen) for seen in objects if not is_ready(seen)]
+            news = [f"still waiting for {', '.join(waiting)}"] if waiting else []
+        if news:
+            self._spoke = now
         return news
 
 
@@ -103,7 +111,7 @@ async def until_all_ready(
     """The objects, once there are at least `expected` and all are ready. Raises NotYet, naming what is not and why."""
     deadline = time.monotonic() + timeout
     stalled_since: dict[str, float] = {}
-    pending = Pending()
+    pending = Pending(time.monotonic())
     async with Everything(kubectl, namespace) as everything:
         while True:
             everything.changed.clear()
