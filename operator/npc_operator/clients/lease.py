@@ -41,6 +41,8 @@ class Timings:
     renew_deadline: float = 5.0
     renew_every: float = 2.0
     retry: float = 1.0
+    attempt: float = 1.0
+    """One request's share of the deadline, so that a single lost answer does not cost a leadership."""
 
     def __post_init__(self) -> None:
         if self.renew_deadline + STOP_SECONDS >= self.lease:
@@ -185,13 +187,13 @@ class Elector:
         return seen.since + duration - self._clock.monotonic()
 
     async def _try_acquire(self) -> int | None:
-        await self._look(self._timings.renew_deadline)
+        await self._look(self._timings.attempt)
         seen = self._seen
         if seen is not None and seen.holder not in ("", self._identity) and self._expires_in() > 0:
             return None
         started = self._clock.monotonic()
         try:
-            written = await self._leases.write(self._claim(seen), seconds=self._timings.renew_deadline)
+            written = await self._leases.write(self._claim(seen), seconds=self._timings.attempt)
         except Conflict:
             return None
         self._note(written)
@@ -263,14 +265,15 @@ class Elector:
                 logger.warning("the Lease could not be renewed for %.1f s", self._timings.renew_deadline)
                 return
             started = self._clock.monotonic()
+            share = min(left, self._timings.attempt)
             try:
-                async with asyncio.timeout(left):
-                    if not await self._renew_once(left):
+                async with asyncio.timeout(share):
+                    if not await self._renew_once(share):
                         return
             except (PortError, TimeoutError) as error:
-                logger.warning("renewing the Lease failed, %.1f s left: %s", left, error)
                 elapsed = self._clock.monotonic() - started
-                await asyncio.sleep(max(0.05, min(self._timings.retry - elapsed, self._timings.retry)))
+                logger.warning("renewing the Lease failed, %.1f s left: %s", left - elapsed, str(error) or "no answer")
+                await asyncio.sleep(max(0.05, min(self._timings.retry, left) - elapsed))
                 continue
             self._renewed = started
             await asyncio.sleep(self._timings.renew_every)
@@ -289,7 +292,7 @@ class Elector:
         return True
 
     async def _still_mine(self) -> bool:
-        lease = await self._leases.read(seconds=self._timings.renew_deadline)
+        lease = await self._leases.read(seconds=self._timings.attempt)
         return self.leading and lease is not None and (lease.get("spec") or {}).get("holderIdentity") == self._identity
 
     async def _release(self) -> None:
