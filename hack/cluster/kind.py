@@ -11,7 +11,7 @@ from typing import Any
 
 from hack.cluster.binaries import KUBERNETES, binary
 from hack.cluster.console import run_logged, run_quiet, say, step
-from hack.cluster.control_plane import AUDIT_POLICY
+from hack.cluster.control_plane import AUDIT_POLICY, CONTEXT
 from hack.cluster.errors import ClusterError
 from hack.cluster.files import write_atomically
 from hack.cluster.image_store import Loadable
@@ -23,7 +23,6 @@ from hack.cluster.paths import Layout, cache_dir, repository
 from hack.cluster.state import ClusterState, NodeSpec, load, save
 
 _CLUSTER = "npc-fleet-local"
-_CONTEXT = f"kind-{_CLUSTER}"
 
 
 def unusable_because() -> str | None:
@@ -71,8 +70,9 @@ class KindDriver:
             for container in run_quiet([self._kind(), "get", "nodes", "--name", _CLUSTER]).split():
                 run_quiet(["docker", "start", container])
         text = run_quiet([self._kind(), "get", "kubeconfig", "--name", _CLUSTER])
-        write_atomically(self._layout.kubeconfig, text, mode=0o600)
-        state = ClusterState(self.name, str(repository()), wanted, _CONTEXT, "")
+        # Tests refuse every context but the local cluster's, whatever made it.
+        write_atomically(self._layout.kubeconfig, text.replace(f"kind-{_CLUSTER}", CONTEXT), mode=0o600)
+        state = ClusterState(self.name, str(repository()), wanted, CONTEXT, "")
         save(self._layout, state)
         say(f"the kind cluster {_CLUSTER} runs; kubeconfig: {self._layout.kubeconfig}")
         return self._info(state)
