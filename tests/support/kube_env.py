@@ -96,6 +96,7 @@ class KubeEnv:
             f"--service-account-signing-key-file={self._accounts.key}",
             "--endpoint-reconciler-type=none",
             "--disable-admission-plugins=ServiceAccount",
+            "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
             "--profiling=false",
             "--shutdown-delay-duration=0s",
         ]
