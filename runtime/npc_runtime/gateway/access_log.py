@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from time import gmtime, strftime
 from typing import BinaryIO
 
 import orjson
+
+PIPE_BYTES = 4096
+"""What Linux writes to a pipe in one piece (PIPE_BUF): several workers share standard output without mixing lines."""
 
 MAX_WAITING = 50_000
 """Records held for the writer, about 20 MB; beyond it lines are dropped."""
@@ -73,6 +77,23 @@ class Record:
         return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
 
 
+def standard_output() -> BinaryIO:
+    """Standard output without a buffer of its own: what is written is written in one piece."""
+    return open(1, "wb", buffering=0, closefd=False)
+
+
+def in_pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Whole lines joined into pieces of at most PIPE_BYTES; a longer line is a piece of its own."""
+    piece = b""
+    for line in lines:
+        if len(piece) + len(line) > PIPE_BYTES and piece:
+            yield piece
+            piece = b""
+        piece += line
+    if piece:
+        yield piece
+
+
 class AccessLog:
     """The writer. With `out` None nothing is logged, and adding a record costs one comparison."""
 
@@ -118,10 +139,9 @@ class AccessLog:
 
     def _write(self, out: BinaryIO) -> None:
         while (batch := self._queue.get()) is not None:
-            data = b"".join(record.line() for record in batch)
             try:
-                out.write(data)
-                out.flush()
+                for piece in in_pieces(record.line() for record in batch):
+                    out.write(piece)
             except OSError:
                 # Nobody reads the log any more (a closed pipe). Counted, because there is nowhere left to say it.
                 self.dropped += len(batch)

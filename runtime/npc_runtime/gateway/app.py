@@ -6,42 +6,28 @@ import asyncio
 import gc
 import logging
 import signal
-import sys
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from aiohttp import web
 from prometheus_client import PROCESS_COLLECTOR, CollectorRegistry
 
-from npc_runtime.gateway.access_log import AccessLog
+from npc_runtime.gateway.access_log import AccessLog, standard_output
 from npc_runtime.gateway.admin import build_admin
 from npc_runtime.gateway.agents_watch import AgentsWatch
 from npc_runtime.gateway.health import build_health
 from npc_runtime.gateway.internal import InternalDir
-from npc_runtime.gateway.metrics import GatewayCollector, Metrics
+from npc_runtime.gateway.metrics import GatewayCollector, Gauge
 from npc_runtime.gateway.persistence import load_newest
+from npc_runtime.gateway.plane import Counts, DataPlane, LocalPlane
 from npc_runtime.gateway.routes import Routes
-from npc_runtime.gateway.service import Service
 from npc_runtime.gateway.settings import Settings
-from npc_runtime.gateway.table import CompiledTable
+from npc_runtime.gateway.workers import WorkersPlane
 
 log = logging.getLogger(__name__)
 
 FIRST_WORD_SECONDS = 3.0
 """How long a table without residency keeps the gateway unready while the agents are asked for the first time."""
-
-_BACKLOG = 4096
-
-
-class LocalPlane:
-    """The data plane in this process. Implements `routes.Applier`."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-
-    async def apply_everywhere(self, table: CompiledTable) -> None:
-        """Serve from the table from now on."""
-        self._service.apply(table)
 
 
 class Gateway:
@@ -54,24 +40,22 @@ class Gateway:
             BadInternalDir: see `InternalDir`.
 
         """
-        loop = asyncio.get_running_loop()
         self._settings = settings
         self._internal = InternalDir(settings.internal_dir)
-        self._metrics = Metrics()
-        self._access_log = AccessLog(access_log_to if settings.access_log else None)
-        self.service = Service(loop=loop, metrics=self._metrics, access_log=self._access_log)
+        self.plane: DataPlane
+        if settings.workers == 1:
+            self.plane = LocalPlane(AccessLog(access_log_to if settings.access_log else None))
+        else:
+            self.plane = WorkersPlane(
+                workers=settings.workers, access_log=settings.access_log, log_level=settings.log_level
+            )
         self._agents = AgentsWatch(
-            port=settings.agent_port,
-            mounted_ca=self._internal.ca,
-            hear=self.service.fleet.hear,
-            lose=self.service.fleet.lose,
+            port=settings.agent_port, mounted_ca=self._internal.ca, hear=self.plane.hear, lose=self.plane.lose
         )
-        self.routes = Routes(
-            applier=LocalPlane(self.service), state_dir=settings.state_dir, on_change=self._agents.follow
-        )
+        self.routes = Routes(applier=self.plane, state_dir=settings.state_dir, on_change=self._agents.follow)
+        self._counts = Counts()
         self._stopping = False
         self._asking_until = 0.0
-        self._server: asyncio.Server | None = None
         self._runners: list[web.AppRunner] = []
         self._tasks: list[asyncio.Task[None]] = []
         self.ports: dict[str, int] = {}
@@ -103,20 +87,14 @@ class Gateway:
                 "serving from a saved route table",
                 extra={"epoch": table.stamp.epoch, "generation": table.stamp.generation},
             )
-        self._tasks = [
-            asyncio.create_task(self.service.sweep_for_ever(), name="sweep"),
-            asyncio.create_task(self._internal.follow(), name="internal folder"),
-        ]
-        self._server = await loop.create_server(
-            self.service.connect, settings.host, settings.port, backlog=_BACKLOG, reuse_address=True
-        )
-        self.ports["data"] = self._server.sockets[0].getsockname()[1]
+        self._tasks = [asyncio.create_task(self._internal.follow(), name="internal folder")]
+        self.ports["data"] = await self.plane.start(settings.host, settings.port)
         admin = build_admin(routes=self.routes, internal=self._internal)
         self.ports["admin"] = await self._listen(admin, settings.admin_port, ssl_context=self._internal.tls)
         registry = CollectorRegistry()
-        registry.register(GatewayCollector(self._metrics, self._gauges()))
+        registry.register(GatewayCollector(lambda: self._counts.metrics, self._gauges()))
         registry.register(PROCESS_COLLECTOR)
-        health = build_health(registry=registry, not_ready_because=self.not_ready_because, refresh=self._nothing)
+        health = build_health(registry=registry, not_ready_because=self.not_ready_because, refresh=self._count)
         self.ports["health"] = await self._listen(health, settings.health_port)
         log.info("listening", extra={"ports": self.ports})
 
@@ -135,31 +113,23 @@ class Gateway:
         """End gracefully: unready at once, serve while endpoints are removed, then let running answers finish."""
         settings = self._settings
         self._stopping = True
-        self.service.draining = True
+        self.plane.leave()
         log.info("shutting down", extra={"delay": settings.shutdown_delay, "drain": settings.drain})
         await asyncio.sleep(settings.shutdown_delay)
-        if self._server is not None:
-            self._server.close()
-        self.service.close_idle()
-        if not await self.service.wait_until_quiet(settings.drain):
-            count = self.service.answering
-            log.warning("answers were still running at the end of the drain time", extra={"count": count})
+        if running := await self.plane.drain(settings.drain):
+            log.warning("answers were still running at the end of the drain time", extra={"count": running})
         await self.close()
 
     async def close(self) -> None:
         """End now."""
-        if self._server is not None:
-            self._server.close()
-        self.service.abort_all()
         await self._agents.close()
+        await self.plane.close()
         for runner in self._runners:
             await runner.cleanup()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.routes.saved()
-        self.service.sweep(asyncio.get_running_loop().time())
-        await asyncio.to_thread(self._access_log.close)
 
     async def _listen(self, app: web.Application, port: int, **options: Any) -> int:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
@@ -169,24 +139,24 @@ class Gateway:
         await site.start()
         return int(runner.addresses[0][1])
 
-    async def _nothing(self) -> None:
-        """One process has its counts at hand."""
+    async def _count(self) -> None:
+        self._counts = await self.plane.counts()
 
-    def _gauges(self) -> list[tuple[str, str, Any]]:
-        fleet = self.service.fleet
+    def _gauges(self) -> list[Gauge]:
+        """Read right after `_count`."""
         return [
-            ("npc_gateway_client_connections", "Open connections of game servers.", lambda: self.service.connections),
-            (
-                "npc_gateway_engine_connections",
-                "Open connections to engines.",
-                lambda: sum(endpoint.pool.connections for endpoint in fleet.endpoints),
-            ),
-            ("npc_gateway_endpoints", "Engine pods in the route table.", lambda: len(list(fleet.endpoints))),
+            ("npc_gateway_client_connections", "Open connections of game servers.", lambda: self._counts.connections),
+            ("npc_gateway_engine_connections", "Open connections to engines.", lambda: self._counts.engine_connections),
+            ("npc_gateway_endpoints", "Engine pods in the route table.", self._endpoints),
             ("npc_gateway_agents_in_contact", "Pods whose agent answers.", lambda: self.agents_in_contact),
             ("npc_gateway_route_table_epoch", "Epoch of the table in force.", lambda: self.routes.stamp.epoch),
             ("npc_gateway_route_table_generation", "Generation of that table.", lambda: self.routes.stamp.generation),
-            ("npc_gateway_access_log_dropped_lines", "Lines not written so far.", lambda: self._access_log.dropped),
+            ("npc_gateway_access_log_dropped_lines", "Lines not written so far.", lambda: self._counts.dropped_lines),
         ]
+
+    def _endpoints(self) -> int:
+        table = self.routes.current
+        return 0 if table is None else len(table.endpoints)
 
 
 async def run_until_signal(settings: Settings) -> int:
@@ -196,7 +166,7 @@ async def run_until_signal(settings: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await asyncio.to_thread(_check_state_dir, settings.state_dir)
-    gateway = Gateway(settings, access_log_to=sys.stdout.buffer)
+    gateway = Gateway(settings, access_log_to=standard_output())
     await gateway.start()
     # What exists now stays: without this a full collection would walk every imported module in the middle of answers.
     gc.collect()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -22,6 +22,10 @@ FIRST_TOKEN_SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 
 
 DURATION_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 """Bounds up to the default request timeout."""
+
+
+Dumped = list[Any]
+"""One series as JSON: archetype, tier, in flight, retries, answers, errors, and two histograms as counts and total."""
 
 
 class Histogram:
@@ -38,6 +42,11 @@ class Histogram:
         """Count one observation."""
         self.counts[bisect_left(self.bounds, seconds)] += 1
         self.total += seconds
+
+    def add(self, counts: list[int], total: float) -> None:
+        """Add another histogram's observations."""
+        self.counts = [mine + theirs for mine, theirs in zip(self.counts, counts, strict=True)]
+        self.total += total
 
     def buckets(self) -> list[tuple[str, float]]:
         """Cumulative (upper bound, count) pairs as Prometheus wants them."""
@@ -96,6 +105,34 @@ class Metrics:
         yield ("", ""), self.unrouted
         yield from self._series.items()
 
+    def dump(self) -> list[Dumped]:
+        """Everything as JSON values, for another process to `add`."""
+        return [
+            [
+                *key,
+                series.in_flight,
+                series.retries,
+                {str(status): count for status, count in series.answers.items()},
+                {reason.value: count for reason, count in series.errors.items()},
+                *(series.first_token.counts, series.first_token.total),
+                *(series.duration.counts, series.duration.total),
+            ]
+            for key, series in self.items()
+        ]
+
+    def add(self, dumped: list[Dumped]) -> None:
+        """Add what another process counted."""
+        for archetype, tier, in_flight, retries, answers, faults, firsts, first_total, durations, total in dumped:
+            series = self.series(archetype, tier) if archetype else self.unrouted
+            series.in_flight += in_flight
+            series.retries += retries
+            for status, count in answers.items():
+                series.answers[int(status)] = series.answers.get(int(status), 0) + count
+            for reason, count in faults.items():
+                series.errors[Reason(reason)] = series.errors.get(Reason(reason), 0) + count
+            series.first_token.add(firsts, first_total)
+            series.duration.add(durations, total)
+
 
 Gauge = tuple[str, str, Callable[[], float]]
 """Name, help and present value of one unlabelled gauge."""
@@ -104,7 +141,7 @@ Gauge = tuple[str, str, Callable[[], float]]
 class GatewayCollector(Collector):
     """Renders the counts when Prometheus asks."""
 
-    def __init__(self, metrics: Metrics, gauges: Iterable[Gauge]) -> None:
+    def __init__(self, metrics: Callable[[], Metrics], gauges: Iterable[Gauge]) -> None:
         self._metrics = metrics
         self._gauges = tuple(gauges)
 
@@ -131,7 +168,7 @@ class GatewayCollector(Collector):
             "From the end of a request to the end of its answer.",
             labels=labels,
         )
-        for key, series in self._metrics.items():
+        for key, series in self._metrics().items():
             for status, count in list(series.answers.items()):
                 requests.add_metric((*key, str(status)), count)
             for reason, count in list(series.errors.items()):

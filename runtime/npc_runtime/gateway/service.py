@@ -41,13 +41,17 @@ SWEEP_SECONDS: Final = 0.25
 class Service:
     """The data plane of one event loop."""
 
-    def __init__(self, *, loop: asyncio.AbstractEventLoop, metrics: Metrics, access_log: AccessLog) -> None:
+    def __init__(
+        self, *, loop: asyncio.AbstractEventLoop, metrics: Metrics, access_log: AccessLog, workers: int = 1
+    ) -> None:
+        """`workers` event loops share the region's limit of connections."""
         self.loop = loop
         self.metrics = metrics
         self.fleet = Fleet(loop)
         self.draining = False
         """Answers say `Connection: close` from now on."""
         self._access_log = access_log
+        self._workers = workers
         self._connections: set[ClientConnection] = set()
         self._openapi = orjson.dumps(document())
         self._models = b""
@@ -96,7 +100,7 @@ class Service:
     def admit(self, connection: ClientConnection) -> bool:
         """Count a new connection; False when there are too many already."""
         self._connections.add(connection)
-        return len(self._connections) <= self.limits.max_connections
+        return len(self._connections) * self._workers <= self.limits.max_connections
 
     def dismiss(self, connection: ClientConnection) -> None:
         """Forget a closed connection."""

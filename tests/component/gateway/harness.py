@@ -24,6 +24,8 @@ from cryptography.x509.oid import NameOID
 
 from npc_runtime import wire
 from npc_runtime.gateway.app import Gateway
+from npc_runtime.gateway.plane import LocalPlane
+from npc_runtime.gateway.service import Service
 from npc_runtime.gateway.settings import Settings
 
 NAMESPACE = "eu"
@@ -379,6 +381,12 @@ class Rig:
     def port(self) -> int:
         return self.gateway.ports["data"]
 
+    @property
+    def service(self) -> Service:
+        """The data plane's inside, where there is one process."""
+        assert isinstance(self.gateway.plane, LocalPlane)
+        return self.gateway.plane.service
+
     def url(self, path: str, *, port: str = "data") -> str:
         return f"http://127.0.0.1:{self.gateway.ports[port]}{path}"
 
@@ -441,7 +449,7 @@ class Rig:
 
     def usable(self, tier: str, served_name: str) -> int:
         """How many pods of a tier may be asked for a served name."""
-        return len(self.gateway.service.fleet.usable(tier, served_name))
+        return len(self.service.fleet.usable(tier, served_name))
 
     def access_lines(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.log.getvalue().splitlines()]

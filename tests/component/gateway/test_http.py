@@ -265,11 +265,11 @@ async def test_more_connections_than_allowed_are_refused_plainly(rig: Rig, world
     await rig.push(world.table())
     first = await asyncio.open_connection("127.0.0.1", rig.port)
     second = await asyncio.open_connection("127.0.0.1", rig.port)
-    await eventually(lambda: rig.gateway.service.connections == 2)
+    await eventually(lambda: rig.service.connections == 2)
     assert status_of(await raw(rig.port)) == 503
     first[1].close()
     second[1].close()
-    await eventually(lambda: rig.gateway.service.connections == 0)
+    await eventually(lambda: rig.service.connections == 0)
     assert (await rig.say()).status == 200
 
 

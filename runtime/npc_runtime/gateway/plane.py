@@ -1,0 +1,161 @@
+"""The data plane as the rest of the process sees it: whatever answers lines, in this process or in several.
+
+One event loop is enough for most regions, so by default everything lives in one process. With more workers each has
+an event loop of its own, and this is the whole contract between them and the process that holds the other ports.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from npc_runtime import wire
+from npc_runtime.gateway.access_log import AccessLog
+from npc_runtime.gateway.metrics import Metrics
+from npc_runtime.gateway.service import Service
+from npc_runtime.gateway.table import CompiledTable, EndpointKey
+
+BACKLOG = 4096
+"""Connections the kernel holds for a busy event loop."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a data plane has counted, added up over its event loops."""
+
+    metrics: Metrics = field(default_factory=Metrics)
+    connections: int = 0
+    engine_connections: int = 0
+    dropped_lines: int = 0
+
+
+class DataPlane(Protocol):
+    """Answers lines from the table it was given last."""
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; returns the port. Raises OSError if it cannot be had."""
+        ...
+
+    async def apply_everywhere(self, table: CompiledTable) -> None:
+        """Return once every event loop serves from the table."""
+        ...
+
+    def hear(self, key: EndpointKey, said: wire.Routable) -> None:
+        """An agent answered."""
+        ...
+
+    def lose(self, key: EndpointKey) -> None:
+        """Contact with an agent was lost."""
+        ...
+
+    async def counts(self) -> Counts:
+        """What was counted up to now."""
+        ...
+
+    def leave(self) -> None:
+        """From now on every answer asks its client to connect anew elsewhere; connections are still accepted."""
+        ...
+
+    async def drain(self, seconds: float) -> int:
+        """Accept nothing more and let answers finish; returns how many were still running after so long."""
+        ...
+
+    async def close(self) -> None:
+        """End now."""
+        ...
+
+
+def listen_socket(host: str, port: int, *, shared: bool) -> socket.socket:
+    """A listening socket; `shared` lets several processes listen on the port, the kernel spreads connections over them.
+
+    Raises:
+        OSError: the port cannot be had.
+
+    """
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listening = socket.socket(family, kind, protocol)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6 and host == "::":
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listening.bind(address)
+        listening.listen(BACKLOG)
+        listening.setblocking(False)
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+class LocalPlane:
+    """The data plane on this event loop. Implements `DataPlane`."""
+
+    def __init__(self, access_log: AccessLog, *, workers: int = 1) -> None:
+        """`workers` is how many processes share the region's limit of connections."""
+        self.metrics = Metrics()
+        self._access_log = access_log
+        self.service = Service(
+            loop=asyncio.get_running_loop(), metrics=self.metrics, access_log=access_log, workers=workers
+        )
+        self._server: asyncio.Server | None = None
+        self._sweeping: asyncio.Task[None] | None = None
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen on a socket of our own."""
+        listening = listen_socket(host, port, shared=False)
+        await self.serve(listening)
+        return int(listening.getsockname()[1])
+
+    async def serve(self, listening: socket.socket) -> None:
+        """Serve on a socket that listens already."""
+        loop = asyncio.get_running_loop()
+        self._sweeping = asyncio.create_task(self.service.sweep_for_ever(), name="sweep")
+        self._server = await loop.create_server(self.service.connect, sock=listening, backlog=BACKLOG)
+
+    async def apply_everywhere(self, table: CompiledTable) -> None:
+        """Serve from the table from now on."""
+        self.service.apply(table)
+
+    def hear(self, key: EndpointKey, said: wire.Routable) -> None:
+        """An agent answered."""
+        self.service.fleet.hear(key, said)
+
+    def lose(self, key: EndpointKey) -> None:
+        """Contact with an agent was lost."""
+        self.service.fleet.lose(key)
+
+    async def counts(self) -> Counts:
+        """What was counted up to now."""
+        return self.counts_now()
+
+    def counts_now(self) -> Counts:
+        """The same, without waiting."""
+        pools = sum(endpoint.pool.connections for endpoint in self.service.fleet.endpoints)
+        return Counts(self.metrics, self.service.connections, pools, self._access_log.dropped)
+
+    def leave(self) -> None:
+        """Answers ask their clients to connect anew elsewhere."""
+        self.service.draining = True
+
+    async def drain(self, seconds: float) -> int:
+        """Accept nothing more and let answers finish."""
+        if self._server is not None:
+            self._server.close()
+        self.service.close_idle()
+        return 0 if await self.service.wait_until_quiet(seconds) else self.service.answering
+
+    async def close(self) -> None:
+        """End now, and write what is left of the access log."""
+        if self._server is not None:
+            self._server.close()
+        self.service.abort_all()
+        # One turn, so that the aborted connections end their records.
+        await asyncio.sleep(0)
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            await asyncio.gather(self._sweeping, return_exceptions=True)
+        await asyncio.to_thread(self._access_log.close)

@@ -1,0 +1,82 @@
+"""A worker process: one event loop with a data plane, led by the main process over a channel.
+
+It is started with two file descriptors, the channel and a socket that listens already (so that a restarted worker
+takes over where the last one left, connections in the kernel's queue included). When the channel closes, the main
+process is gone and so is the worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import socket
+import sys
+
+import uvloop
+
+from npc_runtime import wire
+from npc_runtime.gateway.access_log import AccessLog, standard_output
+from npc_runtime.gateway.channel import Channel, Message
+from npc_runtime.gateway.logs import configure_logging
+from npc_runtime.gateway.plane import LocalPlane
+from npc_runtime.gateway.table import EndpointKey, compile_table
+
+
+async def _serve(channel_fd: int, listening_fd: int, *, workers: int, access_log: bool) -> None:
+    # The main process decides about the end; a signal to the whole group must not cut lines.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, lambda: None)
+    channel = await Channel.open(socket.socket(fileno=channel_fd))
+    plane = LocalPlane(AccessLog(standard_output() if access_log else None), workers=workers)
+    serving = False
+    while (message := await channel.receive()) is not None and message["do"] != "close":
+        if message["do"] == "serve":
+            if not serving:
+                await plane.serve(socket.socket(fileno=listening_fd))
+                serving = True
+                gc.collect()
+                gc.freeze()
+            channel.send({"id": message["id"]})
+        else:
+            channel.send({"id": message["id"], **await _handle(plane, message)})
+    await plane.close()
+    channel.close()
+
+
+async def _handle(plane: LocalPlane, message: Message) -> Message:
+    match message["do"]:
+        case "apply":
+            # Compiled and checked by the main process before it was sent.
+            await plane.apply_everywhere(compile_table(wire.RouteTable.model_validate_json(message["table"])))
+        case "hear":
+            plane.hear(EndpointKey(*message["key"]), wire.Routable.model_validate_json(message["said"]))
+        case "lose":
+            plane.lose(EndpointKey(*message["key"]))
+        case "counts":
+            counts = plane.counts_now()
+            return {
+                "series": counts.metrics.dump(),
+                "connections": counts.connections,
+                "engine_connections": counts.engine_connections,
+                "dropped_lines": counts.dropped_lines,
+            }
+        case "leave":
+            plane.leave()
+        case "drain":
+            return {"running": await plane.drain(float(message["seconds"]))}
+        case unknown:
+            raise ValueError(f"the main process asked for {unknown!r}")
+    return {}
+
+
+def main() -> None:
+    """Arguments: channel fd, listening fd, number of workers, access log (0 or 1), log level."""
+    channel_fd, listening_fd, workers, access_log, level = sys.argv[1:]
+    configure_logging(level)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(int(channel_fd), int(listening_fd), workers=int(workers), access_log=access_log == "1"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""Several event loops, each in a process of its own, as one data plane.
+
+The main process holds the table, the agents' words and the listening sockets; a worker that dies is started again
+with all three, and the others do not notice. An order counts as carried out when every living worker has answered
+it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import socket
+import sys
+
+from npc_runtime import wire
+from npc_runtime.gateway.channel import Channel, Message
+from npc_runtime.gateway.plane import Counts, listen_socket
+from npc_runtime.gateway.table import CompiledTable, EndpointKey
+
+log = logging.getLogger(__name__)
+
+RESTART_SECONDS = 1.0
+"""Pause before a dead worker is started again, so that one that cannot live does not eat the machine."""
+
+ANSWER_SECONDS = 10.0
+"""A worker that does not answer an order within this is ended and started again."""
+
+
+class WorkerGone(Exception):
+    """The worker ended before it answered."""
+
+
+class Worker:
+    """One worker process and the questions it has not answered yet."""
+
+    def __init__(self, process: asyncio.subprocess.Process, channel: Channel) -> None:
+        self.process = process
+        self.channel = channel
+        self._numbers = itertools.count()
+        self._waiting: dict[int, asyncio.Future[Message]] = {}
+
+    def tell(self, **message: object) -> asyncio.Future[Message]:
+        """Send an order; the future is its answer, or WorkerGone."""
+        number = next(self._numbers)
+        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        # An order nobody waits for may fail silently: the worker's end is noticed by itself.
+        answer.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._waiting[number] = answer
+        self.channel.send({"id": number, **message})
+        return answer
+
+    async def listen(self) -> None:
+        """Take answers until the worker is gone."""
+        while (message := await self.channel.receive()) is not None:
+            answer = self._waiting.pop(message["id"], None)
+            if answer is not None and not answer.done():
+                answer.set_result(message)
+        for answer in self._waiting.values():
+            if not answer.done():
+                answer.set_exception(WorkerGone())
+        self._waiting.clear()
+
+
+class WorkersPlane:
+    """The data plane in worker processes. Implements `plane.DataPlane`."""
+
+    def __init__(self, *, workers: int, access_log: bool, log_level: str) -> None:
+        self._count = workers
+        self._access_log = access_log
+        self._log_level = log_level
+        self._sockets: list[socket.socket] = []
+        self._workers: dict[int, Worker] = {}
+        self._keepers: list[asyncio.Task[None]] = []
+        self._table: CompiledTable | None = None
+        self._words: dict[EndpointKey, wire.Routable] = {}
+        self._ended = False
+        self._leaving = False
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen on one shared port with a socket for each worker, and start them all."""
+        for _ in range(self._count):
+            self._sockets.append(listen_socket(host, port, shared=True))
+            port = int(self._sockets[0].getsockname()[1])
+        started = [asyncio.Event() for _ in range(self._count)]
+        self._keepers = [
+            asyncio.create_task(self._keep(index, started[index]), name=f"worker {index}")
+            for index in range(self._count)
+        ]
+        await asyncio.gather(*(event.wait() for event in started))
+        return port
+
+    @property
+    def pids(self) -> list[int]:
+        """The worker processes that live now."""
+        return [worker.process.pid for worker in self._workers.values()]
+
+    async def apply_everywhere(self, table: CompiledTable) -> None:
+        """Return once every living worker serves from the table; one that starts later starts with it."""
+        self._table = table
+        offered = {endpoint.key for endpoint in table.endpoints}
+        self._words = {key: said for key, said in self._words.items() if key in offered}
+        await self._tell_all(do="apply", table=table.source.to_bytes().decode())
+
+    def hear(self, key: EndpointKey, said: wire.Routable) -> None:
+        """An agent answered."""
+        self._words[key] = said
+        for worker in self._workers.values():
+            worker.tell(do="hear", key=[key.uid, key.address, key.port], said=said.to_bytes().decode())
+
+    def lose(self, key: EndpointKey) -> None:
+        """Contact with an agent was lost."""
+        for worker in self._workers.values():
+            worker.tell(do="lose", key=[key.uid, key.address, key.port])
+
+    async def counts(self) -> Counts:
+        """What all workers counted; a restarted worker begins at zero, which Prometheus takes for a restart."""
+        total = Counts()
+        for answer in await self._tell_all(do="counts"):
+            total.metrics.add(answer["series"])
+            total.connections += answer["connections"]
+            total.engine_connections += answer["engine_connections"]
+            total.dropped_lines += answer["dropped_lines"]
+        return total
+
+    def leave(self) -> None:
+        """Answers ask their clients to connect anew elsewhere."""
+        self._leaving = True
+        for worker in self._workers.values():
+            worker.tell(do="leave")
+
+    async def drain(self, seconds: float) -> int:
+        """Accept nothing more and let answers finish."""
+        self._ended = True
+        for listening in self._sockets:
+            listening.close()
+        answers = await self._tell_all(do="drain", seconds=seconds, within=seconds + ANSWER_SECONDS)
+        return sum(int(answer["running"]) for answer in answers)
+
+    async def close(self) -> None:
+        """End every worker."""
+        self._ended = True
+        for worker in list(self._workers.values()):
+            worker.tell(do="close")
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await asyncio.gather(*self._keepers)
+        except TimeoutError:
+            for worker in self._workers.values():
+                worker.process.kill()
+            await asyncio.gather(*self._keepers)
+        for listening in self._sockets:
+            listening.close()
+
+    async def _tell_all(self, *, within: float = ANSWER_SECONDS, **message: object) -> list[Message]:
+        asked = [(worker, worker.tell(**message)) for worker in self._workers.values()]
+        if asked:
+            await asyncio.wait([answer for _, answer in asked], timeout=within)
+        answers = []
+        for worker, answer in asked:
+            if not answer.done():
+                log.error("a worker does not answer and is ended", extra={"pid": worker.process.pid})
+                worker.process.kill()
+            elif answer.exception() is None:
+                answers.append(answer.result())
+        return answers
+
+    async def _keep(self, index: int, started: asyncio.Event) -> None:
+        """Keep one worker alive until the plane ends."""
+        while not self._ended:
+            worker = await self._spawn(index)
+            listening = asyncio.create_task(worker.listen())
+            try:
+                # Everything it must know before it serves its first line, in one row: nothing can come in between.
+                if self._table is not None:
+                    worker.tell(do="apply", table=self._table.source.to_bytes().decode())
+                for key, said in self._words.items():
+                    worker.tell(do="hear", key=[key.uid, key.address, key.port], said=said.to_bytes().decode())
+                if self._leaving:
+                    worker.tell(do="leave")
+                self._workers[index] = worker
+                await worker.tell(do="serve")
+                started.set()
+                await listening
+            except WorkerGone:
+                pass
+            finally:
+                self._workers.pop(index, None)
+                worker.channel.close()
+                await listening
+            status = await worker.process.wait()
+            if not self._ended:
+                log.error("a worker ended and is started again", extra={"pid": worker.process.pid, "status": status})
+                await asyncio.sleep(RESTART_SECONDS)
+
+    async def _spawn(self, index: int) -> Worker:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        listening = self._sockets[index]
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-m", "npc_runtime.gateway.worker", str(theirs.fileno()), str(listening.fileno())),
+                *(str(self._count), "1" if self._access_log else "0", self._log_level),
+                pass_fds=(theirs.fileno(), listening.fileno()),
+            )
+        finally:
+            theirs.close()
+        return Worker(process, await Channel.open(ours))
