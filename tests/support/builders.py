@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -115,7 +116,7 @@ def secret(name: str, data: Mapping[str, str]) -> dict[str, Any]:
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {"name": name, "namespace": NAMESPACE},
-        "stringData": dict(data),
+        "data": {key: base64.b64encode(value.encode()).decode() for key, value in data.items()},
     }
 
 

@@ -46,9 +46,13 @@ class FakeAgent:
     state: EngineState = EngineState.READY
     instance: int = 1
     since: float = 0.0
+    done_bytes: int = 0
+    total_bytes: int = 0
     draining: bool = False
     deaf: bool = False
     """True: it cannot be reached."""
+    holding: bool = False
+    """True: it loads and loads."""
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     """By served name; what is not named is proven at once."""
     stamp: Stamp = field(default_factory=lambda: Stamp(epoch=0, generation=0))
@@ -71,7 +75,7 @@ class FakeAgent:
 
     def work(self) -> None:
         """Prove what can be proven."""
-        if self.state is not EngineState.READY:
+        if self.state is not EngineState.READY or self.holding:
             return
         for entry in self.desired:
             if self.verdicts.get(entry.served_name, PROVEN) is PROVEN:
@@ -115,7 +119,13 @@ class FakeAgent:
             full=True,
             ready=self.state is EngineState.READY,
             draining=self.draining,
-            engine=EngineReport(state=self.state, instance=str(self.instance), since_ms=int(self.since * 1000)),
+            engine=EngineReport(
+                state=self.state,
+                instance=str(self.instance),
+                since_ms=int(self.since * 1000),
+                done_bytes=self.done_bytes,
+                total_bytes=self.total_bytes,
+            ),
             adapters=tuple(reports),
         )
 

@@ -69,14 +69,14 @@ def find_drift(desired: Mapping[str, Any], live: Mapping[str, Any], *, manager: 
 
 
 def _differences(desired: Any, live: Any, path: str) -> Iterator[str]:
-    if isinstance(desired, Mapping):
-        if not isinstance(live, Mapping):
+    if isinstance(desired, dict):
+        if not isinstance(live, dict):
             if not (live is None and not desired):
                 yield path
             return
         for key, value in desired.items():
             yield from _differences(value, live.get(key), f"{path}.{key}" if path else key)
-    elif isinstance(desired, Sequence) and not isinstance(desired, str):
+    elif isinstance(desired, list | tuple):
         yield from _list_differences(desired, live, path)
     elif not _same_scalar(desired, live, path):
         yield path
@@ -95,7 +95,7 @@ def _same_scalar(desired: Any, live: Any, path: str) -> bool:
 
 
 def _list_differences(desired: Sequence[Any], live: Any, path: str) -> Iterator[str]:
-    if not isinstance(live, Sequence) or isinstance(live, str):
+    if not isinstance(live, list | tuple):
         if desired or live is not None:
             yield path
         return
@@ -107,7 +107,7 @@ def _list_differences(desired: Sequence[Any], live: Any, path: str) -> Iterator[
         for index, (want, have) in enumerate(zip(desired, live, strict=True)):
             yield from _differences(want, have, f"{path}[{index}]")
         return
-    known = {tuple(item.get(key) for key in keys): item for item in live if isinstance(item, Mapping)}
+    known = {tuple(item.get(key) for key in keys): item for item in live if isinstance(item, dict)}
     for item in desired:
         identity = tuple(item.get(key) for key in keys)
         where = f"{path}[{','.join(str(part) for part in identity)}]"
@@ -150,13 +150,13 @@ def pick_owned(key: str, value: Any) -> tuple[bool, Any]:
     """
     kind, _, text = key.partition(":")
     if kind == "f":
-        return (True, value[text]) if isinstance(value, Mapping) and text in value else (False, None)
-    if not isinstance(value, Sequence) or isinstance(value, str):
+        return (True, value[text]) if isinstance(value, dict) and text in value else (False, None)
+    if not isinstance(value, list | tuple):
         return False, None
     if kind == "k":
         identity = json.loads(text)
         for item in value:
-            if isinstance(item, Mapping) and all(
+            if isinstance(item, dict) and all(
                 item.get(name, _KEY_DEFAULTS.get(name)) == wanted for name, wanted in identity.items()
             ):
                 return True, item
@@ -189,7 +189,7 @@ def _extract(value: Any, owned: Mapping[str, Any]) -> Any:
     below = {key: fields for key, fields in owned.items() if key != "."}
     if not below:
         return value
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return extract_owned(value, below)
     picked = []
     for key, fields in below.items():
@@ -208,10 +208,10 @@ def _position(item: Any, items: Sequence[Any]) -> int:
         if item == candidate:
             return index
         if (
-            isinstance(item, Mapping)
-            and isinstance(candidate, Mapping)
+            isinstance(item, dict)
+            and isinstance(candidate, dict)
             and all(
-                key in candidate and (candidate[key] == value or isinstance(value, Mapping | list))
+                key in candidate and (candidate[key] == value or isinstance(value, dict | list))
                 for key, value in item.items()
             )
         ):

@@ -179,6 +179,8 @@ class Roster:
         if self._everything:
             self._everything = False
             self._dirty = set(self._store.list(Adapter, self._namespace)) | set(self._known)
+            for roster in self._tiers.values():
+                roster.entries = roster.placement = roster.names = None  # a tier's slots may have changed
         while self._dirty:
             dirty, self._dirty = self._dirty, set()
             siblings: set[str] = set()

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, assert_never
 
 from npc_operator.api import names
-from npc_operator.domain.conditions import condition, rfc3339
+from npc_operator.domain.conditions import condition
 from npc_operator.domain.facts import Adapter, AgentFact, Child, GatewayFact, Pod, Region, SecretFact, Tier
 from npc_operator.domain.keys import Key, KeyKind
 from npc_operator.domain.outcomes import Done, Outcome, Retry, Terminal, Wait
@@ -23,19 +23,50 @@ from npc_operator.loop.queue import KeyedQueue, Lane
 from npc_operator.loop.store import Change, Store
 from npc_operator.manifests.network import OperatorPeer
 from npc_operator.manifests.secrets import decode
-from npc_operator.ports import Images, ObjectRef, PortError
+from npc_operator.ports import Images, Manifest, ObjectRef, PortError
 from npc_operator.reconcilers import Reconcilers, triggers
 from npc_runtime.wire import EngineState, Stamp
-from tests.component.operator.small_kube import SmallKube
 from tests.support.builders import NAMESPACE
 from tests.support.fake_agents import FakeAgent, FakeAgents
 from tests.support.fake_gateways import FakeGateway, FakeGateways
+from tests.support.fake_kube import Crash, FakeKube
 
+CHILDREN = ("Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy")
+USERS = frozenset({"name", "namespace", "labels", "annotations"})
+"""What users write of an object's metadata; the API server adds the rest."""
 START = 1_790_000_000.0
 
 
-class Crash(BaseException):
-    """The process ends here."""
+class SteppedKube:
+    """ports.Kube over FakeKube that tells before and after each call that changes something."""
+
+    def __init__(self, kube: FakeKube, before: Callable[[str], None], after: Callable[[str], None]) -> None:
+        self._kube = kube
+        self._before = before
+        self._after = after
+
+    async def get(self, ref: ObjectRef) -> Manifest | None:
+        return await self._kube.get(ref)
+
+    def list(
+        self, api_version: str, kind: str, *, namespace: str | None, selector: str = ""
+    ) -> AsyncIterator[Manifest]:
+        return self._kube.list(api_version, kind, namespace=namespace, selector=selector)
+
+    async def apply(self, manifest: Manifest, *, manager: str, subresource: str = "") -> Manifest:
+        what = f"apply {manifest['kind']}/{manifest['metadata']['name']}{'/' + subresource if subresource else ''}"
+        self._before(what)
+        applied = await self._kube.apply(manifest, manager=manager, subresource=subresource)
+        self._after(what)
+        return applied
+
+    async def create(self, manifest: Manifest, *, manager: str) -> Manifest:
+        raise AssertionError("the reconcilers apply, they never create")
+
+    async def delete(self, ref: ObjectRef, *, resource_version: str) -> None:
+        self._before(f"delete {ref.kind}/{ref.name}")
+        await self._kube.delete(ref, resource_version=resource_version)
+        self._after(f"delete {ref.kind}/{ref.name}")
 
 
 class FakeClock:
@@ -84,12 +115,15 @@ class World:
     def __init__(self) -> None:
         self.clock = FakeClock()
         self.store = Store(self.clock)
-        self.kube = SmallKube(lambda: rfc3339(self.clock.time))
+        self.api = FakeKube()
         self.agents = FakeAgents()
         self.gateways = FakeGateways()
         self.recorder = FakeRecorder()
         self.images = Images(engine="vllm:default", fleet="npc-fleet:1")
         self.pods_become_ready = True
+        self.hold_new_agents = False
+        """True: agents of new pods prove nothing until the test says so."""
+        self.deployment_conditions: list[dict[str, str]] = []
         self.runs = 0
         self.delivering = True
         """False: the watch is silent (what the store knows grows old)."""
@@ -98,10 +132,13 @@ class World:
         self._calls = itertools.count()
         self._end_at: tuple[int, str] | None = None
         self.calls: list[str] = []
-        self.kube.listeners.append(self._on_object)
-        for port in (self.kube, self.agents, self.gateways):
-            port.before = lambda what: self._step(what, "before")
-            port.after = lambda what: self._step(what, "after")
+        self.crashed = ""
+        """The call at which the leader ended."""
+        self.api.listen(self._on_object)
+        before, after = (lambda what: self._step(what, "before")), (lambda what: self._step(what, "after"))
+        self.kube = SteppedKube(self.api, before, after)
+        for port in (self.agents, self.gateways):
+            port.before, port.after = before, after
         for kind in (Region, Tier, Adapter, Pod, Child):
             self.store.mark_synced(kind)
         self.queue: KeyedQueue[Key] = KeyedQueue(self.clock, jitter=lambda: 0.0)
@@ -133,11 +170,12 @@ class World:
 
     def resync(self) -> None:
         """Every object again, as a LIST brings it."""
-        for manifest in list(self.kube.objects.values()):
-            self._learn(manifest)
-        for kind in self.store.kinds():
-            for namespace, name, fact in self.store.items(kind):
-                self._mark(self.queue, Change(kind, namespace, name, None, fact))
+        for kind in (*names.PLURALS, *CHILDREN, "Pod", "Secret"):
+            for manifest in self.peek(kind):
+                self._learn(manifest)
+        for fact_type in self.store.kinds():
+            for namespace, name, fact in self.store.items(fact_type):
+                self._mark(self.queue, Change(fact_type, namespace, name, None, fact))
 
     def _mark(self, queue: KeyedQueue[Key], change: Change) -> None:
         for key in triggers(self.store, change):
@@ -154,17 +192,21 @@ class World:
             self.calls.append(what)
         if self._end_at == (len(self.calls) - 1, when):
             self._end_at = None
+            self.crashed = what
             raise Crash(what)
 
     # --- time ---
 
     async def settle(self, seconds: float = 60.0) -> int:
-        """Run everything that is to be done within `seconds`, which pass; returns how many reconciles. Survives one end."""
+        """Run what is to be done within `seconds`, which pass; returns how many reconciles. Survives one end."""
         end = self.clock.time + seconds
         begun = self.runs
         while self.runs - begun < 20_000:
-            self._controllers()
             key = self.queue.take()
+            if key is None:
+                # Everybody else acts while the operator has nothing to do.
+                self._controllers()
+                key = self.queue.take()
             if key is None:
                 due = self._next_due()
                 if due is None or due > end:
@@ -205,11 +247,11 @@ class World:
 
     # --- what watches and polls bring ---
 
-    def _on_object(self, manifest: Mapping[str, Any] | None, at: Mapping[str, Any]) -> None:
+    def _on_object(self, event: str, manifest: dict[str, Any]) -> None:
         if not self.delivering:
             return
-        if manifest is None:
-            self._unlearn(at)
+        if event == "DELETED":
+            self._unlearn(manifest)
         else:
             self._learn(manifest)
 
@@ -236,44 +278,39 @@ class World:
     # --- what controllers and kubelets do ---
 
     def _controllers(self) -> None:
-        for (kind, namespace, name), manifest in list(self.kube.objects.items()):
-            if kind == "Deployment":
-                self._deployment(namespace, name, manifest)
+        self.api.collect_garbage()
+        for manifest in self.peek("Deployment"):
+            self._deployment(manifest["metadata"]["namespace"], manifest["metadata"]["name"], manifest)
         self.report()
 
     def _deployment(self, namespace: str, name: str, manifest: dict[str, Any]) -> None:
         """Make before break: a pod of the present template first, then one of an older one goes."""
         template = manifest["spec"]["template"]
-        mine = [
-            pod
-            for (kind, where, _), pod in self.kube.objects.items()
-            if kind == "Pod" and where == namespace and pod["metadata"]["ownerReferences"][0]["name"] == name
-        ]
+        mine = [pod for pod in self.peek("Pod") if pod["metadata"]["ownerReferences"][0]["name"] == name]
         present = [pod for pod in mine if pod["spec"] == template["spec"]]
         older = [pod for pod in mine if pod["spec"] != template["spec"]]
         wanted = manifest["spec"]["replicas"]
         present += [self._start_pod(namespace, name, manifest) for _ in range(wanted - len(present))]
         ready = sum(self.is_ready(pod) for pod in present)
-        for pod in older[: max(0, len(older) - (wanted - ready))]:
-            self.kube.remove("Pod", namespace, pod["metadata"]["name"])
-            older.remove(pod)
-        for pod in present[wanted:]:
-            self.kube.remove("Pod", namespace, pod["metadata"]["name"])
+        going = older[: max(0, len(older) - (wanted - ready))] + present[wanted:]
+        for pod in going:
+            self.api.remove("Pod", namespace, pod["metadata"]["name"])
+        older = [pod for pod in older if pod not in going]
         status = {
             "observedGeneration": manifest["metadata"]["generation"],
             "replicas": min(len(present), wanted) + len(older),
             "updatedReplicas": min(len(present), wanted),
             "readyReplicas": ready,
+            "conditions": self.deployment_conditions,
         }
-        if manifest.get("status") != status:
-            self.kube.edit("Deployment", namespace, name, lambda live: live.update(status=status))
+        self.api.set_status("Deployment", namespace, name, status)
 
     def _start_pod(self, namespace: str, owner: str, deployment: dict[str, Any]) -> dict[str, Any]:
         number = next(self._addresses)
         address, name = f"10.0.{number // 250}.{number % 250 + 1}", f"{owner}-{number}"
         template = deployment["spec"]["template"]
         owner_reference = {"kind": "Deployment", "name": owner, "uid": deployment["metadata"]["uid"]}
-        pod = self.kube.put(
+        pod = self.api.put(
             {
                 "apiVersion": "v1",
                 "kind": "Pod",
@@ -293,6 +330,7 @@ class World:
             if not self.pods_become_ready:
                 agent.state = EngineState.STARTING
             agent.since = self.clock.time
+            agent.holding = self.hold_new_agents
         else:
             self.gateways.gateway(address)
         return pod
@@ -302,10 +340,9 @@ class World:
 
     def report(self) -> None:
         """What agents and gateways say reaches the store, and readiness reaches the pods."""
-        for (kind, namespace, name), pod in list(self.kube.objects.items()):
-            if kind != "Pod":
-                continue
-            address, uid = pod["status"].get("podIP", ""), pod["metadata"]["uid"]
+        for pod in self.peek("Pod"):
+            meta, address = pod["metadata"], pod["status"].get("podIP", "")
+            namespace, name, uid = meta["namespace"], meta["name"], meta["uid"]
             if address in self.agents.by_address:
                 agent = self.agents.by_address[address]
                 old = self.store.get(AgentFact, namespace, name)
@@ -333,19 +370,50 @@ class World:
             return
         conditions = [{"type": "Ready", "status": "True" if ready else "False"}]
         meta = pod["metadata"]
-        self.kube.edit(
-            "Pod", meta["namespace"], meta["name"], lambda live: live["status"].update(conditions=conditions)
-        )
+        self.api.set_status("Pod", meta["namespace"], meta["name"], {**pod["status"], "conditions": conditions})
 
     # --- what a test asks ---
 
     def status(self, kind: str, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = self.kube.objects[kind, NAMESPACE, name].get("status", {})
+        found: dict[str, Any] = self.live(kind, name).get("status", {})
         return found
+
+    def live(self, kind: str, name: str) -> dict[str, Any]:
+        found = self.api.find(kind, NAMESPACE, name)
+        assert found is not None, f"there is no {kind} {name}"
+        return found
+
+    def peek(self, kind: str) -> list[dict[str, Any]]:
+        """All objects of a kind by name, to be read and not changed: copying them is most of what a test would do."""
+        return [found for (of_kind, _, _), found in sorted(self.api._objects.items()) if of_kind == kind]
+
+    def said_raw(self, kind: str, name: str, about: str) -> dict[str, Any]:
+        """A condition as it stands, of an object that cannot be parsed."""
+        conditions = self.status(kind, name)["conditions"]
+        found: dict[str, Any] = next(one for one in conditions if one["type"] == about)
+        return found
+
+    def learn_absent(self, secret: str) -> None:
+        """The Secret was looked for and is not there."""
+        self.store.put(SecretFact, NAMESPACE, secret, SecretFact(NAMESPACE, secret, "", {}))
+
+    def pod_status(self, name: str, **status: Any) -> None:
+        """Kubelet or the scheduler reports."""
+        self.api.set_status("Pod", NAMESPACE, name, {**self.live("Pod", name)["status"], **status})
+
+    def put(self, *manifests: Mapping[str, Any]) -> None:
+        """A user applies objects."""
+        for manifest in manifests:
+            given = {key: value for key, value in manifest["metadata"].items() if key in USERS}
+            self.api.put({**manifest, "metadata": given})
+
+    def writes(self) -> list[str]:
+        """What the operator asked the API server to change."""
+        return [str(call) for call in self.api.calls]
 
     def said(self, kind: str, name: str, about: str) -> tuple[str, str, str]:
         """(status, reason, message) of a condition; empty where it is absent."""
-        known = parse(names.API_VERSION, kind, self.kube.objects[kind, NAMESPACE, name]).fact
+        known = parse(names.API_VERSION, kind, self.live(kind, name)).fact
         assert isinstance(known, Region | Tier | Adapter), known
         found = condition(known.status.conditions, about)
         return ("", "", "") if found is None else (found.status, found.reason, found.message)
@@ -358,20 +426,20 @@ class World:
     def pods(self, tier: str) -> dict[str, FakeAgent]:
         """Agents of a tier's pods by pod name."""
         return {
-            name: self.agents.by_address[pod["status"]["podIP"]]
-            for (kind, _, name), pod in sorted(self.kube.objects.items())
-            if kind == "Pod" and pod["metadata"]["labels"].get(names.LABEL_TIER) == tier
+            pod["metadata"]["name"]: self.agents.by_address[pod["status"]["podIP"]]
+            for pod in self.peek("Pod")
+            if pod["metadata"]["labels"].get(names.LABEL_TIER) == tier
         }
 
     def doors(self) -> dict[str, FakeGateway]:
         return {
-            name: self.gateways.by_address[pod["status"]["podIP"]]
-            for (kind, _, name), pod in sorted(self.kube.objects.items())
-            if kind == "Pod" and pod["status"]["podIP"] in self.gateways.by_address
+            pod["metadata"]["name"]: self.gateways.by_address[pod["status"]["podIP"]]
+            for pod in self.peek("Pod")
+            if pod["status"]["podIP"] in self.gateways.by_address
         }
 
     def edit(self, kind: str, name: str, change: Callable[[dict[str, Any]], None]) -> None:
-        self.kube.edit(kind, NAMESPACE, name, change)
+        self.api.edit(kind, NAMESPACE, name, change)
 
     def set_digest(self, adapter: str, value: str, tier: str = "gold") -> None:
         def change(manifest: dict[str, Any]) -> None:

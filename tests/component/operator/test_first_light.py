@@ -10,9 +10,9 @@ from tests.support.builders import adapter, digest, region, tier
 
 async def test_a_region_comes_up_from_three_manifests() -> None:
     world = World()
-    world.kube.put(region(tiers={"gold": 100}))
-    world.kube.put(tier("gold"))
-    world.kube.put(adapter("vampire"))
+    world.put(region(tiers={"gold": 100}))
+    world.put(tier("gold"))
+    world.put(adapter("vampire"))
 
     await world.settle()
 
@@ -31,15 +31,15 @@ async def test_a_region_comes_up_from_three_manifests() -> None:
 
 async def test_a_settled_region_is_left_alone() -> None:
     world = World()
-    world.kube.put(region(tiers={"gold": 100}))
-    world.kube.put(tier("gold"))
-    world.kube.put(adapter("vampire"))
+    world.put(region(tiers={"gold": 100}))
+    world.put(tier("gold"))
+    world.put(adapter("vampire"))
     await world.settle()
-    world.kube.writes.clear()
+    world.api.forget_calls()
     pushes = len(world.agents.pushes) + len(world.gateways.pushes)
 
     world.resync()
     await world.settle(seconds=3600)
 
-    assert world.kube.writes == []
+    assert world.writes() == []
     assert len(world.agents.pushes) + len(world.gateways.pushes) == pushes

@@ -16,9 +16,9 @@ OLD_NAME, NEW_NAME, OTHER_NAME = (served_name("vampire", value) for value in (OL
 
 async def region_with_vampire(**more: object) -> World:
     world = World()
-    world.kube.put(region(tiers={"gold": 100}))
-    world.kube.put(tier("gold"))
-    world.kube.put(adapter("vampire", digests={"gold": OLD}, spec=more))
+    world.put(region(tiers={"gold": 100}))
+    world.put(tier("gold"))
+    world.put(adapter("vampire", digests={"gold": OLD}, spec=more))
     await world.settle()
     return world
 

@@ -1,0 +1,190 @@
+"""Children: as wanted, put back when others change them, and left as they are when only the operator is newer."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+
+from npc_operator.api import names
+from npc_operator.ports import Images
+from tests.component.operator.harness import World
+from tests.support.builders import NAMESPACE, adapter, region, tier
+
+
+async def settled(**options: Any) -> World:
+    world = World()
+    world.put(region(), tier(**options), adapter())
+    await world.settle()
+    world.api.forget_calls()
+    return world
+
+
+async def test_a_foreign_change_of_an_owned_field_is_put_back() -> None:
+    world = await settled()
+    world.edit("Deployment", "gold-spot", lambda live: live["spec"].update(replicas=7))
+    world.edit("Service", "eu-west-gateway", lambda live: live["spec"].update(type="NodePort"))
+    world.edit(
+        "PodDisruptionBudget",
+        "gold-engine",
+        lambda live: live["spec"].update(unhealthyPodEvictionPolicy="IfHealthyBudget"),
+    )
+    await world.settle()
+    assert world.live("Deployment", "gold-spot")["spec"]["replicas"] == 1
+    assert world.live("Service", "eu-west-gateway")["spec"]["type"] == "ClusterIP"
+    assert world.live("PodDisruptionBudget", "gold-engine")["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+
+
+async def test_a_deleted_child_is_made_again() -> None:
+    world = await settled()
+    for kind, name in (
+        ("Service", "gold-engine"),
+        ("PodDisruptionBudget", "gold-engine"),
+        ("Secret", "eu-west-routes"),
+    ):
+        world.api.remove(kind, NAMESPACE, name)
+    await world.settle()
+    for kind, name in (
+        ("Service", "gold-engine"),
+        ("PodDisruptionBudget", "gold-engine"),
+        ("Secret", "eu-west-routes"),
+    ):
+        assert world.live(kind, name)
+
+
+async def test_foreign_fields_are_left_alone_and_cost_no_write() -> None:
+    world = await settled()
+
+    def annotate(live: dict[str, Any]) -> None:
+        live["metadata"].setdefault("annotations", {})["example.com/note"] = "mine"
+        live["metadata"].setdefault("labels", {})["example.com/team"] = "games"
+
+    for kind, name in (("Deployment", "gold-spot"), ("Service", "eu-west-gateway"), ("Secret", "npc-fleet-internal")):
+        world.edit(kind, name, annotate)
+    await world.settle()
+    assert world.writes() == []
+    assert world.live("Deployment", "gold-spot")["metadata"]["annotations"]["example.com/note"] == "mine"
+
+
+async def test_a_label_taken_off_by_the_user_is_taken_off_the_pods() -> None:
+    world = await settled(spec={"podLabels": {"team": "games"}})
+    template = world.live("Deployment", "gold-spot")["spec"]["template"]
+    assert template["metadata"]["labels"]["team"] == "games"
+    world.edit(names.KIND_TIER, "gold", lambda live: live["spec"].pop("podLabels"))
+    await world.settle()
+    template = world.live("Deployment", "gold-spot")["spec"]["template"]
+    assert "team" not in template["metadata"]["labels"]
+
+
+async def test_replicas_follow_the_population_until_they_are_set() -> None:
+    world = World()
+    world.put(region(tiers={"gold": 320}), tier(spec={"maxReplicas": 6, "capacity": {"onDemandBase": 2}}), adapter())
+    await world.settle()
+    status = world.status(names.KIND_TIER, "gold")
+    assert status["wantedReplicas"] == 6  # 320 / 50 = 7, at most 6
+    assert (status["slices"]["onDemand"]["desired"], status["slices"]["spot"]["desired"]) == (2, 4)
+    assert status["replicas"] == 6
+
+    # What an HPA or kubectl scale writes through the scale subresource.
+    world.edit(names.KIND_TIER, "gold", lambda live: live["spec"].update(replicas=3))
+    await world.settle()
+    status = world.status(names.KIND_TIER, "gold")
+    assert status["replicas"] == 3
+    assert len(world.pods("gold")) == 3
+    pods = [pod for pod in world.peek("Pod") if pod["metadata"]["labels"].get(names.LABEL_TIER) == "gold"]
+    selector = dict(part.split("=", 1) for part in status["selector"].split(","))
+    assert all(selector.items() <= pod["metadata"]["labels"].items() for pod in pods)
+
+    world.edit(
+        names.KIND_REGION, "eu-west", lambda live: live["spec"]["tiers"][0].update(npcs={"min": 900, "max": 900})
+    )
+    await world.settle()
+    assert world.status(names.KIND_TIER, "gold")["wantedReplicas"] == 3
+
+
+async def test_a_newer_operator_replaces_no_engine_pod_and_its_image_comes_with_the_next_change() -> None:
+    world = await settled()
+    before = set(world.pods("gold"))
+    world.images = Images(engine="vllm:newer", fleet="npc-fleet:2")
+    world.lead()
+    await world.settle()
+    assert set(world.pods("gold")) == before
+    assert all(f"Deployment {NAMESPACE}/gold" not in write for write in world.writes())
+    # The gateway is no engine: it is rolled.
+    gateway = world.live("Deployment", "eu-west-gateway")["spec"]["template"]["spec"]
+    assert gateway["containers"][0]["image"] == "npc-fleet:2"
+
+    world.edit(names.KIND_TIER, "gold", lambda live: live["spec"]["engine"].update(extraArgs=["--max-num-seqs=8"]))
+    await world.settle()
+    agent = world.live("Deployment", "gold-spot")["spec"]["template"]["spec"]["initContainers"][0]
+    assert agent["image"] == "npc-fleet:2"
+    assert not before & set(world.pods("gold"))
+
+
+async def test_an_engine_argument_rolls_the_pods_one_after_the_other_with_a_proven_one_first() -> None:
+    world = await settled()
+    world.edit(names.KIND_TIER, "gold", lambda live: live["spec"]["engine"].update(maxModelLen=2048))
+    await world.settle()
+    for gateway in world.doors().values():
+        for table in gateway.history:
+            routed = {alias.targets[0].served_name for alias in table.aliases}
+            endpoints = table.tiers[0].endpoints
+            if routed and len(gateway.history) > 1:
+                assert any(set(endpoint.resident or ()) >= routed for endpoint in endpoints)
+    assert world.said(names.KIND_ADAPTER, "vampire", "Ready")[0] == "True"
+
+
+async def test_a_service_of_another_name_takes_the_place_of_the_former() -> None:
+    world = await settled()
+    world.edit(names.KIND_REGION, "eu-west", lambda live: live["spec"]["gateway"].update(service={"name": "npc"}))
+    await world.settle()
+    assert world.live("Service", "npc")
+    assert world.api.find("Service", NAMESPACE, "eu-west-gateway") is None
+    assert world.status(names.KIND_REGION, "eu-west")["endpoint"] == "http://npc.eu-west.svc"
+
+
+KINDS = ((names.KIND_REGION, "eu-west"), (names.KIND_TIER, "gold"), (names.KIND_ADAPTER, "vampire"))
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+async def test_objects_can_be_deleted_in_any_order(order: tuple[int, ...]) -> None:
+    world = await settled()
+    for index in order:
+        kind, name = KINDS[index]
+        world.api.remove(kind, NAMESPACE, name)
+        await world.settle(seconds=5)
+    world.api.forget_calls()
+    await world.settle(seconds=300)
+    assert world.writes() == []
+    left = [(found["kind"], found["metadata"]["name"]) for kind in ALL for found in world.peek(kind)]
+    assert left == []
+
+
+ALL = ("Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy", "Secret", "Pod", *names.PLURALS)
+
+
+async def test_a_whole_namespace_can_go() -> None:
+    world = await settled()
+    world.api.end_namespace(NAMESPACE)
+    await world.settle(seconds=120)
+    assert [found for kind in ALL for found in world.peek(kind)] == []
+
+
+async def test_the_secrets_belong_to_regions_and_tiers_and_no_controller() -> None:
+    world = await settled()
+    for name in (names.SECRET_INTERNAL, names.SECRET_ENGINE_KEY):
+        owners = world.live("Secret", name)["metadata"]["ownerReferences"]
+        assert [(owner["kind"], owner["name"]) for owner in owners] == [("GpuTier", "gold"), ("NPCRegion", "eu-west")]
+        assert not any(owner.get("controller") for owner in owners)
+
+
+async def test_what_is_published_belongs_to_the_status_manager_alone() -> None:
+    world = await settled()
+    for kind, name in KINDS:
+        managers = {
+            (entry["manager"], entry.get("subresource", ""))
+            for entry in world.live(kind, name)["metadata"]["managedFields"]
+            if entry["manager"].startswith("npc-")
+        }
+        assert managers == {(names.MANAGER_STATUS, "status")}

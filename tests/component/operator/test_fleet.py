@@ -1,0 +1,69 @@
+"""A whole game: 25 archetypes on 3 tiers, and a status that is quiet about it."""
+
+from __future__ import annotations
+
+from npc_operator.api import names
+from npc_runtime.wire import served_name
+from tests.component.operator.harness import World
+from tests.support.builders import adapter, digest, region, tier
+
+TIERS = ("gold", "silver", "bronze")
+ARCHETYPES = [f"archetype-{number:02}" for number in range(25)]
+
+
+def voice(archetype: str, word: str = "1") -> dict[str, object]:
+    return adapter(archetype, digests={name: digest(f"{archetype}-{name}-{word}") for name in TIERS})
+
+
+async def test_25_archetypes_on_3_tiers_are_served_everywhere() -> None:
+    world = World()
+    world.put(region(tiers={"gold": 100, "silver": 100, "bronze": 100}), *(tier(name) for name in TIERS))
+    world.put(*(voice(archetype) for archetype in ARCHETYPES))
+    await world.settle()
+
+    for archetype in ARCHETYPES:
+        assert world.said(names.KIND_ADAPTER, archetype, "Ready")[0] == "True"
+    for name in TIERS:
+        expected = {served_name(archetype, digest(f"{archetype}-{name}-1")) for archetype in ARCHETYPES}
+        assert len(world.pods(name)) == 2
+        assert all(set(agent.resident) == expected for agent in world.pods(name).values())
+        assert all(set(gateway.routes(name).values()) == expected for gateway in world.doors().values())
+    status = world.status(names.KIND_REGION, "eu-west")
+    assert (status["archetypes"], status["readyTiers"], status["population"]) == (25, 3, 300)
+    assert world.status(names.KIND_TIER, "gold")["residentAdapters"] == 25
+
+
+async def test_all_25_swapped_at_once_move_and_leave_nothing_behind() -> None:
+    world = World()
+    world.put(region(tiers={"gold": 100, "silver": 100, "bronze": 100}), *(tier(name) for name in TIERS))
+    world.put(*(voice(archetype) for archetype in ARCHETYPES))
+    await world.settle()
+    world.api.forget_calls()
+    world.put(*(voice(archetype, "2") for archetype in ARCHETYPES))
+    await world.settle()
+
+    for name in TIERS:
+        expected = {served_name(archetype, digest(f"{archetype}-{name}-2")) for archetype in ARCHETYPES}
+        # 32 slots for 25 voices: they took turns, and never more than fit were asked for.
+        assert all(set(agent.resident) == expected and agent.most <= 32 for agent in world.pods(name).values())
+        assert all(set(gateway.routes(name).values()) == expected for gateway in world.doors().values())
+    statuses = [write for write in world.writes() if "ArchetypeAdapter/status" in write]
+    assert len(statuses) <= 6 * 25
+
+
+async def test_pods_that_prove_adapters_one_by_one_cost_few_status_writes() -> None:
+    world = World()
+    world.put(region(tiers={"gold": 500}), tier(), *(adapter(archetype) for archetype in ARCHETYPES))
+    world.hold_new_agents = True
+    await world.settle(seconds=5)
+    assert len(world.pods("gold")) == 10
+    world.api.forget_calls()
+    for agent in world.pods("gold").values():
+        agent.holding = False
+        agent.work()
+        await world.settle(seconds=0.3)
+    await world.settle(seconds=5)
+    assert all(world.said(names.KIND_ADAPTER, name, "Ready")[0] == "True" for name in ARCHETYPES)
+    assert all(world.variant(name)["residentReplicas"] == 10 for name in ARCHETYPES)
+    statuses = [write for write in world.writes() if "ArchetypeAdapter/status" in write]
+    assert len(statuses) < 25 * 10
