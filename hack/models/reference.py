@@ -28,6 +28,9 @@ from hack.models.margins import MAX_TOKENS
 BASE_NAME = "base"
 """What the base model is called in requests."""
 
+_CALL_SECONDS = 180.0
+"""Silence for which a call waits: the first answer of an engine on a busy machine has taken half a minute."""
+
 _POLL_SECONDS = 0.2
 _STOP_SECONDS = 10.0
 _LOG_TAIL_BYTES = 4000
@@ -116,7 +119,7 @@ class LoneEngine:
 
     def call(self, method: str, path: str, body: object = None) -> Reply:
         """One call with the engine's key; any status is an answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_CALL_SECONDS)
         try:
             headers = {"Authorization": f"Bearer {self.api_key}", "Content-Type": "application/json"}
             connection.request(method, path, None if body is None else json.dumps(body), headers)
