@@ -77,9 +77,9 @@ class Acts:
         """Inspects what lies in staging and makes it the digest's folder; a folder that fails is removed."""
         return await self._in(self._inspectors, lambda: self._inspect(adapter, staged, base, context))
 
-    async def load(self, adapter: DesiredAdapter) -> None:
-        """Loads the digest's folder under the served name."""
-        await self._engine.load(adapter.served_name, self._cache.path(adapter.digest))
+    async def load(self, adapter: DesiredAdapter) -> str:
+        """Loads the digest's folder under the served name; returns the path the engine has for that name now."""
+        return await self._engine.load(adapter.served_name, self._cache.path(adapter.digest))
 
     async def probe(self, adapter: DesiredAdapter) -> None:
         """Proves by inference that the engine answers under the served name, and as the probe wants."""

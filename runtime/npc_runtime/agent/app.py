@@ -136,7 +136,7 @@ class Agent:
             progress_file=self._settings.progress_file,
             engine_ready=lambda: self._keeper.engine_ready,
         )
-        self._keeper.base_found(*await finder.find())
+        await self._keeper.base_found(*await finder.find())
 
     async def _watch_lines(self) -> None:
         """Asks what runs only while an adapter drains: at rest nothing is asked."""

@@ -109,8 +109,8 @@ class Engine:
             if isinstance(item, dict) and item.get("parent")
         }
 
-    async def load(self, name: str, path: Path) -> None:
-        """Loads an adapter; a name that is already loaded is fine here, whoever asks must look what it stands for."""
+    async def load(self, name: str, path: Path) -> str:
+        """Loads an adapter and returns the path the name now stands for: another one if somebody was faster."""
         status, body = await self._call(
             "POST",
             "/v1/load_lora_adapter",
@@ -118,10 +118,10 @@ class Engine:
             aiohttp.ClientTimeout(total=LOAD_TIMEOUT),
         )
         if status == 200:
-            return
+            return str(path)
         text = _message(body)
         if status == 400 and "already" in text and "loaded" in text:
-            return
+            return (await self.listed()).get(name, "")
         if status == 404 and "lora" in text.lower():
             raise retryable(
                 Reason.NOT_VISIBLE, "the engine does not see the adapter's folder: both must mount it at the same path"

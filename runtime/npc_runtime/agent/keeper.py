@@ -14,19 +14,19 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 
 from ..wire import DesiredAdapter, DesiredSet, Stamp
 from .acts import Acts
-from .cache import Cache, Folder, choose_evictions, previous_of, size_of
+from .cache import Cache, Folder, size_of
 from .errors import AdapterError, Reason, refused, retryable
-from .facts import ENGINE_STAGES, Base, EngineFacts, Facts, OnDisk, Progress, Proof, Stage, failure_of, identity
+from .facts import ENGINE_STAGES, Base, EngineFacts, Facts, OnDisk, Stage, failure_of, identity
 from .inspect.base import BaseModel
 from .memory import OrderMemory, Remembered
 from .metrics import Metrics
 from .plan import ENGINE_TRIES, Plan, Refuse, backoff, current_failure, decide
 from .state import State
 from .view import draining_names
+from .work import Work
 
 PROGRESS_SECONDS = 1.0
 """Between two looks at how far the fetches are."""
@@ -68,16 +68,21 @@ class Keeper:
         limits: KeeperLimits,
         publish: Callable[[Facts, tuple[Refuse, ...]], None],
     ) -> None:
-        self._acts = acts
         self._cache = cache
         self._memory = memory
         self._metrics = metrics
         self._limits = limits
         self._publish = publish
         self._state = State()
-        self._base_model: BaseModel | None = None
-        self._context = ""
         self._changed = asyncio.Event()
+        self._work = Work(
+            state=self._state,
+            acts=acts,
+            cache=cache,
+            metrics=metrics,
+            cache_size=limits.cache_size,
+            changed=self._changed.set,
+        )
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._cancelled: dict[str, threading.Event] = {}
         self._accepting_order = asyncio.Lock()
@@ -86,14 +91,20 @@ class Keeper:
     # --- what others tell ---
 
     async def accept(self, order: DesiredSet) -> None:
-        """Takes a whole new order; raises StaleOrderError for one older than the last, OSError when it cannot be
-        persisted.
+        """Takes a whole new order; raises StaleOrderError for one older than the last.
+
+        A disk that does not take it is no reason to refuse it: what must leave the engine has to be able to leave.
         """
         async with self._accepting_order:
             current = self._state.stamp
             if self._state.desired is not None and order.stamp.order() < current.order():
                 raise StaleOrderError(current)
-            await asyncio.to_thread(self._memory.save, order)
+            try:
+                await asyncio.to_thread(self._memory.save, order)
+            except OSError as error:
+                log.error(
+                    "order is not persisted: a restart would go on from an older one", extra={"detail": str(error)}
+                )
             self._adopt(Remembered(order, frozenset()))
 
     def resume(self, remembered: Remembered | None, folders: tuple[Folder, ...]) -> None:
@@ -112,19 +123,16 @@ class Keeper:
         self._state.engine_seen(engine)
         self._wake()
 
-    def base_found(self, base: Base, model: BaseModel | None) -> None:
-        """The base model is known, or known to be out of sight. Folders inspected against another one are fetched
-        again.
-        """
-        self._state.base, self._base_model = base, model
-        self._context = f"{model.fingerprint if model else 'unseen'}/{self._limits.max_rank}"
+    async def base_found(self, base: Base, model: BaseModel | None) -> None:
+        """The base model is known, or known to be out of sight; what was inspected against another is fetched again."""
+        context = f"{model.fingerprint if model else 'unseen'}/{self._limits.max_rank}"
+        self._work.base_model, self._work.context = model, context
+        listed = set(self._state.engine.listed.values())
         for digest, folder in list(self._state.folders.items()):
-            if (
-                folder.context != self._context
-                and self._cache.path(digest).as_posix() not in self._state.engine.listed.values()
-            ):
+            if folder.context != context and str(self._cache.path(digest)) not in listed:
                 log.info("adapter was inspected against another base model", extra={"digest": digest})
-                del self._state.folders[digest]
+                await self._work.remove(digest)
+        self._state.base = base  # last: inspections begin with it
         self._wake()
 
     def lines_seen(self, names: frozenset[str] | None) -> None:
@@ -259,7 +267,7 @@ class Keeper:
         instance = self._state.engine.instance
         error: AdapterError | None = None
         try:
-            await self._act(stage, name, adapter, instance)
+            await self._work.do(stage, name, adapter, instance, self._cancelled[name])
         except AdapterError as caught:
             error = caught
         except Exception:
@@ -275,96 +283,6 @@ class Keeper:
         else:
             self._failed(stage, name, adapter, error, instance)
 
-    async def _act(self, stage: Stage, name: str, adapter: DesiredAdapter | None, instance: str) -> None:
-        match stage, adapter:
-            case Stage.UNLOAD, _:
-                await self._unload(name)
-            case Stage.FETCH, DesiredAdapter():
-                await self._fetch(name, adapter)
-            case Stage.INSPECT, DesiredAdapter():
-                await self._inspect(adapter)
-            case Stage.LOAD, DesiredAdapter():
-                await self._acts.load(adapter)
-                self._state.loaded(name, str(self._cache.path(adapter.digest)), instance)
-            case Stage.PROBE, DesiredAdapter():
-                await self._acts.probe(adapter)
-                self._state.proven(name, Proof(instance, time.time_ns() // 1_000_000))
-                self._metrics.proof(adapter.archetype)
-                log.info(
-                    "adapter is proven", extra={"served_name": name, "digest": adapter.digest, "instance": instance}
-                )
-            case _:
-                raise AssertionError(f"{stage} needs a desired adapter")
-
-    async def _fetch(self, name: str, adapter: DesiredAdapter) -> None:
-        loop = asyncio.get_running_loop()
-        progress = self._state.progress
-
-        def note(done: int, total: int) -> None:
-            progress[name] = Progress(done, total)
-
-        def reserve(size: int) -> None:
-            asyncio.run_coroutine_threadsafe(self._make_room(adapter.digest, size), loop).result()
-
-        try:
-            staged = await self._acts.fetch(adapter, reserve=reserve, progress=note, cancelled=self._cancelled[name])
-        except BaseException:
-            self._state.reserved.pop(adapter.digest, None)
-            raise
-        self._metrics.fetched(adapter.uri, staged.received)
-        self._state.staged[adapter.digest] = staged
-
-    async def _inspect(self, adapter: DesiredAdapter) -> None:
-        staged = self._state.staged[adapter.digest]
-        await self._make_room(adapter.digest, staged.size)
-        try:
-            folder = await self._acts.inspect(adapter, staged, base=self._base_model, context=self._context)
-            self._state.folders[adapter.digest] = folder
-        finally:
-            self._state.staged.pop(adapter.digest, None)
-            self._state.reserved.pop(adapter.digest, None)
-        self._metrics.inspected(staged.size)
-
-    async def _unload(self, name: str) -> None:
-        path = self._state.engine.listed.get(name, "")
-        await self._acts.unload(name)
-        self._state.unloaded(name)
-        digest = f"sha256:{path.removeprefix(f'{self._cache.root}/sha256-')}"
-        if (folder := self._state.folders.get(digest)) is not None:
-            used = replace(folder, last_used=time.time())
-            self._state.folders[digest] = used
-            await self._acts.in_disk_thread(partial(self._cache.remember, used))
-        log.info("adapter is unloaded", extra={"served_name": name})
-
-    async def _make_room(self, digest: str, needed: int) -> None:
-        """Reserves bytes for one digest, at the cost of folders nobody needs; raises AdapterError(CacheFull |
-        TooLarge).
-        """
-        state = self._state
-        others = sum(size for other, size in state.reserved.items() if other != digest)
-        state.reserved[digest] = needed
-        folders = tuple(state.folders.values())
-        listed = set(state.engine.listed.values())
-        pinned = {adapter.digest for adapter in state.desired or ()}
-        pinned |= {folder.digest for folder in folders if str(self._cache.path(folder.digest)) in listed}
-        eviction = choose_evictions(
-            folders,
-            needed=needed,
-            limit=self._limits.cache_size - others,
-            pinned=pinned,
-            previous=previous_of(folders, pinned=pinned),
-        )
-        for evicted in eviction.digests:
-            del state.folders[evicted]
-            await self._acts.in_disk_thread(partial(self._cache.remove, evicted))
-            log.info("folder is evicted", extra={"digest": evicted})
-        if not eviction.enough:
-            del state.reserved[digest]
-            limit = self._limits.cache_size
-            raise retryable(
-                Reason.CACHE_FULL, f"no room for {needed} bytes: the cache of {limit} bytes is full of what is in use"
-            )
-
     def _failed(
         self, stage: Stage, name: str, adapter: DesiredAdapter | None, error: AdapterError, instance: str
     ) -> None:
@@ -372,6 +290,8 @@ class Keeper:
             self._state.unload_after[name] = time.monotonic() + backoff(1, random.random())  # noqa: S311 - jitter
             log.warning("unload failed", extra={"served_name": name, "reason": error.reason, "detail": error.message})
             return
+        if adapter not in (self._state.desired or ()):
+            return  # nobody wants this any more, or wants something else under the name
         known = current_failure(self.facts(), adapter)
         attempts = known.attempts + 1 if known is not None and known.stage is stage else 1
         if error.reason is Reason.LOAD_FAILED and attempts >= ENGINE_TRIES:

@@ -30,6 +30,9 @@ ENGINE_TRIES = 5
 to permanent faults too.
 """
 
+# What failed to be inspected is fetched anew: both wait for the same time, or a full disk would be a busy loop.
+_DISK_STAGES = frozenset({Stage.FETCH, Stage.INSPECT})
+
 _IMPORTANCE = {"Critical": 0, "Normal": 1, "Ambient": 2}
 
 
@@ -142,7 +145,9 @@ def _next_stage(facts: Facts, adapter: DesiredAdapter, failure: Failure | None) 
 def _not_before(facts: Facts, name: str, stage: Stage, failure: Failure | None) -> float:
     if stage is Stage.UNLOAD:
         return facts.unload_after.get(name, 0.0)
-    return failure.retry_at if failure is not None and failure.stage is stage else 0.0
+    if failure is None or (failure.stage in _DISK_STAGES) != (stage in _DISK_STAGES):
+        return 0.0
+    return failure.retry_at
 
 
 def _drains(facts: Facts, wanted: Mapping[str, DesiredAdapter]) -> tuple[tuple[str, ...], list[Step], list[float]]:

@@ -84,7 +84,7 @@ class Board:
 
     async def _wait(self, news: asyncio.Event, wait: float) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(min(max(wait, 0.0), LONG_POLL_SECONDS)):
+            async with asyncio.timeout(min(max(0.0, wait), LONG_POLL_SECONDS)):
                 await news.wait()
 
     def _report(self, *, after: int, full: bool) -> AgentReport:

@@ -80,9 +80,9 @@ class Api:
             return _refuse(
                 error.status, Refusal(reason="BadMessage" if error.status == 400 else "NotFound", message=error.reason)
             )
-        except OSError as error:
+        except Exception:
             log.exception("request failed", extra={"path": request.path})
-            return _refuse(500, Refusal(reason="Internal", message=f"the agent cannot do that now: {error.strerror}"))
+            return _refuse(500, Refusal(reason="Internal", message="unexpected fault of the agent, see its log"))
 
     async def _desired(self, request: web.Request) -> web.StreamResponse:
         try:
