@@ -206,7 +206,7 @@ def _install(tool: Tool, built: Path) -> None:
     """``go install`` into a folder of its own: two tools may have the same program name."""
     go = go_command()
     temporary = _empty(built.parent.with_name(f".{built.parent.name}.new"))
-    with step(f"building {tool.name} {tool.version} with {go}", usually="1 to 3 minutes once"):
+    with step(f"building {tool.name} {tool.version} with {go}", usually="1 to 4 minutes once"):
         run_logged(
             [go, "install", "-trimpath", "-ldflags", "-s -w", f"{tool.package}@{tool.version}"],
             log=cache_dir() / "logs" / f"build-{tool.name}.log",
