@@ -135,7 +135,7 @@ class KubeEnv:
     def install_crds(self) -> None:
         """The CRDs of this checkout, in force."""
         crds = str(Path(__file__).resolve().parents[2] / "crds")
-        self.kubectl("apply", "--server-side", "-f", crds)
+        self.kubectl("apply", "--server-side", "--force-conflicts", "-f", crds)
         self.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", crds)
         until = time.monotonic() + 30.0
         # Established is written a moment before the paths answer, and lists before the storage is there.

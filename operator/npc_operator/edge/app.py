@@ -149,6 +149,8 @@ class Watchers:
             beating.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await beating
+            # kopf has closed its session; TLS connections need the loop a moment longer to end.
+            await asyncio.sleep(0.05)
 
     async def _keep_beating(self) -> None:
         while True:

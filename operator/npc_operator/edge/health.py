@@ -81,9 +81,9 @@ class HealthServer:
         app.router.add_get("/healthz", self._answer(lambda: self._alive()))
         app.router.add_get("/readyz", self._answer(lambda: self._ready()))
         app.router.add_get("/metrics", self._give_metrics)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.5)
         await self._runner.setup()
-        await web.TCPSite(self._runner, self._host, self._wanted_port, shutdown_timeout=0.5).start()
+        await web.TCPSite(self._runner, self._host, self._wanted_port).start()
 
     async def stop(self) -> None:
         if self._runner is not None:
