@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from hack.stack.load import Line, Tally
 
+# Status and route tables are written at the same time, so a gateway may be a moment behind what the status says.
+GATEWAYS_SECONDS = 1.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swap:
@@ -73,10 +76,8 @@ def rows(tally: Tally, swap: Swap, version: Callable[[str], str]) -> Sequence[Ro
 
 
 def _last_moment(swap: Swap) -> float:
-    """When the old digest may start its last line: gateways apply a route table one after the other, and the status
-    follows the last of them.
-    """
-    return swap.applied + swap.status_seconds
+    """When the old digest may start its last line."""
+    return swap.applied + swap.status_seconds + GATEWAYS_SECONDS
 
 
 def _of(tally: Tally, swap: Swap) -> list[Line]:

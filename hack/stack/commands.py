@@ -60,7 +60,7 @@ async def run_tool(module: str, *arguments: str) -> str:
         await interrupt(process)
         raise
     if process.returncode:
-        raise CommandError(f"python -m {module} {' '.join(arguments)} failed; it said why above")
+        raise CommandError(f"{' '.join(('python -m', module, *arguments))} failed; it said why above")
     return out.decode()
 
 
