@@ -112,6 +112,8 @@ def _make(packages: Path) -> None:
             *("--python-version", PYTHON_VERSION, "--target", str(partial), "--requirement", str(LOCK)),
         ],
         env=_uv_environment(),
+        # Pods read the folder as another user.
+        umask=0o022,
         check=True,
     )
     _compile(partial)
@@ -132,7 +134,7 @@ def _compile(packages: Path) -> None:
     # Some packages carry templates and tests that are no valid Python; compileall reports them and goes on, and so do
     # we.
     command = [str(python), "-m", "compileall", "-qq", "-j", str(os.cpu_count() or 1), str(packages)]
-    subprocess.run(command, env={"PATH": os.environ["PATH"]}, check=False)
+    subprocess.run(command, env={"PATH": os.environ["PATH"]}, umask=0o022, check=False)
 
 
 def _version_of(python: str) -> str:
