@@ -147,6 +147,18 @@ def test_a_transient_failure_waits_for_its_time_and_others_go_on() -> None:
     assert ("Fetch", NAME) in steps(decide(replace(state, now=NOW + 5)))
 
 
+def test_a_failed_inspection_holds_the_next_fetch_back_too() -> None:
+    state = facts(VAMPIRE, failures=failed(VAMPIRE, Stage.INSPECT))
+    assert decide(state).steps == ()
+    assert decide(state).wake_at == NOW + 5
+    assert decide(replace(state, now=NOW + 5)).steps == (Step(Stage.FETCH, NAME),)
+
+
+def test_a_failed_fetch_does_not_hold_back_a_load_of_bytes_that_came_another_way() -> None:
+    state = facts(VAMPIRE, failures=failed(VAMPIRE, Stage.FETCH), disk=on_disk("a"))
+    assert decide(state).steps == (Step(Stage.LOAD, NAME),)
+
+
 @pytest.mark.parametrize(
     "other",
     [
