@@ -154,6 +154,9 @@ class KubeEnv:
             self._apiserver.wait()
             self._apiserver = None
 
+    def apiserver_runs(self) -> bool:
+        return self._apiserver is not None and self._apiserver.poll() is None
+
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
         """The API server accepts connections and answers nothing: the worst kind of absence."""

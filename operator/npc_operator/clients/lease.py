@@ -40,7 +40,7 @@ class Timings:
     lease: int = 9
     renew_deadline: float = 5.0
     renew_every: float = 2.0
-    retry: float = 1.0
+    retry: float = 0.5
     attempt: float = 1.0
     """One request's share of the deadline, so that a single lost answer does not cost a leadership."""
 
