@@ -12,6 +12,7 @@ import queue
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from time import gmtime, strftime
 from typing import BinaryIO
 
@@ -22,6 +23,12 @@ PIPE_BYTES = 4096
 
 MAX_WAITING = 50_000
 """Records held for the writer, about 20 MB; beyond it lines are dropped."""
+
+
+@lru_cache(maxsize=8)
+def _second(at: int) -> str:
+    # Hundreds of lines share a second, and this costs as much as the rest of a line.
+    return strftime("%Y-%m-%dT%H:%M:%S", gmtime(at))
 
 
 @dataclass(slots=True)
@@ -48,8 +55,7 @@ class Record:
     def line(self) -> bytes:
         """The record as one line of JSON; what is empty is left out."""
         fields: dict[str, object] = {
-            # Cheaper than datetime for every line, and the same form: milliseconds, UTC.
-            "time": strftime("%Y-%m-%dT%H:%M:%S", gmtime(self.at)) + f".{int(self.at * 1000) % 1000:03d}Z",
+            "time": f"{_second(int(self.at))}.{int(self.at * 1000) % 1000:03d}Z",
             "requestId": self.request_id,
             "method": self.method,
             "path": self.path,

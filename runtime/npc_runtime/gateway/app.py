@@ -17,7 +17,7 @@ from npc_runtime.gateway.admin import build_admin
 from npc_runtime.gateway.agents_watch import AgentsWatch
 from npc_runtime.gateway.health import build_health
 from npc_runtime.gateway.internal import InternalDir
-from npc_runtime.gateway.metrics import GatewayCollector, Gauge
+from npc_runtime.gateway.metrics import GatewayCollector, Reading
 from npc_runtime.gateway.persistence import load_newest
 from npc_runtime.gateway.plane import Counts, DataPlane, LocalPlane
 from npc_runtime.gateway.routes import Routes
@@ -92,7 +92,9 @@ class Gateway:
         admin = build_admin(routes=self.routes, internal=self._internal)
         self.ports["admin"] = await self._listen(admin, settings.admin_port, ssl_context=self._internal.tls)
         registry = CollectorRegistry()
-        registry.register(GatewayCollector(lambda: self._counts.metrics, self._gauges()))
+        registry.register(
+            GatewayCollector(lambda: self._counts.metrics, gauges=self._gauges(), counters=self._counters())
+        )
         registry.register(PROCESS_COLLECTOR)
         health = build_health(registry=registry, not_ready_because=self.not_ready_because, refresh=self._count)
         self.ports["health"] = await self._listen(health, settings.health_port)
@@ -142,7 +144,7 @@ class Gateway:
     async def _count(self) -> None:
         self._counts = await self.plane.counts()
 
-    def _gauges(self) -> list[Gauge]:
+    def _gauges(self) -> list[Reading]:
         """Read right after `_count`."""
         return [
             ("npc_gateway_client_connections", "Open connections of game servers.", lambda: self._counts.connections),
@@ -151,7 +153,15 @@ class Gateway:
             ("npc_gateway_agents_in_contact", "Pods whose agent answers.", lambda: self.agents_in_contact),
             ("npc_gateway_route_table_epoch", "Epoch of the table in force.", lambda: self.routes.stamp.epoch),
             ("npc_gateway_route_table_generation", "Generation of that table.", lambda: self.routes.stamp.generation),
-            ("npc_gateway_access_log_dropped_lines", "Lines not written so far.", lambda: self._counts.dropped_lines),
+        ]
+
+    def _counters(self) -> list[Reading]:
+        return [
+            (
+                "npc_gateway_access_log_dropped_lines",
+                "Access log lines that could not be written.",
+                lambda: self._counts.dropped_lines,
+            )
         ]
 
     def _endpoints(self) -> int:

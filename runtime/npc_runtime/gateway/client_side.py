@@ -133,14 +133,18 @@ class ClientConnection(asyncio.Protocol):
         return self._state is _State.HEAD and not self._buffer
 
     @property
-    def is_answering(self) -> bool:
-        """Whether an answer is running."""
-        return self._state is _State.ANSWERING
+    def is_busy(self) -> bool:
+        """Whether an answer is running, or the end of one may still be on its way to the client."""
+        return self._state is _State.ANSWERING or self._state is _State.LINGERING
 
     def expire(self) -> None:
         """The deadline of the present state has passed."""
         match self._state:
             case _State.HEAD if not self._buffer:
+                # A client that has not read its last answer would keep a closing connection for ever: lingering has
+                # an end.
+                self._state = _State.LINGERING
+                self.deadline = self._loop.time() + limits.LINGER_SECONDS
                 self.close()
             case _State.HEAD:
                 self._refuse(errors.too_slow("request head"))

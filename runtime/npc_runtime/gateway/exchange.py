@@ -191,7 +191,7 @@ class Exchange:
 
     def _failed_attempt(self, failure: tuple[EngineHead, bytes] | Fault, why: str) -> None:
         pod = self._endpoint.facts.pod if self._endpoint is not None else ""
-        log.info(
+        log.debug(
             "an engine did not answer",
             extra={"pod": pod, "why": why, "request_id": self._record.request_id, "attempt": self._attempts},
         )

@@ -134,16 +134,19 @@ class Metrics:
             series.duration.add(durations, total)
 
 
-Gauge = tuple[str, str, Callable[[], float]]
-"""Name, help and present value of one unlabelled gauge."""
+Reading = tuple[str, str, Callable[[], float]]
+"""Name, help and present value of something without labels."""
 
 
 class GatewayCollector(Collector):
     """Renders the counts when Prometheus asks."""
 
-    def __init__(self, metrics: Callable[[], Metrics], gauges: Iterable[Gauge]) -> None:
+    def __init__(
+        self, metrics: Callable[[], Metrics], *, gauges: Iterable[Reading], counters: Iterable[Reading]
+    ) -> None:
         self._metrics = metrics
         self._gauges = tuple(gauges)
+        self._counters = tuple(counters)
 
     def collect(self) -> Iterable[Metric]:
         """Every family, in a fixed order."""
@@ -182,3 +185,5 @@ class GatewayCollector(Collector):
         yield from (requests, errors, retries, in_flight, first_token, duration)
         for name, help_text, value in self._gauges:
             yield GaugeMetricFamily(name, help_text, value=value())
+        for name, help_text, value in self._counters:
+            yield CounterMetricFamily(name, help_text, value=value())

@@ -146,7 +146,7 @@ class LocalPlane:
         if self._server is not None:
             self._server.close()
         self.service.close_idle()
-        return 0 if await self.service.wait_until_quiet(seconds) else self.service.answering
+        return 0 if await self.service.wait_until_quiet(seconds) else self.service.busy
 
     async def close(self) -> None:
         """End now, and write what is left of the access log."""

@@ -73,9 +73,9 @@ class Service:
         return len(self._connections)
 
     @property
-    def answering(self) -> int:
-        """Connections with a running answer."""
-        return sum(connection.is_answering for connection in self._connections)
+    def busy(self) -> int:
+        """Connections with an answer that is running or still being sent."""
+        return sum(connection.is_busy for connection in self._connections)
 
     def apply(self, table: CompiledTable) -> None:
         """Serve from this table from now on."""
@@ -109,11 +109,11 @@ class Service:
 
     def note_end(self) -> None:
         """Called at the end of each answer and connection; wakes who waits for the last one."""
-        if self.draining and not self.answering:
+        if self.draining and not self.busy:
             self._quiet.set()
 
     async def wait_until_quiet(self, seconds: float) -> bool:
-        """Wait, at most so long, until no answer is running; whether that came true. Only once `draining` is set."""
+        """Wait, at most so long, until nothing is busy; whether that came true. Only once `draining` is set."""
         self.note_end()
         try:
             async with asyncio.timeout(seconds):

@@ -312,7 +312,7 @@ async def test_a_client_that_leaves_frees_the_engine_within_a_second(
     left = loop.time()
     await asyncio.wait_for(engine.aborted.wait(), 2)
     assert loop.time() - left < 1.0
-    await eventually(lambda: rig.service.answering == 0)
+    await eventually(lambda: rig.service.busy == 0)
     assert 'code="499"' in await rig.metrics()
 
 

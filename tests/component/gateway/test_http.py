@@ -260,6 +260,18 @@ async def test_slow_senders_are_cut_off(rig: Rig, world: World, monkeypatch: pyt
     assert await raw(rig.port) == b""
 
 
+async def test_a_client_that_never_reads_its_answers_is_dropped(
+    rig: Rig, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "IDLE_SECONDS", 0.3)
+    monkeypatch.setattr(limits, "LINGER_SECONDS", 0.3)
+    _, writer = await asyncio.open_connection("127.0.0.1", rig.port, limit=1)
+    writer.write((b"GET /openapi.json HTTP/1.1\r\n" + HOST + b"\r\n") * 2000)
+    await eventually(lambda: rig.service.connections == 1)
+    await eventually(lambda: rig.service.connections == 0)
+    writer.transport.abort()
+
+
 async def test_more_connections_than_allowed_are_refused_plainly(rig: Rig, world: World) -> None:
     world.limits = {"max_connections": 2}
     await rig.push(world.table())

@@ -21,7 +21,7 @@ IDLE_SECONDS = 75.0
 """A kept-alive connection without a request; longer than the 60 s that load balancers keep theirs, so that they
 close first."""
 
-LINGER_SECONDS = 2.0
+LINGER_SECONDS = 5.0
 """After a refusal that leaves unread input: how long input is discarded before closing, so the refusal is not lost
 to a reset."""
 
