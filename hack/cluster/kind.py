@@ -105,7 +105,9 @@ class KindDriver:
                 {"hostPath": str(folder), "containerPath": "/npc-fleet/audit"},
             ],
         }
-        workers = [{"role": "worker", "labels": dict(node.labels)} for node in nodes]
+        # Volumes over folders of the cache (the demo's S3 server and vLLM) have the same path on host and nodes.
+        cache = {"hostPath": str(cache_dir()), "containerPath": str(cache_dir()), "readOnly": True}
+        workers = [{"role": "worker", "labels": dict(node.labels), "extraMounts": [cache]} for node in nodes]
         config = {"kind": "Cluster", "apiVersion": "kind.x-k8s.io/v1alpha4", "nodes": [control_plane, *workers]}
         path = self._layout.config / "kind.json"
         write_atomically(path, json.dumps(config, indent=2))

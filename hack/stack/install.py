@@ -95,7 +95,8 @@ async def bring_up(progress: Progress = _silent, *, vllm: bool = True) -> Stack:
     progress("S3: a real server in the cluster, filled with them")
     server = await storage.start(
         kubectl,
-        image=await asyncio.to_thread(api.busybox),
+        driver=cluster.driver,
+        image=engine_base,
         binary=await asyncio.to_thread(api.binary, "versitygw"),
     )
     await storage.upload_all(

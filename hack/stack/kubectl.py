@@ -93,6 +93,7 @@ class Kubectl:
                         break
                     buffer = buffer[end:]
                     yield event["type"], event["object"]
+            await process.wait()
         finally:
             await commands.kill(process)
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hack.stack import region
+from hack.stack import reach, region
 from hack.stack.helm import Helm
-from hack.stack.install import Stack
+from hack.stack.install import Stack, is_rolled_out
 from hack.stack.kubectl import Kubectl, Object
 from hack.stack.region import RegionPlan
 
@@ -27,7 +27,7 @@ class Region:
     stack: Stack
     plan: RegionPlan
     url: str
-    """The gateway, as this host reaches it (the Service's address; kube-proxy serves it on the host too)."""
+    """The gateway, as this host reaches it."""
     api_key: str = field(repr=False)
 
     @property
@@ -101,15 +101,11 @@ async def install(stack: Stack, plan: RegionPlan, *, fake_engine: str = "") -> R
             what="bound",
         )
     await stack.helm.upgrade(plan.name, "npc-region", namespace, plan.values())
-    service = await stack.kubectl.until(
-        "service",
-        f"{plan.name}-gateway",
-        namespace,
-        lambda seen: bool(seen["spec"].get("clusterIP")),
-        timeout=60,
-        what="the gateway's Service",
-    )
-    return Region(stack, plan, f"http://{service['spec']['clusterIP']}:{service['spec']['ports'][0]['port']}", key)
+    if stack.cluster.driver not in reach.ON_THE_NETWORK:
+        # A port is forwarded to a pod that runs; a ClusterIP is there before any.
+        await stack.kubectl.until("deployment", f"{plan.name}-gateway", namespace, is_rolled_out, timeout=120)
+    url = await reach.host_url(stack.kubectl, stack.cluster.driver, namespace, f"{plan.name}-gateway")
+    return Region(stack, plan, url, key)
 
 
 async def uninstall(kubectl: Kubectl, helm: Helm, release: str, namespace: str) -> None:

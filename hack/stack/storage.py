@@ -1,7 +1,6 @@
 """A real S3 server inside the cluster, filled from the host.
 
-It runs as a pod, so it lives and goes with the cluster and engine pods reach it by its Service's name; the host uploads
-through the ClusterIP, which the local cluster's kube-proxy serves on the host too.
+It runs as a pod, so it lives and goes with the cluster and engine pods reach it by its Service's name.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from hack.stack import region
+from hack.stack import reach, region
 from hack.stack.kubectl import Kubectl
 
 NAMESPACE = "storage"
@@ -132,7 +131,7 @@ def manifests(*, image: str, binary: Path, access_key: str, secret_key: str) -> 
     ]
 
 
-async def start(kubectl: Kubectl, *, image: str, binary: Path) -> Storage:
+async def start(kubectl: Kubectl, *, driver: str, image: str, binary: Path) -> Storage:
     """Start the server, or find the one that runs; it is up, with its bucket, when this returns."""
     known = await kubectl.find("secret", NAME, NAMESPACE) if await kubectl.find("namespace", NAMESPACE, "") else None
     if known is None:
@@ -148,10 +147,9 @@ async def start(kubectl: Kubectl, *, image: str, binary: Path) -> Storage:
         timeout=180,
         what="ready",
     )
-    service = await kubectl.get("service", NAME, NAMESPACE)
     storage = Storage(
         endpoint=f"http://{NAME}.{NAMESPACE}.svc.cluster.local:{PORT}",
-        host_endpoint=f"http://{service['spec']['clusterIP']}:{PORT}",
+        host_endpoint=await reach.host_url(kubectl, driver, NAMESPACE, NAME),
         access_key=access,
         secret_key=secret,
     )
