@@ -70,7 +70,8 @@ class FakeAgent:
         names = tuple(entry.served_name for entry in desired.adapters)
         self.history.append(names)
         self.most = max(self.most, len(names))
-        self.resident = {name: entry for name, entry in self.resident.items() if name in names}
+        wanted = set(names)
+        self.resident = {name: entry for name, entry in self.resident.items() if name in wanted}
         self.work()
 
     def work(self) -> None:

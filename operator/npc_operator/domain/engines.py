@@ -57,6 +57,12 @@ class Engine:
             and self.agent.engine.state is EngineState.READY
         )
 
+    def resident(self) -> frozenset[str] | None:
+        """All served names that the present engine process has proven; None where the agent was not heard."""
+        if self.agent is None:
+            return None
+        return self.agent.resident() if self.agent.engine.state is EngineState.READY else frozenset()
+
     def ready_since(self) -> float:
         """Unix seconds since when the engine is ready; 0 if unknown."""
         return 0.0 if self.agent is None else self.agent.engine.since_ms / 1000

@@ -10,14 +10,14 @@ off the routes by not knowing it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
 from pydantic import SecretStr
 
+from npc_operator.api.gputier import Quality
 from npc_operator.api.npcregion import NPCRegionSpec
 from npc_operator.domain.engines import Engine
-from npc_operator.domain.facts import Tier
 from npc_runtime.wire import (
     Alias,
     ApiKey,
@@ -46,10 +46,11 @@ class Trust:
 
 @dataclass(frozen=True, slots=True)
 class TierPart:
-    """One tier with its engines."""
+    """One tier with what may serve there."""
 
-    tier: Tier
-    engines: Sequence[Engine]
+    name: str
+    quality: Quality
+    endpoints: tuple[Endpoint, ...]
 
 
 def build_alias(archetype: str, tier: str, digest: str) -> Alias:
@@ -69,17 +70,24 @@ def hash_api_keys(data: Mapping[str, str]) -> tuple[ApiKey, ...]:
     )
 
 
+def pick_routed(aliases: Iterable[Alias]) -> dict[str, frozenset[str]]:
+    """Served names that aliases use, by tier."""
+    routed: dict[str, set[str]] = {}
+    for alias in aliases:
+        routed.setdefault(alias.tier, set()).update(target.served_name for target in alias.targets)
+    return {tier: frozenset(names) for tier, names in routed.items()}
+
+
 def build_endpoint(engine: Engine, port: int, routed: Set[str]) -> Endpoint:
     """One pod that may serve, with the routed names that are proven there."""
-    agent = engine.agent
-    resident = None if agent is None else tuple(sorted(name for name in routed if engine.proven(name)))
+    proven = engine.resident()
     return Endpoint(
         pod=engine.pod.name,
         uid=engine.pod.uid,
         address=engine.pod.ip,
         port=port,
         engine_key_id=engine.pod.engine_key_id,
-        resident=resident,
+        resident=None if proven is None else tuple(sorted(proven & routed)),
     )
 
 
@@ -94,9 +102,6 @@ def build_table(
     trust: Trust,
 ) -> RouteTable:
     """The table without a stamp."""
-    routed: dict[str, set[str]] = {}
-    for alias in aliases:
-        routed.setdefault(alias.tier, set()).update(target.served_name for target in alias.targets)
     limits = spec.gateway.limits
     return RouteTable(
         stamp=NO_STAMP,
@@ -104,18 +109,7 @@ def build_table(
         region=region,
         default_tier=spec.default_tier,
         assignments=tuple(Assignment(npc_prefix=entry.npc_prefix, tier=entry.tier) for entry in spec.assignments),
-        tiers=tuple(
-            TierRoutes(
-                name=part.tier.meta.name,
-                quality=part.tier.spec.quality,
-                endpoints=tuple(
-                    build_endpoint(engine, part.tier.spec.engine.port, routed.get(part.tier.meta.name, set()))
-                    for engine in sorted(part.engines, key=lambda engine: engine.pod.name)
-                    if engine.routable()
-                ),
-            )
-            for part in tiers
-        ),
+        tiers=tuple(TierRoutes(name=part.name, quality=part.quality, endpoints=part.endpoints) for part in tiers),
         aliases=aliases,
         authentication=spec.gateway.auth.mode,
         api_keys=api_keys,

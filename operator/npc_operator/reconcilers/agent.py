@@ -23,6 +23,7 @@ class AgentReconciler:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._handed: dict[tuple[str, str], tuple[str, str, tuple[DesiredAdapter, ...], Stamp]] = {}
+        self._orders: dict[tuple[str, str], tuple[tuple[DesiredAdapter, ...], DesiredSet]] = {}
 
     async def reconcile(self, key: Key) -> Outcome:
         world = self._context.world
@@ -70,16 +71,29 @@ class AgentReconciler:
             if uid == pod.uid and boot_id == agent.boot_id and current and last == entries:
                 return Done()
         for attempt in range(2):
-            stamp = context.stamps.next()
-            desired = DesiredSet(stamp=stamp, adapters=entries)
+            given = max(agent.stamp.order(), handed[3].order() if handed is not None else (0, 0))
+            desired = self._order(key.namespace, pod.tier, entries, given)
             try:
                 accepted = await context.agents.push(key.namespace, pod.ip, desired)
             except StaleLeader as stale:
                 if attempt or not await context.stamps.outrank(stale.current):
                     return Retry(f"the agent of {pod.name} follows another leader")
+                self._orders.clear()
                 continue
             except PortError as error:
                 return Retry(f"the agent of {pod.name}: {error}")
-            self._handed[key.namespace, key.name] = (pod.uid, accepted.boot_id, entries, stamp)
+            self._handed[key.namespace, key.name] = (pod.uid, accepted.boot_id, entries, desired.stamp)
             return Done()
         return Retry(f"the agent of {pod.name} refused twice")
+
+    def _order(
+        self, namespace: str, tier: str, entries: tuple[DesiredAdapter, ...], given: tuple[int, int]
+    ) -> DesiredSet:
+        """The set as an order newer than what the agent was given. Pods that get the same set get the same order, so
+        that it is built and serialised once for all of them."""
+        made = self._orders.get((namespace, tier))
+        if made is not None and made[0] is entries and made[1].stamp.order() > given:
+            return made[1]
+        desired = DesiredSet(stamp=self._context.stamps.next(), adapters=entries)
+        self._orders[namespace, tier] = (entries, desired)
+        return desired

@@ -16,6 +16,7 @@ async def reconcile_gateway(context: Context, key: Key) -> Outcome:
     world = context.world
     pod = world.store.get(Pod, key.namespace, key.name)
     if pod is None or pod.component != names.COMPONENT_GATEWAY:
+        context.routes.forget_gateway(key.namespace, key.name)
         return Done()
     region = world.active_region(key.namespace)
     if region is None or region.meta.name != pod.region or region.spec.suspend:
@@ -38,6 +39,6 @@ async def reconcile_gateway(context: Context, key: Key) -> Outcome:
             continue
         except PortError as error:
             return Retry(f"gateway {pod.name}: {error}")
-        context.routes.acknowledge(door.pod.uid, accepted.boot_id, accepted.stamp)
+        context.routes.acknowledge(door.pod, accepted.boot_id, accepted.stamp)
         return Done()
     return Retry(f"gateway {pod.name} refused twice")

@@ -12,19 +12,22 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from npc_operator.api import names
-from npc_operator.domain.facts import Region, Tier
+from npc_operator.domain.engines import Engine
+from npc_operator.domain.facts import Pod, Region, Tier
 from npc_operator.domain.rotation import pick_engine_keys, pick_tokens
 from npc_operator.domain.routes import (
     TierPart,
     Trust,
+    build_endpoint,
     build_table,
     hash_api_keys,
+    pick_routed,
     routed_names,
     same_routes,
 )
 from npc_operator.ports import Stamps
 from npc_operator.reconcilers.world import Door, World
-from npc_runtime.wire import RouteTable, Stamp
+from npc_runtime.wire import Alias, Endpoint, RouteTable, Stamp
 
 REMEMBERED = 64
 """Tables whose content is remembered by stamp; a gateway further behind counts as unknown until it has caught up."""
@@ -45,6 +48,15 @@ class _Page:
     since: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """An endpoint and what it was made of."""
+
+    engine: Engine
+    routed: frozenset[str]
+    endpoint: Endpoint
+
+
 class RouteBook:
     """Present tables by region, and which served names gateways may use. Lives as long as one leadership."""
 
@@ -53,7 +65,9 @@ class RouteBook:
         self._stamps = stamps
         self._pages: dict[tuple[str, str], _Page] = {}
         self._contents: OrderedDict[tuple[int, int], frozenset[tuple[str, str]]] = OrderedDict()
-        self._acknowledged: dict[str, tuple[str, Stamp]] = {}
+        self._acknowledged: dict[tuple[str, str], tuple[str, str, Stamp]] = {}
+        self._by_tier: dict[str, tuple[tuple[Alias, ...], dict[str, frozenset[str]]]] = {}
+        self._endpoints: dict[tuple[str, str], dict[str, _Made]] = {}
 
     def present(self, namespace: str, region: Region, now: float) -> RouteTable | Waiting:
         """The table the region's gateways should have. Its stamp changes exactly when its content does."""
@@ -82,21 +96,26 @@ class RouteBook:
         page = self._pages.get((namespace, region))
         return 0.0 if page is None else max(0.0, now - page.since)
 
-    def acknowledge(self, pod_uid: str, boot_id: str, stamp: Stamp) -> None:
+    def acknowledge(self, pod: Pod, boot_id: str, stamp: Stamp) -> None:
         """A gateway answered a push: every worker of it goes by this table now."""
-        self._acknowledged[pod_uid] = (boot_id, stamp)
+        self._acknowledged[pod.namespace, pod.name] = (pod.uid, boot_id, stamp)
 
-    def forget(self, pod_uid: str) -> None:
-        self._acknowledged.pop(pod_uid, None)
+    def forget_gateway(self, namespace: str, name: str) -> None:
+        """The pod is gone."""
+        self._acknowledged.pop((namespace, name), None)
+
+    def forget_region(self, namespace: str, name: str) -> None:
+        """The region is gone, or does not hold its namespace any more."""
+        self._pages.pop((namespace, name), None)
 
     def applied(self, door: Door) -> Stamp | None:
         """The newest stamp a gateway is known to go by; None if it was not heard."""
         if door.fact is None:
             return None
-        answered = self._acknowledged.get(door.pod.uid)
-        if answered is not None and answered[0] == door.fact.boot_id and answered[1].order() > door.fact.stamp.order():
-            return answered[1]
-        return door.fact.stamp
+        uid, boot_id, stamp = self._acknowledged.get((door.pod.namespace, door.pod.name), ("", "", door.fact.stamp))
+        # Its answer to a push may be here before its next report is.
+        answered = uid == door.pod.uid and boot_id == door.fact.boot_id
+        return stamp if answered and stamp.order() > door.fact.stamp.order() else door.fact.stamp
 
     def up_to_date(self, door: Door, table: RouteTable) -> bool:
         return self.applied(door) == table.stamp
@@ -143,12 +162,14 @@ class RouteBook:
             if keys is None:
                 return Waiting(f"Secret {spec.gateway.auth.secret_ref.name} is being read")
         tiers = [world.store.get(Tier, namespace, entry.tier) for entry in spec.tiers]
+        aliases = world.roster(namespace).aliases()
+        routed = self._routed(namespace, aliases)
         return build_table(
             namespace=namespace,
             region=region.meta.name,
             spec=spec,
-            tiers=[TierPart(tier, world.engines(namespace, tier.meta.name)) for tier in tiers if tier is not None],
-            aliases=world.roster(namespace).aliases(),
+            tiers=[self._part(tier, routed.get(tier.meta.name, frozenset())) for tier in tiers if tier is not None],
+            aliases=aliases,
             api_keys=hash_api_keys(keys.data) if keys is not None else (),
             trust=Trust(
                 engine_keys=pick_engine_keys(engine_keys.data),
@@ -156,3 +177,24 @@ class RouteBook:
                 agent_ca=internal.data.get("ca.crt", ""),
             ),
         )
+
+    def _routed(self, namespace: str, aliases: tuple[Alias, ...]) -> dict[str, frozenset[str]]:
+        known = self._by_tier.get(namespace)
+        if known is None or known[0] is not aliases:
+            known = self._by_tier[namespace] = (aliases, pick_routed(aliases))
+        return known[1]
+
+    def _part(self, tier: Tier, routed: frozenset[str]) -> TierPart:
+        """The tier with its endpoints, each built again only when its pod, its agent's word or the aliases changed."""
+        place = (tier.meta.namespace, tier.meta.name)
+        before, after = self._endpoints.get(place, {}), dict[str, _Made]()
+        port = tier.spec.engine.port
+        for engine in self._world.engines(*place):
+            if not engine.routable():
+                continue
+            made = before.get(engine.pod.uid)
+            if made is None or made.engine is not engine or made.routed is not routed or made.endpoint.port != port:
+                made = _Made(engine, routed, build_endpoint(engine, port, routed))
+            after[engine.pod.uid] = made
+        self._endpoints[place] = after
+        return TierPart(tier.meta.name, tier.spec.quality, tuple(made.endpoint for made in after.values()))

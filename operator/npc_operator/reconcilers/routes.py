@@ -41,6 +41,7 @@ class RoutesReconciler:
         active = context.world.active_region(key.namespace)
         if region is None or active is None or active.meta.uid != region.meta.uid:
             self._held.pop((key.namespace, key.name), None)
+            context.routes.forget_region(key.namespace, key.name)
             return Done()
         if region.spec.suspend or region.meta.deletion_timestamp is not None:
             return Done()

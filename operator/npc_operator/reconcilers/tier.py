@@ -135,7 +135,6 @@ def observe_tier(
 
 def count_resident(engines: Sequence[Engine], served_names: tuple[str, ...]) -> int:
     """How many adapters are proven on every pod that is ready."""
-    counting = [engine for engine in engines if engine.counts() and engine.pod.ready and engine.agent is not None]
-    if not counting:
-        return 0
-    return sum(all(engine.proven(name) for engine in counting) for name in served_names)
+    sets = [engine.resident() for engine in engines if engine.counts() and engine.pod.ready]
+    known = [proven for proven in sets if proven is not None]
+    return len(frozenset(served_names).intersection(*known)) if known else 0

@@ -38,6 +38,7 @@ class World:
         self.store = store
         self._rosters: dict[str, Roster] = {}
         self._engines: dict[tuple[str, str], tuple[Engine, ...]] = {}
+        self._pairs: dict[tuple[str, str], Engine] = {}
         self._versions: dict[str, int] = {}
         self._reports: dict[tuple[str, str], tuple[object, dict[str, list[AdapterReport]]]] = {}
         # The store outlives every leadership: it must not keep the world of a past one alive.
@@ -82,12 +83,21 @@ class World:
         if found is None:
             agents = self.store.list(AgentFact, namespace)
             found = tuple(
-                build_engine(pod, agents.get(pod.name))
+                self._engine(pod, agents.get(pod.name))
                 for pod in sorted(self.store.list(Pod, namespace).values(), key=lambda pod: pod.name)
                 if pod.component == names.COMPONENT_ENGINE and pod.tier == tier
             )
             self._engines[namespace, tier] = found
         return found
+
+    def _engine(self, pod: Pod, agent: AgentFact | None) -> Engine:
+        """The pair; the same object as long as neither changed."""
+        known = self._pairs.get((pod.namespace, pod.name))
+        made = build_engine(pod, agent)
+        if known is not None and known.pod is made.pod and known.agent is made.agent:
+            return known
+        self._pairs[pod.namespace, pod.name] = made
+        return made
 
     def serving(self, namespace: str, engines: Sequence[Engine], archetype: str) -> list[tuple[str, AdapterReport]]:
         """(pod, report) of everything of an archetype that is on some pods."""
@@ -129,6 +139,7 @@ class World:
             pod = change.new or change.old if change.kind is Pod else self.store.get(Pod, change.namespace, change.name)
             if change.new is None:
                 self._reports.pop((change.namespace, change.name), None)
+                self._pairs.pop((change.namespace, change.name), None)
             if pod is not None:
                 self._engines.pop((change.namespace, pod.tier), None)
         if _matters_to_routes(change):
