@@ -1,0 +1,114 @@
+"""A thousand voices at rest: what the operator writes (nothing but its Lease), and how much memory it takes.
+
+Both are read from outside: the writes from the API server's audit log, the memory from the kernel. A window counts only
+if the operator looked at everything at least once in it, which the audit log shows as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+from hack.bench.figures import Bar, Figure
+from hack.bench.operators import USER
+from hack.bench.plan import Options
+from hack.bench.processes import memory
+from hack.bench.world import BenchFault, World
+from hack.stack.audit import WRITES, AuditLog, Request
+
+PODS = 10
+RESYNCS_PER_WINDOW = 3
+"""Wanted; with 20% jitter at least two fit."""
+SETTLE_SECONDS = 20.0
+
+
+async def measure_memory(options: Options) -> list[Figure]:
+    """Leader and standby after everything is Ready and was looked at twice more; each run is a world of its own."""
+    leaders: list[float] = []
+    peaks: list[float] = []
+    standbys: list[float] = []
+    for run in range(options.runs):
+        options.say(f"run {run + 1}: {options.adapters} adapters on {PODS} pods")
+        async with World(pods=PODS, slots=options.adapters + 100, resync_seconds=10.0) as world:
+            standby = world.add_operator()
+            await _fill(world, options)
+            await asyncio.sleep(30.0)
+            leader = await world.leader()
+            seen = memory(leader.pid)
+            leaders.append(seen.resident)
+            peaks.append(seen.peak)
+            standbys.append(memory(standby.pid if standby is not leader else world.operators[0].pid).resident)
+    note = f"VmRSS after Ready and at least two whole looks at everything; {options.adapters} adapters on {PODS} pods"
+
+    def figure(what: str, runs: list[float], bar: Bar | None = None, peer: str = "", note: str = "") -> Figure:
+        return Figure(row="memory", what=what, unit="MB", runs=tuple(runs), bar=bar, peer=peer, note=note)
+
+    peer = "69 MB, tuned Go controller; AIBrix 118 MiB with 200"
+    return [
+        figure(f"operator memory with {options.adapters} adapters", leaders, Bar(110), peer, note),
+        figure("the same, highest since its start", peaks),
+        figure("the replica that stands by", standbys),
+    ]
+
+
+async def measure_rest(options: Options) -> list[Figure]:
+    """Writes per window, apart from the Lease."""
+    writes: list[float] = []
+    looks: list[float] = []
+    cpu: list[float] = []
+    resync = options.rest_seconds / RESYNCS_PER_WINDOW
+    async with World(pods=PODS, slots=options.adapters + 100, resync_seconds=resync) as world:
+        await _fill(world, options)
+        await asyncio.sleep(SETTLE_SECONDS)
+        leader = await world.leader()
+        for run in range(options.runs):
+            options.say(f"window {run + 1}: {options.rest_seconds:g} s, everything looked at every {resync:g} s")
+            audit = AuditLog(world.plane.audit_log)
+            before = leader.child.cpu_seconds()
+            await asyncio.sleep(options.rest_seconds)
+            cpu.append((leader.child.cpu_seconds() - before) / options.rest_seconds * 100)
+            found = list(audit.requests())
+            written = find_writes(found)
+            if written:
+                options.say(f"written at rest: {Counter(f'{one.verb} {one.resource}' for one in written)}")
+            looks.append(float(count_looks(found)))
+            if not looks[-1]:
+                raise BenchFault(f"nothing was looked at again within {options.rest_seconds:g} s")
+            writes.append(float(len(written)))
+    minutes = f"{options.rest_seconds:g} s"
+    return [
+        Figure(
+            row="rest",
+            what=f"writes at rest in {minutes}, {options.adapters} adapters",
+            unit="",
+            runs=tuple(writes),
+            bar=Bar(0),
+            peer="1,200 a minute with 200 adapters, AIBrix",
+            note="requests that change something by the operator's user, the Lease's apart, whatever came of them",
+        ),
+        Figure(row="rest", what="whole looks at everything in a window", unit="", runs=tuple(looks)),
+        Figure(row="rest", what="CPU at rest", unit="% of a core", runs=tuple(cpu), peer="20% with 200, AIBrix"),
+    ]
+
+
+def find_writes(requests: list[Request]) -> list[Request]:
+    """Mutating requests of the operator that are not about its Lease."""
+    return [
+        one
+        for one in requests
+        if one.user == USER and one.verb in WRITES and one.resource.partition("/")[0] != "leases"
+    ]
+
+
+def count_looks(requests: list[Request]) -> int:
+    """How often the operator began to list the adapters; further pages of one list carry a `continue`."""
+    return sum(
+        one.user == USER and one.verb == "list" and one.resource == "archetypeadapters" and "continue=" not in one.uri
+        for one in requests
+    )
+
+
+async def _fill(world: World, options: Options) -> None:
+    await world.create_made_up(options.adapters)
+    await world.until_ready(options.adapters, seconds=900)
+    await world.until_quiet()

@@ -1,0 +1,15 @@
+"""All rows, in the order of the table."""
+
+from __future__ import annotations
+
+from hack.bench.plan import Row
+from hack.bench.row_change import measure_change
+from hack.bench.row_leader import measure_leader
+from hack.bench.row_rest import measure_memory, measure_rest
+
+ROWS = (
+    Row("change", "spec change -> agent called, 1,000 adapters present", "4 minutes", measure_change),
+    Row("memory", "operator memory with 1,000 adapters", "4 minutes", measure_memory),
+    Row("rest", "writes at rest with 1,000 adapters", "7 minutes", measure_rest),
+    Row("leader", "leader killed, and handed over", "4 minutes", measure_leader),
+)
