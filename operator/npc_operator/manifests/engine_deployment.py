@@ -82,14 +82,37 @@ def hash_inputs(inputs: EngineInputs) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def read_note(live: Mapping[str, Any] | None) -> TemplateNote | None:
+    """The note of a live Deployment."""
+    annotations = ((live or {}).get("metadata") or {}).get("annotations") or {}
+    return parse_note(annotations.get(names.ANNOTATION_TEMPLATE_VERSION, ""))
+
+
+def was_built_otherwise(inputs: EngineInputs, live: Mapping[str, Any] | None) -> bool:
+    """Whether the live template came from the same input by another version of the builder: its pods run on as they
+    are until the tier changes."""
+    note = read_note(live)
+    return note is not None and note.inputs == hash_inputs(inputs) and note.version != TEMPLATE_VERSION
+
+
+def keep_template(manifest: dict[str, Any], template: Mapping[str, Any], live: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest with the live Deployment's own `template` and note instead of what would be built now."""
+    annotations = {
+        names.ANNOTATION_TEMPLATE_VERSION: live["metadata"]["annotations"][names.ANNOTATION_TEMPLATE_VERSION]
+    }
+    return {
+        **manifest,
+        "metadata": {**manifest["metadata"], "annotations": annotations},
+        "spec": {**manifest["spec"], "template": dict(template)},
+    }
+
+
 def build_deployment(inputs: EngineInputs, *, replicas: int, live: Mapping[str, Any] | None) -> dict[str, Any]:
     """The Deployment of one slice. `live` is the present one, whose template's operator part is kept while the tier's
     input is the same.
     """
     hashed = hash_inputs(inputs)
-    note = parse_note(
-        (live or {}).get("metadata", {}).get("annotations", {}).get(names.ANNOTATION_TEMPLATE_VERSION, "")
-    )
+    note = read_note(live)
     if note is not None and note.inputs == hashed and note.version == TEMPLATE_VERSION:
         inputs = replace(
             inputs, agent_image=note.agent_image, engine_image=note.engine_image, pull_policy=note.pull_policy

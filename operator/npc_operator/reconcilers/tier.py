@@ -7,6 +7,7 @@ from typing import Any
 
 from npc_operator.api import names
 from npc_operator.domain.conditions import Finding
+from npc_operator.domain.drift import extract_owned, owned_fields
 from npc_operator.domain.engines import Engine
 from npc_operator.domain.facts import Tier
 from npc_operator.domain.keys import Key
@@ -18,7 +19,7 @@ from npc_operator.domain.replicas import Split, decide_replicas, split_replicas
 from npc_operator.domain.rotation import current_engine_key
 from npc_operator.domain.tier import TierFacts, build_tier_status
 from npc_operator.manifests.disruption import build_engine_budget
-from npc_operator.manifests.engine_deployment import build_deployment
+from npc_operator.manifests.engine_deployment import build_deployment, keep_template, was_built_otherwise
 from npc_operator.manifests.engine_service import build_engine_service
 from npc_operator.manifests.labels import engine_selector, selector_text
 from npc_operator.manifests.pod_layout import EngineInputs
@@ -88,7 +89,11 @@ async def _keep_children(context: Context, tier: Tier, split: Split, key_id: str
         except PortError as error:
             # Without the live template it is not known which images its pods run: leave it alone.
             return [Ensured(error=f"Deployment {name}: {error}")]
-        manifests.append(build_deployment(inputs, replicas=split.of(slice_), live=live))
+        built = build_deployment(inputs, replicas=split.of(slice_), live=live)
+        if live is not None and was_built_otherwise(inputs, live):
+            owned = owned_fields(live, manager=names.MANAGER_CHILDREN) or {}
+            built = keep_template(built, extract_owned(live, owned)["spec"]["template"], live)
+        manifests.append(built)
     return [await context.children.ensure(manifest, owner) for manifest in manifests]
 
 

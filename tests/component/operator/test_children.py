@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from npc_operator.api import names
+from npc_operator.manifests import engine_deployment
+from npc_operator.manifests.engine_pod import build_pod_template
+from npc_operator.manifests.pod_layout import EngineInputs
 from npc_operator.ports import Images
 from tests.component.operator.harness import World
 from tests.support.builders import NAMESPACE, adapter, region, tier
@@ -120,6 +123,34 @@ async def test_a_newer_operator_replaces_no_engine_pod_and_its_image_comes_with_
     agent = world.live("Deployment", "gold-spot")["spec"]["template"]["spec"]["initContainers"][0]
     assert agent["image"] == "npc-fleet:2"
     assert not before & set(world.pods("gold"))
+
+
+async def test_a_newer_builder_of_pods_leaves_running_pods_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = await settled()
+    before = set(world.pods("gold"))
+
+    def build_otherwise(inputs: EngineInputs) -> dict[str, Any]:
+        template = build_pod_template(inputs)
+        template["spec"]["containers"][0]["args"].append("--something-new")
+        template["spec"]["containers"][0]["env"].insert(0, {"name": "NEW", "value": "1"})
+        return template
+
+    monkeypatch.setattr(engine_deployment, "TEMPLATE_VERSION", 99)
+    monkeypatch.setattr(engine_deployment, "build_pod_template", build_otherwise)
+    world.lead()
+    await world.settle()
+    assert set(world.pods("gold")) == before
+    assert world.writes() == []
+
+    world.edit(names.KIND_TIER, "gold", lambda live: live["spec"].update(replicas=3))
+    await world.settle()
+    assert before < set(world.pods("gold"))
+
+    world.edit(names.KIND_TIER, "gold", lambda live: live["spec"]["engine"].update(maxModelLen=2048))
+    await world.settle()
+    assert not before & set(world.pods("gold"))
+    args = world.live("Deployment", "gold-spot")["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert "--something-new" in args
 
 
 async def test_an_engine_argument_rolls_the_pods_one_after_the_other_with_a_proven_one_first() -> None:
