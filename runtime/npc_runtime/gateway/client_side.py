@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from npc_runtime.gateway import errors
@@ -278,25 +279,21 @@ class ClientConnection(asyncio.Protocol):
         self._write(fault_answer(fault, extra=self._id_line + extra, keep_alive=keep_alive))
         self._end(keep_alive=keep_alive)
 
-    def start_stream(self, content_type: bytes, extra: bytes, data: bytes) -> None:
-        """Send the head of a stream with its first chunks."""
+    def start_stream(self, content_type: bytes, extra: bytes, data: bytes) -> Callable[[bytes], None]:
+        """Send the head of a stream with its first chunks; returns what sends further ones."""
         head = stream_head(content_type, extra=self._id_line + extra, keep_alive=self._keeps_alive())
         self._write(head + data)
-
-    def stream(self, data: bytes) -> None:
-        """Send more whole chunks."""
-        if self._transport is not None:
-            self._transport.write(data)
+        return self._write if self._transport is None else self._transport.write
 
     def end_stream(self, data: bytes) -> None:
         """Send the last chunks and the proper end, and go on to the next request."""
         self._write(data + LAST_CHUNK)
         self._end(keep_alive=self._keeps_alive())
 
-    def break_stream(self, event: bytes) -> None:
-        """Send `event` and close without the proper end, so that the stream cannot pass for complete."""
-        if event:
-            self._write(event)
+    def break_stream(self, data: bytes) -> None:
+        """Send what is left and close without the proper end, so that the stream cannot pass for complete."""
+        if data:
+            self._write(data)
         self._end(keep_alive=False)
 
     def _keeps_alive(self) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from time import monotonic
 from typing import Any, Protocol
 
@@ -42,17 +43,16 @@ class Client(Protocol):
     def send_fault(self, fault: Fault, extra: bytes) -> None:
         """Send a refusal."""
 
-    def start_stream(self, content_type: bytes, extra: bytes, data: bytes) -> None:
-        """Send the head of a stream with its first chunks."""
-
-    def stream(self, data: bytes) -> None:
-        """Send more whole chunks."""
+    def start_stream(self, content_type: bytes, extra: bytes, data: bytes) -> Callable[[bytes], None]:
+        """Send the head of a stream with its first chunks; returns what sends further ones."""
+        ...
 
     def end_stream(self, data: bytes) -> None:
         """Send the last chunks and the proper end."""
 
-    def break_stream(self, event: bytes) -> None:
-        """Send `event` (may be empty) and close without the proper end, so that the stream cannot pass for complete."""
+    def break_stream(self, data: bytes) -> None:
+        """Send what is left (may be empty) and close without the proper end, so that the stream cannot pass for
+        complete."""
 
 
 class Exchange:
@@ -211,12 +211,12 @@ class Exchange:
 
     # --- upstream.Asker
 
-    def on_stream_data(self, head: EngineHead, data: bytes) -> None:
-        """Pass whole chunks on; the first ones open the stream towards the client."""
-        if self._streaming:
-            self._client.stream(data)
-        else:
-            self._open_stream(head, data)
+    def on_stream_open(self, head: EngineHead, data: bytes) -> Callable[[bytes], None]:
+        """Open the stream towards the client with its first chunks; the rest needs nobody in between."""
+        self._streaming = True
+        self._record.first_token = first = monotonic() - self._started
+        self._series.first_token.observe(first)
+        return self._client.start_stream(head.content_type, self._target.headers, data)
 
     def on_stream_end(self, head: EngineHead, data: bytes, stream: ChunkedAnswer) -> None:
         """Close the stream properly, if the engine said that it was done; a stream that just ends is a failure."""
@@ -224,12 +224,10 @@ class Exchange:
             if not self._streaming:
                 self._failed_attempt(errors.engine_failed(), "the stream ended without saying that it was done")
                 return
-            if data:
-                self._client.stream(data)
-            self._break_stream(errors.engine_interrupted(), between_events=stream.between_events)
+            self._break_stream(errors.engine_interrupted(), data, between_events=stream.between_events)
             return
         if not self._streaming:
-            self._open_stream(head, data)
+            self.on_stream_open(head, data)
             data = b""
         self._leave_endpoint()
         self._finish(200, None)
@@ -303,12 +301,6 @@ class Exchange:
             self._connection.abandon()
         self._leave_endpoint()
 
-    def _open_stream(self, head: EngineHead, data: bytes) -> None:
-        self._streaming = True
-        self._record.first_token = first = monotonic() - self._started
-        self._series.first_token.observe(first)
-        self._client.start_stream(head.content_type, self._target.headers, data)
-
     def _pass_on(self, head: EngineHead, body: bytes, reason: Reason | None) -> None:
         extra = self._target.headers
         if head.retry_after:
@@ -323,10 +315,10 @@ class Exchange:
         self._finish(fault.status, fault.reason)
         self._client.send_fault(fault, b"")
 
-    def _break_stream(self, fault: Fault, *, between_events: bool) -> None:
+    def _break_stream(self, fault: Fault, data: bytes = b"", *, between_events: bool) -> None:
         self._leave_endpoint()
         self._finish(200, fault.reason)
-        self._client.break_stream(error_event(fault) if between_events else b"")
+        self._client.break_stream(data + error_event(fault) if between_events else data)
 
     def _finish(self, status: int, reason: Reason | None) -> None:
         self._over = True

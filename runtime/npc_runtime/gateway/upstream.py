@@ -29,8 +29,9 @@ from npc_runtime.gateway.http.limits import (
 class Asker(Protocol):
     """The one who asked: receives the answer of one connection, in this order, exactly one of the last three once."""
 
-    def on_stream_data(self, head: EngineHead, data: bytes) -> None:
-        """Whole chunks of an event stream, still in their framing."""
+    def on_stream_open(self, head: EngineHead, data: bytes) -> Callable[[bytes], None]:
+        """The first whole chunks of an event stream, still in their framing; returns where all further ones go."""
+        ...
 
     def on_stream_end(self, head: EngineHead, data: bytes, stream: ChunkedAnswer) -> None:
         """The last whole chunks of an event stream (may be empty), the terminal chunk left out; `stream` tells how
@@ -60,6 +61,7 @@ class EngineConnection(asyncio.Protocol):
         "_is_stream",
         "_on_idle",
         "_on_lost",
+        "_sink",
         "_transport",
         "idle_since",
         "requests",
@@ -78,6 +80,7 @@ class EngineConnection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._body_size = 0
         self._heard = False
+        self._sink: Callable[[bytes], None] | None = None
         self._is_stream = False
         self.idle_since = 0.0
         self.requests = 0
@@ -88,6 +91,7 @@ class EngineConnection(asyncio.Protocol):
         self._asker = asker
         self._head = None
         self._chunks = None
+        self._sink = None
         self._heard = False
         self.requests += 1
         self._transport.write(request)
@@ -128,6 +132,9 @@ class EngineConnection(asyncio.Protocol):
             # Nothing was asked: whatever this is, it must not become part of the next answer.
             self.abandon()
             return
+        if self._sink is not None:
+            self._pass_on(self._sink, data)
+            return
         self._heard = True
         try:
             if self._head is None:
@@ -149,6 +156,21 @@ class EngineConnection(asyncio.Protocol):
             self._fail(why, stale=self.requests > 1 and not self._heard)
 
     # --- reading
+
+    def _pass_on(self, sink: Callable[[bytes], None], data: bytes) -> None:
+        """Most of what a gateway does: an event arrives, an event leaves."""
+        head, chunks = self._head, self._chunks
+        assert head is not None  # noqa: S101 (a sink comes after a head)
+        assert chunks is not None  # noqa: S101 (only streams have one)
+        try:
+            data = chunks.feed(data)
+        except BrokenAnswer as error:
+            self._fail(str(error), stale=False)
+            return
+        if chunks.done:
+            self._finish(head).on_stream_end(head, data, chunks)
+        elif data:
+            sink(data)
 
     def _read_head(self, data: bytes) -> None:
         data = self._buffer + data if self._buffer else data
@@ -179,7 +201,7 @@ class EngineConnection(asyncio.Protocol):
             if chunks.done:
                 self._finish(head).on_stream_end(head, data, chunks)
             elif data and self._asker is not None:
-                self._asker.on_stream_data(head, data)
+                self._sink = self._asker.on_stream_open(head, data)
             return
         if chunks is not None:
             data = dechunk(chunks.feed(data))
