@@ -10,10 +10,10 @@ import io
 import ipaddress
 import json
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 from aiohttp import web
@@ -290,11 +290,18 @@ class Agent:
 # --- route tables
 
 
+class Pod(Protocol):
+    """Anything that answers as an engine on a port."""
+
+    port: int
+    loaded: set[str]
+
+
 @dataclass
 class World:
     """What a route table is made of; `table()` makes one with the next generation."""
 
-    engines: dict[str, list[Engine]] = field(default_factory=dict)
+    engines: Mapping[str, Sequence[Pod]] = field(default_factory=dict)
     default_tier: str = "gold"
     aliases: dict[tuple[str, str], list[tuple[str, int]]] = field(
         default_factory=lambda: {("gold", "vampire"): [(OLD, 100)]}

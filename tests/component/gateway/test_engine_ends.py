@@ -1,0 +1,111 @@
+"""Engines that end under load, played by the stand-in for vLLM that the contract suite holds to the real one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import aiohttp
+import pytest
+
+from npc_runtime import wire
+from tests.component.gateway.harness import ENGINE_KEY, OLD, Answer, Rig, World, eventually
+from tests.support.fake_engine import Behaviour, FakeEngine, Settings
+
+NAME = wire.served_name("vampire", OLD)
+
+
+@dataclass
+class Stood:
+    """The fake engine as a pod of a route table."""
+
+    engine: FakeEngine
+
+    def __post_init__(self) -> None:
+        self.loaded = {NAME}
+        self.port = urlsplit(self.engine.url).port or 0
+
+
+@pytest.fixture
+async def pods(rig: Rig) -> AsyncIterator[list[Stood]]:
+    """Two engines that serve the vampire, in force."""
+    settings = Settings(served_model_name=NAME, api_keys=(ENGINE_KEY,), shutdown_timeout=5.0)
+    behaviour = Behaviour(token_seconds=0.005, answer_tokens=10)
+    async with FakeEngine(settings, behaviour) as first, FakeEngine(settings, behaviour) as second:
+        stood = [Stood(first), Stood(second)]
+        await rig.push(World(engines={"gold": stood}).table())
+        yield stood
+
+
+async def load(rig: Rig, done: asyncio.Event, *, stream: bool) -> list[Answer | aiohttp.ClientError]:
+    """Eight clients, one line after the other until `done`."""
+
+    async def client() -> list[Answer | aiohttp.ClientError]:
+        answers: list[Answer | aiohttp.ClientError] = []
+        while not done.is_set():
+            try:
+                answers.append(await rig.say(stream=stream, max_tokens=10))
+            except aiohttp.ClientError as error:
+                answers.append(error)
+        return answers
+
+    return [answer for answers in await asyncio.gather(*(client() for _ in range(8))) for answer in answers]
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+async def test_an_engine_that_is_told_to_end_costs_no_line(rig: Rig, pods: list[Stood], stream: bool) -> None:
+    done = asyncio.Event()
+    lines = asyncio.ensure_future(load(rig, done, stream=stream))
+    first = pods[0].engine
+    await eventually(lambda: first.running > 0)
+    # Not withdrawn beforehand: new requests meet HTTP 500 while it drains, then a closed port.
+    await first.terminate()
+    await asyncio.sleep(0.3)
+    done.set()
+    answers = await lines
+    assert len(answers) > 20
+    for answer in answers:
+        assert isinstance(answer, Answer)
+        assert answer.status == 200, answer.text
+        assert answer.spoken
+
+
+async def test_an_engine_that_is_killed_costs_no_line_that_had_not_begun(rig: Rig, pods: list[Stood]) -> None:
+    done = asyncio.Event()
+    lines = asyncio.ensure_future(load(rig, done, stream=False))
+    first = pods[0].engine
+    await eventually(lambda: first.running > 0)
+    await first.stop()
+    await asyncio.sleep(0.3)
+    done.set()
+    for answer in await lines:
+        assert isinstance(answer, Answer)
+        assert answer.status == 200, answer.text
+
+
+async def test_lines_that_had_begun_on_a_killed_engine_are_never_taken_for_whole(rig: Rig, pods: list[Stood]) -> None:
+    done = asyncio.Event()
+    lines = asyncio.ensure_future(load(rig, done, stream=True))
+    first = pods[0].engine
+    await eventually(lambda: first.running >= 2)
+    await first.stop()
+    await asyncio.sleep(0.3)
+    done.set()
+    answers = await lines
+    broken = [answer for answer in answers if isinstance(answer, aiohttp.ClientError)]
+    assert 0 < len(broken) <= 8
+    for answer in answers:
+        if isinstance(answer, Answer):
+            assert answer.status == 200, answer.text
+            assert answer.spoken
+
+
+async def test_a_killed_engine_is_used_again_once_it_is_back(rig: Rig, pods: list[Stood]) -> None:
+    first, second = (pod.engine for pod in pods)
+    await first.stop()
+    assert (await rig.say()).status == 200
+    await first.start()
+    await second.stop()
+    assert (await rig.say()).status == 200
