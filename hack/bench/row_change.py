@@ -10,7 +10,8 @@ import asyncio
 
 from hack.bench.figures import Bar, Figure, percentile
 from hack.bench.plan import Options
-from hack.bench.world import World, made_up, until
+from hack.bench.waiting import until
+from hack.bench.world import World, made_up
 
 PODS = 2
 PAUSE_SECONDS = 0.3

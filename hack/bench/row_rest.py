@@ -13,7 +13,8 @@ from hack.bench.figures import Bar, Figure
 from hack.bench.operators import USER
 from hack.bench.plan import Options
 from hack.bench.processes import memory
-from hack.bench.world import BenchFault, World
+from hack.bench.waiting import BenchFault
+from hack.bench.world import World
 from hack.stack.audit import WRITES, AuditLog, Request
 
 PODS = 10

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from hack.bench.plan import Row
 from hack.bench.row_change import measure_change
+from hack.bench.row_cold import measure_cold
 from hack.bench.row_leader import measure_leader
 from hack.bench.row_rest import measure_memory, measure_rest
 
 ROWS = (
     Row("change", "spec change -> agent called, 1,000 adapters present", "4 minutes", measure_change),
+    Row("cold", "1,000 adapters on 10 empty pods, and 200 on 4", "15 minutes", measure_cold),
     Row("memory", "operator memory with 1,000 adapters", "4 minutes", measure_memory),
     Row("rest", "writes at rest with 1,000 adapters", "7 minutes", measure_rest),
     Row("leader", "leader killed, and handed over", "4 minutes", measure_leader),

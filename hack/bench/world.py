@@ -11,7 +11,7 @@ import base64
 import shutil
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -23,15 +23,12 @@ from hack.bench.light import LightAgent, LightGateway
 from hack.bench.objects import NAMESPACE
 from hack.bench.operators import SYSTEM_NAMESPACE, Operator, find_leader, start_operator
 from hack.bench.pods import make_pods, pick_addresses
+from hack.bench.waiting import BenchFault, until
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET_INTERNAL, SECRET_ENGINE_KEY = "npc-fleet-internal", "npc-fleet-engine-key"
 WRITERS = 16
 """Requests with which objects are created side by side."""
-
-
-class BenchFault(Exception):
-    """The world did not get to where a measurement needs it; the message says what was missing."""
 
 
 class AgentLike(Protocol):
@@ -233,12 +230,3 @@ def made_up(number: int, version: int) -> tuple[str, str, str]:
     """(name, uri, digest) of the n-th voice's made-up bytes."""
     name = objects.adapter_name(number)
     return name, f"s3://bench/{name}/{version}", objects.made_up_digest(name, version)
-
-
-async def until(holds: Callable[[], Awaitable[bool]], what: str, *, seconds: float = 60.0, pause: float = 0.05) -> None:
-    """Asks until it holds. Raises BenchFault after `seconds`."""
-    end = time.monotonic() + seconds
-    while not await holds():
-        if time.monotonic() > end:
-            raise BenchFault(f"waited {seconds:g} s for {what}")
-        await asyncio.sleep(pause)
