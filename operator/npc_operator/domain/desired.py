@@ -19,6 +19,10 @@ from npc_runtime.wire import AdapterPhase, AdapterReport, DesiredAdapter, Probe,
 Credentials = Callable[[str], Mapping[str, str] | None]
 """Data of a Secret by name; None if it is unknown or does not exist."""
 
+ANY_RANK = 512
+"""The highest rank a variant can declare. What is only kept was let in under its variant's own rank; a lower one here
+would make the agent refuse, and withdraw, what still serves."""
+
 ON_THE_POD = frozenset({AdapterPhase.RESIDENT, AdapterPhase.DRAINING})
 
 
@@ -131,7 +135,7 @@ def keep_entry(report: AdapterReport, uri: str) -> DesiredAdapter:
         archetype=report.archetype,
         digest=report.digest,
         uri=uri,
-        rank=1,
+        rank=ANY_RANK,
         importance="Critical",
     )
 
