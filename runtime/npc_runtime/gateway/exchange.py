@@ -21,7 +21,7 @@ from npc_runtime.gateway.access_log import Record
 from npc_runtime.gateway.errors import Fault, Reason
 from npc_runtime.gateway.fleet import Endpoint, Fleet
 from npc_runtime.gateway.http.engine_answer import ChunkedAnswer, EngineHead
-from npc_runtime.gateway.http.limits import MAX_ATTEMPTS, SUSPECT_SECONDS
+from npc_runtime.gateway.http.limits import MAX_ATTEMPTS, MAX_BREAKS, SUSPECT_SECONDS
 from npc_runtime.gateway.http.response import error_event
 from npc_runtime.gateway.metrics import Series
 from npc_runtime.gateway.routing import pick_endpoint
@@ -63,6 +63,7 @@ class Exchange:
         "_attempts",
         "_body",
         "_body_target",
+        "_breaks",
         "_client",
         "_connecting",
         "_connection",
@@ -107,6 +108,7 @@ class Exchange:
         # Not the loop's clock: uvloop's stands still within one turn and counts milliseconds.
         self._started = monotonic()
         self._attempts = 0
+        self._breaks = 0
         self._tried: set[object] = set()
         self._endpoint: Endpoint | None = None
         self._connection: EngineConnection | None = None
@@ -126,7 +128,8 @@ class Exchange:
     # --- towards the engines
 
     def _ask_next(self) -> None:
-        endpoint = self._pick() if self._attempts < MAX_ATTEMPTS else None
+        may_ask = self._attempts < MAX_ATTEMPTS and self._breaks < MAX_BREAKS
+        endpoint = self._pick() if may_ask else None
         if endpoint is None:
             self._give_up()
             return
@@ -265,6 +268,7 @@ class Exchange:
             self._connection = None
             self._connecting = self._loop.create_task(self._connect(endpoint))
         else:
+            self._breaks += 1
             self._failed_attempt(errors.engine_unreachable(), why)
 
     # --- towards the client

@@ -13,9 +13,9 @@ from collections.abc import Iterable
 
 from npc_runtime import wire
 from npc_runtime.gateway import residency
+from npc_runtime.gateway.pool import Pool
 from npc_runtime.gateway.residency import AgentWord
 from npc_runtime.gateway.table import CompiledTable, EndpointFacts, EndpointKey
-from npc_runtime.gateway.upstream import Pool
 
 
 class Endpoint:

@@ -1,13 +1,11 @@
-"""Connections to engine pods: one pool per endpoint, one request at a time per connection.
+"""One connection to an engine: one request at a time, and what came of it told through plain method calls.
 
-A connection tells its exchange what arrived through plain method calls, so no task exists per request; a task runs
-only while connecting.
+So no task exists per request; a task runs only while connecting.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from typing import Protocol, cast
 
@@ -18,12 +16,7 @@ from npc_runtime.gateway.http.engine_answer import (
     dechunk,
     parse_engine_head,
 )
-from npc_runtime.gateway.http.limits import (
-    CONNECT_SECONDS,
-    ENGINE_IDLE_SECONDS,
-    MAX_ENGINE_ANSWER_BYTES,
-    MAX_ENGINE_HEAD_BYTES,
-)
+from npc_runtime.gateway.http.limits import MAX_ENGINE_ANSWER_BYTES, MAX_ENGINE_HEAD_BYTES
 
 
 class Asker(Protocol):
@@ -239,69 +232,3 @@ class EngineConnection(asyncio.Protocol):
         self.abandon()
         if asker is not None:
             asker.on_engine_lost(why, stale=stale, stream=stream)
-
-
-class Pool:
-    """The connections to one endpoint. The most recently used idle one is taken first, so surplus ones age and are
-    closed."""
-
-    def __init__(self, address: str, port: int, loop: asyncio.AbstractEventLoop) -> None:
-        self.address = address
-        self.port = port
-        self._loop = loop
-        self._idle: deque[EngineConnection] = deque()
-        self._all: set[EngineConnection] = set()
-        self._closed = False
-
-    @property
-    def connections(self) -> int:
-        """Connections that exist, idle or asked."""
-        return len(self._all)
-
-    def take_idle(self) -> EngineConnection | None:
-        """An idle connection young enough that the engine has not closed it, or None."""
-        oldest = self._loop.time() - ENGINE_IDLE_SECONDS
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.idle_since >= oldest and connection.is_usable():
-                return connection
-            connection.abandon()
-        return None
-
-    async def connect(self) -> EngineConnection:
-        """A new connection.
-
-        Raises:
-            OSError: refused, unreachable, or not there within CONNECT_SECONDS (TimeoutError is an OSError).
-
-        """
-        async with asyncio.timeout(CONNECT_SECONDS):
-            _, connection = await self._loop.create_connection(
-                lambda: EngineConnection(self._on_idle, self._all.discard), self.address, self.port
-            )
-        self._all.add(connection)
-        return connection
-
-    def close_aged(self) -> None:
-        """Close idle connections that are too old to be used again."""
-        oldest = self._loop.time() - ENGINE_IDLE_SECONDS
-        while self._idle and (self._idle[0].idle_since < oldest or not self._idle[0].is_usable()):
-            self._idle.popleft().abandon()
-
-    def close(self) -> None:
-        """Close idle connections, and the others as soon as their answer is complete."""
-        self._closed = True
-        while self._idle:
-            self._idle.pop().abandon()
-
-    def _on_idle(self, connection: EngineConnection) -> None:
-        if self._closed:
-            connection.abandon()
-            return
-        connection.resume()
-        connection.idle_since = self._loop.time()
-        self._idle.append(connection)
-
-    def put_back(self, connection: EngineConnection) -> None:
-        """Return a connection that was made but not used."""
-        self._on_idle(connection)

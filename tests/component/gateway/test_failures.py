@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 
 import aiohttp
@@ -175,6 +176,25 @@ async def test_when_every_pod_fails_the_client_is_told_plainly(
     assert (answer.status, answer.error["code"]) == (status, code)
     assert answer.headers["Retry-After"] == "1"
     assert ENGINE_KEY not in answer.text
+
+
+async def test_a_request_that_breaks_engines_is_not_sent_through_the_whole_fleet(rig: Rig) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        engines = [await stack.enter_async_context(Engine(NAME)) for _ in range(5)]
+        for each in engines:
+            each.script = drop
+        await rig.push(World(engines={"gold": engines}).table())
+        assert (await rig.say()).status == 502
+        assert sum(each.chats for each in engines) == 2
+
+
+async def test_pods_that_cannot_be_reached_are_passed_over_up_to_the_third(rig: Rig, engine: Engine) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        gone = [await stack.enter_async_context(Engine(NAME)) for _ in range(2)]
+        await rig.push(World(engines={"gold": [*gone, engine]}).table())
+        for each in gone:
+            await each.stop()
+        assert {(await rig.say()).status for _ in range(6)} == {200}
 
 
 async def test_an_engines_own_error_is_passed_on_when_no_pod_answers(

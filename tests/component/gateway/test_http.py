@@ -253,11 +253,28 @@ async def test_slow_senders_are_cut_off(rig: Rig, world: World, monkeypatch: pyt
     monkeypatch.setattr(limits, "HEAD_SECONDS", 0.3)
     monkeypatch.setattr(limits, "BODY_SECONDS", 0.3)
     monkeypatch.setattr(limits, "IDLE_SECONDS", 0.3)
-    # One byte at a time, for ever: the deadline counts from the first byte, not from the last.
-    dripping = await raw(rig.port, *(POST[at : at + 1] for at in range(20)), pause=0.04)
-    assert status_of(dripping) == 408
     assert status_of(await raw(rig.port, request()[:-3])) == 408
     assert await raw(rig.port) == b""
+
+
+async def test_a_head_that_drips_for_ever_is_cut_off_while_it_drips(
+    rig: Rig, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "HEAD_SECONDS", 0.3)
+    reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+    writer.write(POST + HOST + b"X: ")
+
+    async def drip() -> None:
+        while True:
+            writer.write(b"a")
+            await asyncio.sleep(0.02)
+
+    dripping = asyncio.ensure_future(drip())
+    # The deadline counts from the first byte, not from the last.
+    assert status_of(await asyncio.wait_for(reader.read(1 << 16), 5)) == 408
+    dripping.cancel()
+    await asyncio.gather(dripping, return_exceptions=True)
+    writer.transport.abort()
 
 
 async def test_a_client_that_never_reads_its_answers_is_dropped(

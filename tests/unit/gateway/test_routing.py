@@ -55,6 +55,16 @@ def test_a_candidate_gets_exactly_the_buckets_below_its_share(npc: bytes, percen
     assert (chosen.digest == NEW) == (bucket(b"vampire", npc) < percent * 100)
 
 
+@pytest.mark.parametrize("percent", [1, 10, 25, 50, 99])
+def test_the_bucket_at_the_edge_of_a_share_is_outside_it(percent: int) -> None:
+    npcs = (b"npc-%d" % number for number in range(1_000_000))
+    edge = next(npc for npc in npcs if bucket(b"vampire", npc) == percent * 100)
+    last = next(npc for npc in npcs if bucket(b"vampire", npc) == percent * 100 - 1)
+    targets = alias((OLD, 100 - percent), (NEW, percent))
+    assert choose_target(targets, edge).digest == OLD
+    assert choose_target(targets, last).digest == NEW
+
+
 @given(npc=NPCS, percents=st.tuples(st.integers(0, 100), st.integers(0, 100)).map(sorted))
 def test_who_is_in_a_smaller_share_stays_in_a_larger_one(npc: bytes, percents: list[int]) -> None:
     small, large = percents

@@ -51,3 +51,7 @@ SUSPECT_SECONDS = 1.0
 
 MAX_ATTEMPTS = 3
 """Pods tried for one request before it fails."""
+
+MAX_BREAKS = 2
+"""Pods that may break under one request: if the request itself is what kills engines, it must not go through the
+fleet."""
