@@ -410,6 +410,8 @@ async def test_metrics_have_base_units_bounded_labels_and_follow_the_table(rig: 
     assert 'npc_gateway_request_duration_seconds_count{archetype="vampire",tier="gold"} 5.0' in text
     assert "unknown-" not in text
     assert "npc-1" not in text
+    await rig.push(world.table())
+    assert 'npc_gateway_requests_total{archetype="vampire",code="200",tier="gold"} 5.0' in await rig.metrics()
     world.aliases = {("gold", "zombie"): [(OLD, 100)]}
     await rig.push(world.table())
     assert 'archetype="vampire"' not in await rig.metrics()
