@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+Path = tuple[str, ...]
+
 QUANTITY_FIELDS = frozenset({"requests", "limits", "capacity"})
 """Maps whose values are quantities."""
 QUANTITY_KEYS = frozenset({"sizeLimit"})
@@ -29,6 +31,11 @@ LIST_KEYS: Mapping[str, tuple[str, ...]] = {
 """Lists the API server merges by key. `ports` differ by parent and are compared as whole lists unless they are
 containers' (keyed below).
 """
+
+ATOMIC_MAPS = frozenset(
+    {"selector", "matchLabels", "nodeSelector", "podSelector", "namespaceSelector", "labelSelector"}
+)
+"""Maps that mean something as a whole: one more entry by somebody else is a change of what they say."""
 
 _SUFFIXES = {
     "n": Decimal("1e-9"),
@@ -63,54 +70,60 @@ def parse_quantity(text: str | int | float) -> Decimal | None:
 
 def find_drift(desired: Mapping[str, Any], live: Mapping[str, Any], *, manager: str) -> tuple[str, ...]:
     """Paths in which the live object differs from what is wanted; empty means that no write is needed."""
-    return tuple(_differences(desired, live, "")) + tuple(
+    return tuple(_show(path) for path in _differences(desired, live, ())) + tuple(
         f"{path} (no longer wanted)" for path in find_surplus(desired, live, manager=manager)
     )
 
 
-def _differences(desired: Any, live: Any, path: str) -> Iterator[str]:
+def _show(path: Path) -> str:
+    return ".".join(path).replace(".[", "[")
+
+
+def _differences(desired: Any, live: Any, path: Path) -> Iterator[Path]:
     if isinstance(desired, dict):
         if not isinstance(live, dict):
             if not (live is None and not desired):
                 yield path
             return
+        if path and path[-1] in ATOMIC_MAPS and live.keys() - desired.keys():
+            yield path
+            return
         for key, value in desired.items():
-            yield from _differences(value, live.get(key), f"{path}.{key}" if path else key)
+            yield from _differences(value, live.get(key), (*path, key))
     elif isinstance(desired, list | tuple):
         yield from _list_differences(desired, live, path)
     elif not _same_scalar(desired, live, path):
         yield path
 
 
-def _same_scalar(desired: Any, live: Any, path: str) -> bool:
+def _same_scalar(desired: Any, live: Any, path: Path) -> bool:
     if desired == live and isinstance(desired, bool) == isinstance(live, bool):
         return True
     if live is None:
         return desired in (None, "", 0, False)  # the API server leaves empty values out
-    parent, _, key = path.rpartition(".")
-    if parent.rpartition(".")[2] in QUANTITY_FIELDS or key in QUANTITY_KEYS:
+    if path[-1] in QUANTITY_KEYS or (len(path) > 1 and path[-2] in QUANTITY_FIELDS):
         amount = parse_quantity(desired)
         return amount is not None and amount == parse_quantity(live)
     return False
 
 
-def _list_differences(desired: Sequence[Any], live: Any, path: str) -> Iterator[str]:
+def _list_differences(desired: Sequence[Any], live: Any, path: Path) -> Iterator[Path]:
     if not isinstance(live, list | tuple):
         if desired or live is not None:
             yield path
         return
-    keys = LIST_KEYS.get(path.rpartition(".")[2].partition("[")[0])
+    keys = LIST_KEYS.get(path[-1]) if path else None
     if keys is None:
         if len(desired) != len(live):
             yield path
             return
         for index, (want, have) in enumerate(zip(desired, live, strict=True)):
-            yield from _differences(want, have, f"{path}[{index}]")
+            yield from _differences(want, have, (*path, f"[{index}]"))
         return
     known = {tuple(item.get(key) for key in keys): item for item in live if isinstance(item, dict)}
     for item in desired:
         identity = tuple(item.get(key) for key in keys)
-        where = f"{path}[{','.join(str(part) for part in identity)}]"
+        where = (*path, f"[{','.join(str(part) for part in identity)}]")
         if identity not in known:
             yield where
         else:

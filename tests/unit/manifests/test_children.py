@@ -1,0 +1,135 @@
+"""All other children, by value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from npc_operator.api import names
+from npc_operator.manifests.disruption import build_engine_budget, build_gateway_budget
+from npc_operator.manifests.engine_service import build_engine_service
+from npc_operator.manifests.gateway_deployment import build_gateway_deployment
+from npc_operator.manifests.gateway_service import build_gateway_service, gateway_endpoint
+from npc_operator.manifests.labels import engine_labels, selector_text
+from npc_operator.manifests.network import OperatorPeer, build_engine_policy, build_gateway_policy
+from npc_operator.manifests.secrets import build_namespace_secret, build_routes_secret, decode
+from npc_runtime.wire import AGENT_PORT, GATEWAY_ADMIN_PORT, GATEWAY_PORT
+from tests.support.builders import region_fact, tier_fact
+
+TIER = tier_fact()
+REGION = region_fact()
+OPERATOR = OperatorPeer("npc-system", {"app.kubernetes.io/name": "npc-operator"})
+
+ALL: list[dict[str, Any]] = [
+    build_engine_service(TIER.meta, TIER.spec),
+    build_engine_budget(TIER.meta, TIER.spec.quality),
+    build_gateway_budget(REGION.meta),
+    build_gateway_service(REGION.meta, REGION.spec),
+    build_gateway_policy(REGION.meta, OPERATOR),
+    *build_engine_policy(REGION.meta, {"gold": 8000}, OPERATOR),
+    build_gateway_deployment(REGION.meta, REGION.spec, image="npc-fleet:1", pull_policy=""),
+    build_routes_secret(REGION.meta, "{}"),
+]
+
+
+@pytest.mark.parametrize("manifest", ALL, ids=lambda manifest: f"{manifest['kind']}-{manifest['metadata']['name']}")
+def test_every_child_has_one_controller_our_labels_and_no_empty_values(manifest: dict[str, Any]) -> None:
+    metadata = manifest["metadata"]
+    assert [owner["controller"] for owner in metadata["ownerReferences"]] == [True]
+    assert metadata["namespace"] == "eu-west"
+    for label in (names.LABEL_NAME, names.LABEL_INSTANCE, names.LABEL_COMPONENT, names.LABEL_PART_OF):
+        assert metadata["labels"][label]
+    assert metadata["labels"][names.LABEL_MANAGED_BY] == names.MANAGED_BY
+    assert not list(empties(manifest)), "the API server would drop them, and they would look like drift for ever"
+
+
+def empties(value: Any, path: str = "") -> Any:
+    if value is None or value == "":
+        yield path
+    elif isinstance(value, dict):
+        for key, below in value.items():
+            yield from empties(below, f"{path}.{key}")
+    elif isinstance(value, list):
+        for index, below in enumerate(value):
+            yield from empties(below, f"{path}[{index}]")
+
+
+def test_a_tiers_service_is_headless_and_spans_both_slices() -> None:
+    spec = ALL[0]["spec"]
+    assert spec["clusterIP"] == "None"
+    assert names.LABEL_SLICE not in spec["selector"]
+    assert spec["selector"].items() <= engine_labels(tier="gold", quality="gold", slice_="spot").items()
+
+
+def test_one_budget_never_blocks_a_drain_for_ever() -> None:
+    for manifest in (ALL[1], ALL[2]):
+        assert manifest["spec"]["maxUnavailable"] == 1
+        assert manifest["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+    assert names.LABEL_SLICE not in ALL[1]["spec"]["selector"]["matchLabels"]
+
+
+def rules(policy: dict[str, Any]) -> dict[int, list[dict[str, Any]] | None]:
+    """Who may reach each port; None is everybody."""
+    return {port["port"]: rule.get("from") for rule in policy["spec"]["ingress"] for port in rule["ports"]}
+
+
+def test_engines_are_reached_by_gateways_and_agents_by_the_operator_too() -> None:
+    (policy,) = build_engine_policy(REGION.meta, {"gold": 8123}, OPERATOR)
+    found = rules(policy)
+    (gateways,) = found[8123] or [{}]
+    assert gateways["podSelector"]["matchLabels"][names.LABEL_REGION] == "eu-west"
+    operator, gateways_too = found[AGENT_PORT] or [{}, {}]
+    assert operator["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "npc-system"}
+    assert gateways_too == gateways
+
+
+def test_the_gateways_data_port_is_open_and_its_admin_port_is_not() -> None:
+    found = rules(build_gateway_policy(REGION.meta, OPERATOR))
+    assert found[GATEWAY_PORT] is None
+    assert len(found[GATEWAY_ADMIN_PORT] or ()) == 1
+
+
+def test_an_operator_outside_the_cluster_is_not_locked_out() -> None:
+    assert rules(build_gateway_policy(REGION.meta, None))[GATEWAY_ADMIN_PORT] is None
+
+
+def test_tiers_with_different_ports_have_policies_of_their_own() -> None:
+    policies = build_engine_policy(REGION.meta, {"gold": 8000, "bronze": 9000}, OPERATOR)
+    assert [policy["metadata"]["name"] for policy in policies] == ["eu-west-bronze-engine", "eu-west-gold-engine"]
+
+
+def test_a_gateway_holds_no_rights_and_starts_without_routes() -> None:
+    spec = ALL[6]["spec"]["template"]["spec"]
+    assert spec["automountServiceAccountToken"] is False
+    routes = next(volume for volume in spec["volumes"] if volume["name"] == "npc-routes")
+    assert routes["secret"]["optional"] is True
+    assert spec["terminationGracePeriodSeconds"] >= 75
+    (container,) = spec["containers"]
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+def test_the_gateways_service_as_the_user_wants_it() -> None:
+    service = {"name": "npc", "type": "LoadBalancer", "port": 8443, "annotations": {"lb": "internal"}}
+    region = region_fact(spec={"gateway": {"service": service, "auth": {"mode": "None"}}})
+    built = build_gateway_service(region.meta, region.spec)
+    assert built["metadata"]["name"] == "npc"
+    assert built["metadata"]["annotations"] == {"lb": "internal"}
+    assert built["spec"]["type"] == "LoadBalancer"
+    assert built["spec"]["ports"][0]["port"] == 8443
+    assert gateway_endpoint(region.meta, region.spec) == "http://npc.eu-west.svc:8443"
+    assert gateway_endpoint(REGION.meta, REGION.spec) == "http://eu-west-gateway.eu-west.svc"
+
+
+def test_secrets_survive_being_written() -> None:
+    data = {"token": "t", "ca.crt": "PEM\n"}
+    owners = [{"kind": "GpuTier", "uid": "u"}]
+    built = build_namespace_secret("npc-fleet-internal", "eu-west", data=data, handled="{}", owners=owners)
+    assert decode(built["data"]) == data
+    assert built["metadata"]["annotations"] == {names.ANNOTATION_HANDLED: "{}"}
+    assert decode({"bad": "%%%", "good": "Z29vZA=="}) == {"good": "good"}
+    assert decode(None) == {}
+
+
+def test_a_selector_as_kubectl_writes_it() -> None:
+    assert selector_text({"b": "2", "a": "1"}) == "a=1,b=2"
