@@ -3,12 +3,16 @@ handshake."""
 
 from __future__ import annotations
 
+import base64
 import ssl
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import orjson
+import yaml
 
 MERGE = "application/merge-patch+json"
 GROUP_PATH = "/apis/npcfleet.dev/v1alpha1"
@@ -30,6 +34,24 @@ class Kube:
         self._server = server
         self._tls = tls
         self._session: aiohttp.ClientSession | None = None
+
+    @classmethod
+    def of_kubeconfig(cls, path: Path) -> Kube:
+        """A client for the current context, which must use a client certificate (the local cluster's does)."""
+        config = yaml.safe_load(path.read_text())
+
+        def named(section: str, name: str) -> Mapping[str, Any]:
+            kind = section.removesuffix("s")
+            return next(entry[kind] for entry in config[section] if entry["name"] == name)
+
+        context = named("contexts", config["current-context"])
+        cluster, user = named("clusters", context["cluster"]), named("users", context["user"])
+        tls = ssl.create_default_context(cadata=_inline(cluster, "certificate-authority").decode())
+        with tempfile.NamedTemporaryFile() as pair:
+            pair.write(_inline(user, "client-certificate") + b"\n" + _inline(user, "client-key"))
+            pair.flush()
+            tls.load_cert_chain(pair.name)
+        return cls(str(cluster["server"]), tls)
 
     async def __aenter__(self) -> Kube:
         connector = aiohttp.TCPConnector(limit=32, ssl=self._tls, keepalive_timeout=600)
@@ -94,3 +116,10 @@ def core(plural: str, namespace: str, name: str = "") -> str:
 
 def deployment_path(namespace: str, name: str) -> str:
     return f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}"
+
+
+def _inline(section: Mapping[str, str], key: str) -> bytes:
+    """Inline data of a kubeconfig, or the file that is named instead."""
+    if f"{key}-data" in section:
+        return base64.b64decode(section[f"{key}-data"])
+    return Path(section[key]).read_bytes()

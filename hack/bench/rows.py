@@ -5,7 +5,10 @@ from __future__ import annotations
 from hack.bench.plan import Row
 from hack.bench.row_change import measure_change
 from hack.bench.row_cold import measure_cold
+from hack.bench.row_engine import measure_engine
+from hack.bench.row_gateway import measure_gateway
 from hack.bench.row_leader import measure_leader
+from hack.bench.row_live import measure_live
 from hack.bench.row_rest import measure_memory, measure_rest
 
 ROWS = (
@@ -14,4 +17,7 @@ ROWS = (
     Row("memory", "operator memory with 1,000 adapters", "4 minutes", measure_memory),
     Row("rest", "writes at rest with 1,000 adapters", "7 minutes", measure_rest),
     Row("leader", "leader killed, and handed over", "4 minutes", measure_leader),
+    Row("gateway", "the gateway beside vllm-router", "10 minutes", measure_gateway),
+    Row("engine", "agent and real vLLM: order -> proven, engine killed, 160 MB", "6 minutes", measure_engine),
+    Row("live", "local cluster, real vLLM: applied, changed, killed", "10 minutes", measure_live, needs_cluster=True),
 )
