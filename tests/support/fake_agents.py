@@ -60,6 +60,8 @@ class FakeAgent:
     resident: dict[str, DesiredAdapter] = field(default_factory=dict)
     history: list[tuple[str, ...]] = field(default_factory=list)
     """Served names of every accepted set."""
+    ranks: dict[str, int] = field(default_factory=dict)
+    """Rank by digest, as the first entry that brought it declared it: a later one that allows less is refused."""
     most: int = 0
     """Most adapters that were asked for at once."""
 
@@ -74,13 +76,20 @@ class FakeAgent:
         self.resident = {name: entry for name, entry in self.resident.items() if name in wanted}
         self.work()
 
+    def verdict(self, entry: DesiredAdapter) -> Verdict:
+        if entry.rank < self.ranks.setdefault(entry.digest, entry.rank):
+            return Verdict(AdapterPhase.REFUSED, "RankTooHigh", f"rank {self.ranks[entry.digest]} of {entry.rank}")
+        return self.verdicts.get(entry.served_name, PROVEN)
+
     def work(self) -> None:
         """Prove what can be proven."""
         if self.state is not EngineState.READY or self.holding:
             return
         for entry in self.desired:
-            if self.verdicts.get(entry.served_name, PROVEN) is PROVEN:
+            if self.verdict(entry) is PROVEN:
                 self.resident[entry.served_name] = entry
+            elif self.verdict(entry).phase is AdapterPhase.REFUSED:
+                self.resident.pop(entry.served_name, None)
 
     def restart_engine(self) -> None:
         """The engine process ended and a new one is not ready yet."""
@@ -98,7 +107,7 @@ class FakeAgent:
     def report(self) -> AgentReport:
         reports = []
         for entry in self.desired:
-            verdict = self.verdicts.get(entry.served_name, PROVEN)
+            verdict = self.verdict(entry)
             if entry.served_name in self.resident:
                 verdict = PROVEN
             elif verdict is PROVEN:

@@ -18,6 +18,9 @@ RECONCILING = "Reconciling"
 STALLED = "Stalled"
 
 MESSAGE_LIMIT = 2048
+NEWBORN_SECONDS = 10.0
+"""How long after its creation an object may refer to others that are not there yet: installers apply kinds one after
+the other, and what is only a matter of order must not call for a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,12 @@ def parse_rfc3339(text: str) -> float | None:
         return datetime.fromisoformat(text).timestamp()
     except ValueError:
         return None
+
+
+def newborn_seconds(created: str, now: float) -> float:
+    """How much longer an object counts as just created; 0 if it does not (or nobody knows)."""
+    since = parse_rfc3339(created)
+    return 0.0 if since is None else max(0.0, since + NEWBORN_SECONDS - now)
 
 
 def clip(text: str, limit: int) -> str:

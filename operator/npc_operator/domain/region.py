@@ -89,6 +89,8 @@ class RegionFacts:
     faults: tuple[Finding, ...] = ()
     errors: tuple[str, ...] = ()
     endpoint: str = ""
+    newborn: bool = False
+    """The region was created a moment ago: what it names may be the next to be applied."""
 
 
 def find_stalled(facts: RegionFacts) -> Finding | None:
@@ -102,7 +104,7 @@ def find_stalled(facts: RegionFacts) -> Finding | None:
     if facts.faults:
         return facts.faults[0]
     unknown = sorted(tier for tier, fact in facts.tiers.items() if fact is None)
-    if unknown:
+    if unknown and not facts.newborn:
         return Finding(
             reasons.UNKNOWN_TIER, f"there is no GpuTier {join_messages(unknown)} in this namespace; create it"
         )

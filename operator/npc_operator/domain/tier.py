@@ -50,6 +50,8 @@ class TierFacts:
     resident_adapters: int = 0
     left_out: Finding | None = None
     selector: str = ""
+    newborn: bool = False
+    """The tier was created a moment ago."""
 
     def alive(self) -> list[Engine]:
         return [engine for engine in self.engines if engine.alive()]
@@ -120,12 +122,16 @@ def find_missed_deadline(facts: TierFacts) -> Finding | None:
     return None
 
 
-def find_no_region(facts: TierFacts) -> Finding | None:
+def describe_no_region(facts: TierFacts) -> Finding | None:
     if facts.region:
         return None
     name = facts.tier.meta.name
     message = f"no NPCRegion names tier {name}, so it keeps {facts.wanted} replicas; add it to a region's spec.tiers"
     return Finding(reasons.NO_REGION, message)
+
+
+def find_no_region(facts: TierFacts) -> Finding | None:
+    return None if facts.newborn else describe_no_region(facts)
 
 
 def find_left_out(facts: TierFacts) -> Finding | None:
@@ -185,8 +191,14 @@ def find_starting(facts: TierFacts) -> Finding | None:
     return None
 
 
+def find_awaited_region(facts: TierFacts) -> Finding | None:
+    """Just created: the region may be the next object to be applied."""
+    return describe_no_region(facts) if facts.newborn else None
+
+
 RECONCILING: tuple[Rule, ...] = (
     find_preparing,
+    find_awaited_region,
     find_errors,
     find_unschedulable,
     find_fetching,
@@ -204,8 +216,7 @@ def describe_model(facts: TierFacts) -> str:
         done, total = engine.agent.engine.done_bytes, engine.agent.engine.total_bytes
         share = int(100 * done / total) // PROGRESS_STEP * PROGRESS_STEP if total else 0
         amount = f"{share}% of {total / 1e9:.1f} GB" if total else "size not known yet"
-        note = f" ({engine.agent.engine.message})" if engine.agent.engine.message else ""
-        found.append((share, f"pod {engine.pod.name} fetches the base model: {amount}{note}"))
+        found.append((share, f"pod {engine.pod.name} fetches the base model: {amount}"))
     return clip(min(found)[1], 256) if found else ""
 
 

@@ -12,7 +12,7 @@ from npc_operator.api import names
 from npc_operator.api.archetypeadapter import Variant
 from npc_operator.domain import reasons
 from npc_operator.domain.adapter import Check, build_status
-from npc_operator.domain.conditions import Finding
+from npc_operator.domain.conditions import Finding, newborn_seconds
 from npc_operator.domain.desired import variant_status, wanted_revision
 from npc_operator.domain.facts import Adapter, Tier
 from npc_operator.domain.keys import Key
@@ -21,6 +21,9 @@ from npc_operator.domain.placement import describe_left_out
 from npc_operator.domain.rollout import Decision, RolloutFacts, decide_rollout, freeze
 from npc_operator.reconcilers import events
 from npc_operator.reconcilers.context import Context
+
+MATTERS_OF_ORDER = frozenset({reasons.UNKNOWN_TIER, reasons.NO_REGION})
+"""Faults that the next object to be applied may mend."""
 
 
 async def reconcile_adapter(context: Context, key: Key) -> Outcome:
@@ -58,8 +61,8 @@ def decide_variant(context: Context, adapter: Adapter, variant: Variant, now: fl
         engines=[engine for engine in world.engines(namespace, tier_name) if engine.counts()],
         load_timeout_seconds=adapter.spec.rollout.load_timeout_seconds,
     )
-    if not check.usable():
-        return decide_rollout(replace(facts, engines=[], fault=check.absent), now)
+    if check.absent is not None:
+        return be_patient(adapter, decide_rollout(replace(facts, engines=[], fault=check.absent), now), now)
     tier, region = world.store.get(Tier, namespace, tier_name), world.active_region(namespace)
     suspended = (
         adapter.spec.suspend or (tier is not None and tier.spec.suspend) or (region is not None and region.spec.suspend)
@@ -74,6 +77,14 @@ def decide_variant(context: Context, adapter: Adapter, variant: Variant, now: fl
         slots = 0 if tier is None else tier.spec.engine.max_cpu_loras
         waiting = Finding(reasons.SLOTS_EXCEEDED, describe_left_out(tier_name, [adapter.meta.name], slots))
     return decide_rollout(replace(facts, fault=check.barred, waiting=waiting), now)
+
+
+def be_patient(adapter: Adapter, decision: Decision, now: float) -> Decision:
+    """What a just created voice misses may simply not have been applied yet: wait before calling for a person."""
+    left = newborn_seconds(adapter.meta.creation_timestamp, now)
+    if decision.stalled is None or decision.stalled.reason not in MATTERS_OF_ORDER or left <= 0:
+        return decision
+    return replace(decision, stalled=None, reconciling=decision.stalled, requeue_after=left)
 
 
 def describe_moves(adapter: Adapter, decisions: list[Decision]) -> list[events.Event]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from npc_operator.api import names
+from npc_operator.domain.conditions import newborn_seconds
 from npc_operator.domain.facts import Child, Region, Tier
 from npc_operator.domain.keys import Key
 from npc_operator.domain.outcomes import Done, Outcome, Retry, Wait
@@ -58,6 +59,7 @@ async def reconcile_region(context: Context, key: Key) -> Outcome:
         faults=faults,
         errors=errors,
         endpoint=gateway_endpoint(region.meta, region.spec) if holds else "",
+        newborn=newborn_seconds(region.meta.creation_timestamp, context.clock.now()) > 0,
     )
     later = await context.publisher.publish(region, build_region_status(facts, context.clock.now()))
     if errors:

@@ -133,8 +133,9 @@ class RouteBook:
             stamp = self.applied(door)
             content = None if stamp is None else self._contents.get(stamp.order())
             if content is None:
-                # A gateway that is not ready serves nobody; one that is, with unknown routes, may use anything.
-                if door.pod.ready:
+                # With unknown routes it may use anything: while it is ready, while it ends what its connections still
+                # ask, and from the moment it is heard, because it may start from an older table and be ready next.
+                if door.pod.ready or door.pod.deleting or door.fact is not None:
                     return True
             elif wanted in content:
                 return True

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from npc_operator.api import names
-from npc_operator.domain.conditions import Finding
+from npc_operator.domain.conditions import Finding, newborn_seconds
 from npc_operator.domain.drift import extract_owned, owned_fields
 from npc_operator.domain.engines import Engine
 from npc_operator.domain.facts import Tier
@@ -64,6 +64,8 @@ async def reconcile_tier(context: Context, key: Key) -> Outcome:
     later = await context.publisher.publish(tier, build_tier_status(facts, context.clock.now()))
     if errors:
         return Retry("; ".join(errors))
+    if later is None and facts.newborn and not facts.region:
+        later = newborn_seconds(tier.meta.creation_timestamp, context.clock.now())
     return Done(requeue_after=later)
 
 
@@ -135,6 +137,7 @@ def observe_tier(
         resident_adapters=count_resident(engines, roster.leading(name)),
         left_out=Finding(SLOTS_EXCEEDED, describe_left_out(name, sorted(left_out), slots)) if left_out else None,
         selector=selector_text(engine_selector(tier=name)),
+        newborn=newborn_seconds(tier.meta.creation_timestamp, context.clock.now()) > 0,
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, assert_never
 
 from npc_operator.api import names
-from npc_operator.domain.conditions import condition
+from npc_operator.domain.conditions import condition, rfc3339
 from npc_operator.domain.facts import Adapter, AgentFact, Child, GatewayFact, Pod, Region, SecretFact, Tier
 from npc_operator.domain.keys import Key, KeyKind
 from npc_operator.domain.outcomes import Done, Outcome, Retry, Terminal, Wait
@@ -406,6 +406,15 @@ class World:
         for manifest in manifests:
             given = {key: value for key, value in manifest["metadata"].items() if key in USERS}
             self.api.put({**manifest, "metadata": given})
+
+    def put_now(self, *manifests: Mapping[str, Any]) -> None:
+        """A user applies objects, and their age counts from now."""
+        for manifest in manifests:
+            self.put(manifest)
+            created = {"creationTimestamp": rfc3339(self.clock.time)}
+            self.edit(
+                manifest["kind"], manifest["metadata"]["name"], lambda live, new=created: live["metadata"].update(new)
+            )
 
     def writes(self) -> list[str]:
         """What the operator asked the API server to change."""

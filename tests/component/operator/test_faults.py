@@ -270,3 +270,30 @@ async def test_suspended_objects_keep_what_they_have() -> None:
     await world.settle()
     assert len(world.pods("gold")) == 5
     assert world.variant("vampire")["stable"]["digest"] == digest("2")
+
+
+async def test_objects_that_arrive_one_after_the_other_call_for_nobody() -> None:
+    world = World()
+    world.put_now(adapter())
+    await world.settle(seconds=1)
+    assert world.said(names.KIND_ADAPTER, "vampire", "Stalled") == ("", "", "")
+    assert world.said(names.KIND_ADAPTER, "vampire", "Reconciling")[1] == reasons.UNKNOWN_TIER
+    world.put_now(tier())
+    await world.settle(seconds=1)
+    assert world.said(names.KIND_TIER, "gold", "Stalled") == ("", "", "")
+    world.put_now(region(tiers={"gold": 100, "silver": 50}))
+    await world.settle(seconds=1)
+    assert world.said(names.KIND_REGION, "eu-west", "Stalled") == ("", "", "")
+    world.put_now(tier("silver"))
+    await world.settle()
+    assert world.said(names.KIND_ADAPTER, "vampire", "Ready")[0] == "True"
+    told = [reason for _, reason, _ in world.recorder.events]
+    assert not {reasons.UNKNOWN_TIER, reasons.NO_REGION, "Recovered"} & set(told)
+
+
+async def test_what_is_still_missing_after_a_while_does() -> None:
+    world = World()
+    world.put_now(adapter(), tier("silver"))
+    await world.settle(seconds=30)
+    assert world.said(names.KIND_ADAPTER, "vampire", "Stalled")[1] == reasons.UNKNOWN_TIER
+    assert world.said(names.KIND_TIER, "silver", "Stalled")[1] == reasons.NO_REGION

@@ -257,3 +257,32 @@ async def test_a_pod_that_joins_gets_everything_before_it_counts() -> None:
     await world.settle()
     assert set(joined.resident) == {OLD_NAME}
     assert world.variant("vampire")["residentReplicas"] == 3
+
+
+async def test_what_a_slow_gateway_still_uses_serves_on_until_it_has_moved() -> None:
+    world = await region_with_vampire()
+    slow = next(iter(world.doors().values()))
+    slow.deaf = True
+    world.set_digest("vampire", NEW)
+    await world.settle(seconds=30)
+    assert slow.routes("gold") == {"vampire": OLD_NAME}
+    # Asked for again only to be left alone: an agent that refuses that would take it off the routes.
+    assert all(OLD_NAME in agent.resident for agent in world.pods("gold").values())
+    assert all("Refused" not in [one.phase for one in agent.report().adapters] for agent in world.pods("gold").values())
+
+
+async def test_a_gateway_that_goes_keeps_what_it_uses_until_it_is_gone() -> None:
+    world = await region_with_vampire()
+    name, going = next(iter(world.doors().items()))
+    going.deaf = True
+    world.api.edit(
+        "Pod", NAMESPACE, name, lambda live: live["metadata"].update(deletionTimestamp="2026-11-21T00:00:00Z")
+    )
+    world.pod_status(name, conditions=[{"type": "Ready", "status": "False"}])
+    world.lead()  # and the new leader knows nothing of what it applied
+    world.set_digest("vampire", NEW)
+    await world.settle(seconds=30)
+    assert all(OLD_NAME in agent.resident for agent in world.pods("gold").values())
+    world.api.remove("Pod", NAMESPACE, name)
+    await world.settle(seconds=30)
+    assert all(set(agent.resident) == {NEW_NAME} for agent in world.pods("gold").values())
