@@ -17,12 +17,13 @@ import contextlib
 import hashlib
 import json
 import os
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import aiohttp
@@ -38,6 +39,9 @@ DIGEST = "sha256:" + "5e" * 32
 SERVED_NAME = wire.served_name("vampire", DIGEST)
 TICKS = os.sysconf("SC_CLK_TCK")
 HELD_P99_SECONDS = 0.100
+MOCK = "mock engine alone"
+GATEWAY = "npc-gateway"
+ROUTER = f"vllm-router {ROUTER_VERSION}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +78,6 @@ def process(*command: str | Path, **options: object) -> Iterator[subprocess.Pope
 
 def free_port() -> int:
     """A port nobody has just now, for programs that cannot choose one themselves."""
-    import socket
-
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
@@ -188,7 +190,7 @@ async def contenders(*, with_router: bool, workers: int) -> AsyncIterator[list[C
         mock = stack.enter_context(process(sys.executable, ROOT / "hack/bench/mock_engine.py", stdout=subprocess.PIPE))
         assert mock.stdout is not None
         mock_port = int(json.loads(mock.stdout.readline())["port"])
-        found = [Contender("mock engine alone", mock.pid, mock_port, SERVED_NAME)]
+        found = [Contender(MOCK, mock.pid, mock_port, SERVED_NAME)]
 
         (folder / "internal").mkdir()
         make_internal(folder / "internal")
@@ -206,7 +208,7 @@ async def contenders(*, with_router: bool, workers: int) -> AsyncIterator[list[C
             )
         )
         await until_answers(health_port, "/readyz")
-        found.append(Contender("npc-gateway", gateway.pid, gateway_port, "vampire"))
+        found.append(Contender(GATEWAY, gateway.pid, gateway_port, "vampire"))
 
         if with_router:
             router_port = free_port()
@@ -220,7 +222,7 @@ async def contenders(*, with_router: bool, workers: int) -> AsyncIterator[list[C
                 )
             )
             await until_answers(router_port, "/health")
-            found.append(Contender(f"vllm-router {ROUTER_VERSION}", router.pid, router_port, SERVED_NAME))
+            found.append(Contender(ROUTER, router.pid, router_port, SERVED_NAME))
         yield found
 
 
@@ -245,18 +247,24 @@ async def measure(contender: Contender, *, rate: float, seconds: float) -> tuple
     return measured, outcome
 
 
-async def highest_rate(contender: Contender, *, start: float, step: float, seconds: float) -> float:
-    """The highest rate held on a ladder; each rung gets a second chance, because one hiccup of the machine proves
-    nothing."""
-    held, rate = 0.0, start
-    while True:
-        for _ in range(2):
-            measured, _outcome = await measure(contender, rate=rate, seconds=seconds)
-            if not measured.failed and measured.p99 <= HELD_P99_SECONDS * 1000:
-                break
-        else:
-            return held
-        held, rate = rate, rate + step
+async def highest_rates(found: list[Contender], *, start: float, step: float, seconds: float) -> dict[str, float]:
+    """The highest rate each holds on one ladder, climbed together so that all meet the same moods of the machine.
+
+    A rung has three chances, because one hiccup of a shared machine proves nothing.
+    """
+    held = {contender.name: 0.0 for contender in found}
+    climbing, rate = list(found), start
+    while climbing:
+        for contender in list(climbing):
+            for _ in range(3):
+                measured, _outcome = await measure(contender, rate=rate, seconds=seconds)
+                if not measured.failed and measured.p99 <= HELD_P99_SECONDS * 1000:
+                    held[contender.name] = rate
+                    break
+            else:
+                climbing.remove(contender)
+        rate += step
+    return held
 
 
 def spread(values: list[float]) -> str:
@@ -264,43 +272,63 @@ def spread(values: list[float]) -> str:
     return f"{statistics.median(values):.3g} ({min(values):.3g}-{max(values):.3g})"
 
 
-async def run(arguments: argparse.Namespace) -> dict[str, object]:
-    """All rounds, then the ladders; prints as it goes and returns what was measured."""
-    rows: dict[str, list[Measured]] = {}
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Every run of every contender (the mock engine alone first), and the highest rate each held."""
+
+    rate: float
+    seconds: float
+    rounds: dict[str, list[Measured]]
+    held: dict[str, float]
+
+    def added(self, name: str, quantile: str) -> list[float]:
+        """What a contender adds to the mock engine's own p50 or p99, in milliseconds, round by round."""
+        base = self.rounds[MOCK]
+        pairs = zip(self.rounds[name], base, strict=True)
+        return [getattr(one, quantile) - getattr(zero, quantile) for one, zero in pairs]
+
+
+async def compare(
+    *,
+    rate: float,
+    seconds: float,
+    rounds: int,
+    step: float | None,
+    router: bool = True,
+    workers: int = 1,
+    say: Callable[[str], None] = print,
+) -> Comparison:
+    """All rounds, then the ladder (without `step` none)."""
+    runs: dict[str, list[Measured]] = {}
     held: dict[str, float] = {}
-    async with contenders(with_router=not arguments.no_router, workers=arguments.workers) as found:
-        for number in range(arguments.rounds):
+    async with contenders(with_router=router, workers=workers) as found:
+        for number in range(rounds):
             for contender in found:
-                measured, _ = await measure(contender, rate=arguments.rate, seconds=arguments.seconds)
-                rows.setdefault(contender.name, []).append(measured)
-                print(f"round {number + 1} {contender.name}: {measured}", file=sys.stderr)
-        if not arguments.no_ladder:
-            for contender in found:
-                held[contender.name] = await highest_rate(
-                    contender, start=arguments.rate, step=arguments.step, seconds=min(5.0, arguments.seconds)
-                )
-    base = rows["mock engine alone"]
-    print(f"\n{arguments.rate:g} streaming requests/s, {arguments.seconds:g} s a run, {arguments.rounds} rounds;")
-    print("median (least-greatest)\n")
-    print("| | added p50 ms | added p99 ms | CPU ms/request | failed | highest rate held /s |")
-    print("|---|---|---|---|---|---|")
-    for name, measures in rows.items():
-        added_50 = spread([one.p50 - zero.p50 for one, zero in zip(measures, base, strict=True)])
-        added_99 = spread([one.p99 - zero.p99 for one, zero in zip(measures, base, strict=True)])
-        if measures is base:
-            added_50 = f"({spread([one.p50 for one in base])} itself)"
-            added_99 = f"({spread([one.p99 for one in base])} itself)"
-        cpu = spread([one.cpu for one in measures])
-        failed = sum(one.failed for one in measures)
-        print(f"| {name} | {added_50} | {added_99} | {cpu} | {failed} | {held.get(name, 0):g} |")
-    return {
-        "rate": arguments.rate,
-        "rounds": {
-            name: [{"p50": one.p50, "p99": one.p99, "cpu": one.cpu, "failed": one.failed} for one in measures]
-            for name, measures in rows.items()
-        },
-        "held": held,
-    }
+                measured, _ = await measure(contender, rate=rate, seconds=seconds)
+                runs.setdefault(contender.name, []).append(measured)
+                say(f"round {number + 1}, {contender.name}: {measured}")
+        if step is not None:
+            held = await highest_rates(found, start=rate, step=step, seconds=min(5.0, seconds))
+    return Comparison(rate, seconds, runs, held)
+
+
+def table(found: Comparison) -> str:
+    """The comparison as Markdown."""
+    lines = [
+        f"{found.rate:g} streaming requests/s, {found.seconds:g} s a run; median (least-greatest) of the rounds",
+        "",
+        "| | added p50 ms | added p99 ms | CPU ms/request | failed | highest rate held /s |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, runs in found.rounds.items():
+        if name == MOCK:
+            latencies = f"{spread([one.p50 for one in runs])} itself | {spread([one.p99 for one in runs])} itself"
+        else:
+            latencies = f"{spread(found.added(name, 'p50'))} | {spread(found.added(name, 'p99'))}"
+        cpu = spread([one.cpu for one in runs])
+        failed = sum(one.failed for one in runs)
+        lines.append(f"| {name} | {latencies} | {cpu} | {failed} | {found.held.get(name, 0):g} |")
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -316,9 +344,20 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the figures there")
     arguments = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        figures = runner.run(run(arguments))
+        found = runner.run(
+            compare(
+                rate=arguments.rate,
+                seconds=arguments.seconds,
+                rounds=arguments.rounds,
+                step=None if arguments.no_ladder else arguments.step,
+                router=not arguments.no_router,
+                workers=arguments.workers,
+                say=lambda line: print(line, file=sys.stderr),
+            )
+        )
+    print(table(found))
     if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=1))
+        arguments.json.write_text(json.dumps(asdict(found), indent=1))
 
 
 if __name__ == "__main__":
