@@ -12,6 +12,7 @@ import asyncio
 import json
 import os
 import platform
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -89,8 +90,17 @@ async def measure(rows: Sequence[Row], options: Options) -> tuple[list[Figure], 
     return figures, broken
 
 
+async def _until_done_or_told(rows: Sequence[Row], options: Options) -> tuple[list[Figure], list[str]]:
+    """`measure`, ended in good order by SIGTERM and SIGINT alike: nothing that was started may stay."""
+    work = asyncio.ensure_future(measure(rows, options))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, work.cancel)
+    return await work
+
+
 def main() -> int:
-    """Exit code 0, or 1 when a row could not be measured."""
+    """Exit code 0, 1 when a row could not be measured, 130 when it was stopped."""
     arguments = build_parser().parse_args()
     options = Options(
         runs=arguments.runs,
@@ -102,7 +112,11 @@ def main() -> int:
     )
     machine = describe_machine()
     chosen = [row for row in ROWS if not arguments.rows or row.name in arguments.rows]
-    figures, broken = asyncio.run(measure(chosen, options))
+    try:
+        figures, broken = asyncio.run(_until_done_or_told(chosen, options))
+    except asyncio.CancelledError:
+        say("stopped; everything that was started is gone")
+        return 130
     print(", ".join(f"{name} {value}" for name, value in machine.items()))
     print(render_table(figures))
     for fault in broken:

@@ -127,21 +127,36 @@ class World:
 
     async def until_ready(self, count: int, *, seconds: float) -> float:
         """Waits until so many adapters are Ready; returns the moment (time.monotonic()). Raises BenchFault."""
-        path = collection("archetypeadapters", NAMESPACE)
+        path, end = collection("archetypeadapters", NAMESPACE), time.monotonic() + seconds
         listed = await self.kube.call("GET", path)
         ready = {item["metadata"]["name"] for item in listed["items"] if objects.is_ready(item)}
+        following = asyncio.create_task(self._follow(path, listed["metadata"]["resourceVersion"], ready, count))
         try:
-            async with asyncio.timeout(seconds):
-                if len(ready) >= count:
-                    return time.monotonic()
-                async for seen in self.kube.watch(path, version=listed["metadata"]["resourceVersion"]):
-                    name = seen["metadata"]["name"]
-                    (ready.add if objects.is_ready(seen) else ready.discard)(name)
-                    if len(ready) >= count:
-                        return time.monotonic()
-        except TimeoutError:
-            raise BenchFault(f"{len(ready)} of {count} adapters were Ready after {seconds:g} s") from None
+            # A dead operator would let this wait for nothing.
+            while not following.done():
+                await asyncio.wait({following}, timeout=1.0)
+                self._check_operators()
+                if time.monotonic() > end:
+                    raise BenchFault(f"{len(ready)} of {count} adapters were Ready after {seconds:g} s")
+            return following.result()
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+    async def _follow(self, path: str, version: str, ready: set[str], count: int) -> float:
+        if len(ready) >= count:
+            return time.monotonic()
+        async for seen in self.kube.watch(path, version=version):
+            name = seen["metadata"]["name"]
+            (ready.add if objects.is_ready(seen) else ready.discard)(name)
+            if len(ready) >= count:
+                return time.monotonic()
         raise BenchFault(f"the watch ended with {len(ready)} of {count} adapters Ready")
+
+    def _check_operators(self) -> None:
+        for operator in self.operators:
+            if operator.child.ended():
+                raise BenchFault(f"{operator.name} ended:\n{operator.child.log_tail()}")
 
     async def until_quiet(self, *, seconds: float = 2.0, limit: float = 120.0) -> None:
         """Waits until no status moved for so many seconds. Raises BenchFault."""
