@@ -123,13 +123,12 @@ async def kill_an_engine(console: Console, region: Region, tier: str) -> None:
             seen.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.gather(seen, return_exceptions=True)
-        console.say(f"the status said so {noticed - killed:.1f} s after the kill; {repaired - killed:.1f} s after it")
-        console.say("the same pod had a new engine, with every adapter loaded and proven again")
+        console.say(
+            f"the status said so {noticed - killed:.1f} s after the kill, and {repaired - killed:.1f} s after it"
+        )
+        console.say("the same pod had a new engine, with every adapter loaded and proven anew")
         await load.until(len(others))
     console.say(f"on the other tiers meanwhile: {len(load.tally.lines)} lines, {len(load.tally.failures)} failures")
-    console.command(f"kubectl events -n {region.namespace} --for gputier/{tier}")
-    events = await region.kubectl.run("events", "-n", region.namespace, "--for", f"gputier/{tier}")
-    console.text("\n".join(events.splitlines()[-3:]))
     if load.tally.failures:
         first = load.tally.failures[0]
         raise DemoFault(f"{first.ask.archetype} on {first.ask.tier} failed while only {tier} was hurt: {first.failure}")
@@ -143,7 +142,7 @@ async def _watch_repair(console: Console, region: Region, tier: str) -> tuple[fl
         async for _, seen in events:
             ready = condition(seen, "Ready")
             words = f"Ready={ready.get('status')} {ready.get('reason', '')}: {ready.get('message', '')}"
-            if words != last:
+            if last and words != last:
                 console.say(f"tier {tier}: {words}")
             last = words
             if not is_ready(seen):

@@ -7,7 +7,7 @@ import shutil
 from hack.cluster import api
 from hack.demo import acts
 from hack.demo.console import Console
-from hack.stack import commands, install, regions
+from hack.stack import commands, install, regions, storage
 from hack.stack.diagnosis import diagnose
 from hack.stack.engines import vllm_plan
 from hack.stack.helm import Helm
@@ -78,6 +78,8 @@ async def down(console: Console, *, keep_cluster: bool) -> None:
             await regions.uninstall(kubectl, helm, name, namespace)
         console.say("operator and kinds")
         await install.uninstall_operator(kubectl, helm)
+        console.say("the S3 server")
+        await storage.stop(kubectl)
         return
     console.step("Removing the cluster and everything in it")
     await commands.run_tool("hack.cluster", "down")

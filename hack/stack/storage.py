@@ -157,6 +157,12 @@ async def start(kubectl: Kubectl, *, driver: str, image: str, binary: Path) -> S
     return storage
 
 
+async def stop(kubectl: Kubectl) -> None:
+    """Take the server away with everything in it; not there already is success."""
+    await kubectl.delete("namespace", NAMESPACE, "")
+    await kubectl.delete("persistentvolume", region.volume_name(NAMESPACE, "bin"), "")
+
+
 async def upload_all(storage: Storage, folders: Iterable[tuple[Path, str]]) -> None:
     """Upload (folder, prefix) pairs one after the other without blocking the event loop."""
     for folder, prefix in folders:
