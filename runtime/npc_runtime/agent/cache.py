@@ -82,6 +82,8 @@ class Cache:
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
+        self.owned = f"{self.root}/{_PREFIX}"
+        """Beginning of every path an engine is given."""
         self._meta = self.root / ".meta"
         self._staging = self.root / ".staging"
 
@@ -96,13 +98,13 @@ class Cache:
         """The absolute path an engine is given for this digest."""
         return self.root / f"{_PREFIX}{_hex(digest)}"
 
+    def location(self, digest: str) -> str:
+        """The same as text; asked for every adapter at every decision, so no Path is built for it."""
+        return f"{self.owned}{_hex(digest)}"
+
     def staging(self, digest: str) -> Path:
         """Where this digest is put together."""
         return self._staging / _hex(digest)
-
-    def owns(self, path: str) -> bool:
-        """Whether an engine's adapter path is one of ours."""
-        return path.startswith(f"{self.root}/{_PREFIX}")
 
     def commit(self, staged: Path, folder: Folder) -> None:
         """Makes a staged, inspected folder the digest's own, in one rename."""

@@ -6,7 +6,6 @@ sentences. Nothing here remembers anything about adapters: the truth about what 
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -176,7 +175,7 @@ class Engine:
         EngineUnavailable.
         """
         try:
-            for key in await asyncio.to_thread(self._keys.candidates):
+            for key in self._keys.candidates():
                 headers = {"Authorization": f"Bearer {key}"} if key else {}
                 async with self._session.request(
                     method, self._url + path, json=body, headers=headers, timeout=timeout

@@ -30,6 +30,8 @@ from .work import Work
 
 PROGRESS_SECONDS = 1.0
 """Between two looks at how far the fetches are."""
+PAUSE_SECONDS = 0.05
+"""The longest pause between two rounds while there is something to do."""
 REST_SECONDS = 30.0
 """The longest the loop sleeps without a reason to wake: a safety net, not a poll."""
 
@@ -129,7 +131,7 @@ class Keeper:
         self._work.base_model, self._work.context = model, context
         listed = set(self._state.engine.listed.values())
         for digest, folder in list(self._state.folders.items()):
-            if folder.context != context and str(self._cache.path(digest)) not in listed:
+            if folder.context != context and self._cache.location(digest) not in listed:
                 log.info("adapter was inspected against another base model", extra={"digest": digest})
                 await self._work.remove(digest)
         self._state.base = base  # last: inspections begin with it
@@ -179,9 +181,9 @@ class Keeper:
             credentials_lost=state.credentials_lost,
             engine=state.engine,
             base=state.base,
-            owned=f"{self._cache.root}/sha256-",
+            owned=self._cache.owned,
             disk={
-                digest: OnDisk(str(self._cache.path(digest)), folder.max_rank, folder.note)
+                digest: OnDisk(self._cache.location(digest), folder.max_rank, folder.note)
                 for digest, folder in state.folders.items()
             },
             staged=frozenset(state.staged),
@@ -204,7 +206,11 @@ class Keeper:
         try:
             while True:
                 self._changed.clear()
+                begun = time.monotonic()
                 wake_at = self._round()
+                # As long a pause as the round took: with hundreds of adapters on their way, what changes meanwhile
+                # shares the next round instead of having one each. With a few, it is a fraction of a millisecond.
+                await asyncio.sleep(min(time.monotonic() - begun, PAUSE_SECONDS))
                 # Not wait_for: before Python 3.12 it can swallow a cancellation that arrives together with the event.
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(max(0.0, wake_at - time.monotonic())):
@@ -222,7 +228,8 @@ class Keeper:
         for step in plan.steps:
             self._start(step.stage, step.name, by_name.get(step.name))
         self._drop_unwanted(by_name)
-        facts = self._with_progress(self.facts())
+        changed = bool(plan.steps or plan.drain)
+        facts = self._with_progress(self.facts() if changed else facts)
         self._publish(facts, plan.refused)
         return self._wake_at(facts, plan)
 

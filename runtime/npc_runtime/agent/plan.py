@@ -14,9 +14,9 @@ from ..wire import DesiredAdapter
 from .errors import Reason
 from .facts import Base, Facts, Failure, Stage, identity
 
-BOUNDS: Mapping[Stage, int] = {Stage.FETCH: 4, Stage.INSPECT: 2, Stage.LOAD: 1, Stage.PROBE: 4, Stage.UNLOAD: 1}
-"""Steps of one kind at a time. Loads run one by one, as the engine does them; probes of what is loaded already overlap
-with them.
+BOUNDS: Mapping[Stage, int] = {Stage.FETCH: 4, Stage.INSPECT: 2, Stage.LOAD: 4, Stage.PROBE: 4, Stage.UNLOAD: 1}
+"""Steps of one kind at a time. The engine does loads one by one, so a few on their way keep it busy; probes of what is
+loaded already overlap with them.
 """
 
 DRAIN_GRACE_SECONDS = 2.0

@@ -29,7 +29,7 @@ class State:
     failures: dict[str, Failure] = field(default_factory=dict)
     busy: dict[str, Stage] = field(default_factory=dict)
     busy_digests: dict[str, str] = field(default_factory=dict)
-    progress: dict[str, Progress] = field(default_factory=dict)
+    progress: dict[str, Progress] = field(default_factory=dict)  # written by fetching threads: never replaced
     shown_progress: dict[str, Progress] = field(default_factory=dict)
     draining_since: dict[str, float] = field(default_factory=dict)
     unload_after: dict[str, float] = field(default_factory=dict)
@@ -70,7 +70,8 @@ class State:
         if names:
             self.busy_names = None  # what was seen before they left the routes says nothing
         keep = {adapter.served_name for adapter in wanted or ()} | set(self.busy)
-        self.progress = {name: progress for name, progress in self.progress.items() if name in keep}
+        for name in [name for name in list(self.progress) if name not in keep]:
+            del self.progress[name]
 
     def started(self, stage: Stage, name: str, adapter: DesiredAdapter | None) -> None:
         """A step begins."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from ..wire import AdapterPhase, AdapterReport, DesiredAdapter
 from .errors import Reason
 from .facts import Facts, Stage
@@ -79,27 +81,62 @@ def _desired(facts: Facts, adapter: DesiredAdapter, refuse: Refuse | None) -> Ad
     elif name in facts.credentials_lost and adapter.digest not in facts.disk and adapter.digest not in facts.staged:
         phase, reason = AdapterPhase.RETRYING, Reason.CREDENTIALS_MISSING
         message = "the agent restarted and waits for the operator to push the credentials again"
-    return AdapterReport(
-        served_name=name,
-        archetype=adapter.archetype,
-        digest=adapter.digest,
-        phase=phase,
-        reason=reason,
-        message=message,
-        done_bytes=progress.done if progress else 0,
-        total_bytes=progress.total if progress else 0,
-        attempts=failure.attempts if failure is not None else 0,
-        resident_since_ms=since,
+    return _report(
+        name,
+        adapter.archetype,
+        adapter.digest,
+        phase,
+        reason,
+        message,
+        progress.done if progress else 0,
+        progress.total if progress else 0,
+        failure.attempts if failure is not None else 0,
+        since,
     )
 
 
 def _draining(facts: Facts, name: str) -> AdapterReport:
     proof = facts.proofs.get(name)
     path = facts.engine.listed[name]
+    return _report(
+        name,
+        name.rpartition("--")[0] or name,
+        f"sha256:{path.removeprefix(facts.owned)}",
+        AdapterPhase.DRAINING,
+        "",
+        "",
+        0,
+        0,
+        0,
+        proof.at_ms if proof is not None and proof.instance == facts.engine.instance else None,
+    )
+
+
+@lru_cache(maxsize=8192)
+def _report(
+    served_name: str,
+    archetype: str,
+    digest: str,
+    phase: AdapterPhase,
+    reason: str,
+    message: str,
+    done_bytes: int,
+    total_bytes: int,
+    attempts: int,
+    resident_since_ms: int | None,
+) -> AdapterReport:
+    """The same report object for the same content: of hundreds of adapters all but one are as they were
+    a moment ago, and building and comparing them all for each change would be most of the agent's work.
+    """
     return AdapterReport(
-        served_name=name,
-        archetype=name.rpartition("--")[0] or name,
-        digest=f"sha256:{path.removeprefix(facts.owned)}",
-        phase=AdapterPhase.DRAINING,
-        resident_since_ms=proof.at_ms if proof is not None and proof.instance == facts.engine.instance else None,
+        served_name=served_name,
+        archetype=archetype,
+        digest=digest,
+        phase=phase,
+        reason=reason,
+        message=message,
+        done_bytes=done_bytes,
+        total_bytes=total_bytes,
+        attempts=attempts,
+        resident_since_ms=resident_since_ms,
     )

@@ -2,7 +2,7 @@
 
 A TCP connection to the engine is held and nothing is sent on it: when the process dies, however it dies, the kernel
 closes it, and that is known in milliseconds without asking anything. Beside it /health and the list of adapters are
-asked once a second, ten times a second while the engine is not ready, so that adapters are loaded the moment it
+asked once a second, twenty times a second while the engine is not ready, so that adapters are loaded the moment it
 answers. An engine process is identified by its start time where it tells one, else by the connection itself.
 """
 
@@ -27,7 +27,7 @@ from .facts import EngineFacts
 
 READY_INTERVAL = 1.0
 """Seconds between looks at a ready engine: bounds how long an adapter unloaded behind our back goes unnoticed."""
-STARTING_INTERVAL = 0.1
+STARTING_INTERVAL = 0.05
 """Seconds between looks at an engine that is not ready; a refused connection on loopback costs microseconds."""
 _SILENT_LIMIT = 3
 """Unanswered health checks of 5 s each before an engine that still holds its connection is called down."""
@@ -104,9 +104,9 @@ class EngineWatch:
             self._lost("the engine is not healthy")
             return False
         try:
-            instance = self._facts.instance if known else await self._engine.started() or connection
             mark = self._listing_mark()
-            listed = await self._engine.listed()
+            started, listed = await asyncio.gather(self._started(known=known), self._engine.listed())
+            instance = started or connection
         except AdapterError as error:
             log.warning(
                 "engine is healthy but cannot be asked", extra={"reason": error.reason, "detail": error.message}
@@ -118,6 +118,9 @@ class EngineWatch:
         if self._listing_mark() == mark or not self._facts.ready or instance != self._facts.instance:
             self._found(instance, listed)
         return True
+
+    async def _started(self, *, known: bool) -> str:
+        return self._facts.instance if known else await self._engine.started()
 
     def _found(self, instance: str, listed: Mapping[str, str]) -> None:
         now = _now_ms()

@@ -100,7 +100,7 @@ class Work:
         path = self._state.engine.listed.get(name, "")
         await self._acts.unload(name)
         self._state.unloaded(name)
-        digest = f"sha256:{path.removeprefix(f'{self._cache.root}/sha256-')}"
+        digest = f"sha256:{path.removeprefix(self._cache.owned)}"
         if (folder := self._state.folders.get(digest)) is not None:
             used = replace(folder, last_used=time.time())
             self._state.folders[digest] = used
@@ -115,7 +115,7 @@ class Work:
         folders = tuple(state.folders.values())
         listed = set(state.engine.listed.values())
         pinned = {adapter.digest for adapter in state.desired or ()}
-        pinned |= {folder.digest for folder in folders if str(self._cache.path(folder.digest)) in listed}
+        pinned |= {folder.digest for folder in folders if self._cache.location(folder.digest) in listed}
         eviction = choose_evictions(
             folders,
             needed=needed,

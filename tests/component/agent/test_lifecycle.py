@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from npc_runtime.agent.drain import PRE_STOP_SCRIPT
+from npc_runtime.agent.drain import PRE_STOP_SCRIPT, SETTLE_SECONDS
 from npc_runtime.agent.fetch.source import Listing, Piece, RemoteFile, Source, open_source
 from npc_runtime.agent.plan import DRAIN_GRACE_SECONDS
 from npc_runtime.agent.settings import BaseLocation
@@ -105,6 +105,7 @@ async def test_the_hook_takes_the_pod_off_the_routes_and_returns_when_no_line_ru
     assert not report.ready
     assert not (await agent.routable()).accepting
     assert (await agent.health("/readyz"))[0] == 503
+    await asyncio.sleep(SETTLE_SECONDS + 1)  # beyond the least a drain takes: only the running line holds it now
     assert hook.returncode is None
     engine.behave(hang_requests=False)
     assert await line == 200

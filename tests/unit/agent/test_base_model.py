@@ -25,33 +25,40 @@ def test_a_snapshot_is_found_by_branch_and_by_commit(tmp_path: Path) -> None:
     assert snapshot_of(tmp_path, "org/else", "main") is None
 
 
-async def found(location: BaseLocation, *, ready: bool, progress: Path | None = None) -> Base | None:
+async def found(location: BaseLocation, *, ready: bool, progress: Path | None = None) -> Base:
     finder = BaseFinder(location, progress_file=progress, engine_ready=lambda: ready)
+    return (await asyncio.wait_for(finder.find(), 15))[0]
+
+
+async def is_waited_for(location: BaseLocation, *, progress: Path | None = None) -> bool:
+    """Whether the finder has not made up its mind after several looks, with the engine not ready."""
+    finder = BaseFinder(location, progress_file=progress, engine_ready=lambda: False)
     try:
-        return (await asyncio.wait_for(finder.find(), 0.6))[0]
+        await asyncio.wait_for(finder.find(), 0.6)
     except TimeoutError:
-        return None
+        return True
+    return False
 
 
 async def test_a_model_of_the_engine_is_looked_for_only_once_it_is_complete(tmp_path: Path) -> None:
     cached(tmp_path, "org/tiny", "c0ffee", ref="main")
     location = BaseLocation(hf_home=tmp_path, hf_model="org/tiny")
-    assert await found(location, ready=False) is None
+    assert await is_waited_for(location)
     assert await found(location, ready=True) is Base.KNOWN
 
 
 async def test_a_model_that_cannot_be_seen_is_not_waited_for_once_the_engine_is_up(tmp_path: Path) -> None:
     for location in (BaseLocation(), BaseLocation(hf_home=tmp_path, hf_model="org/tiny"), BaseLocation(tmp_path / "m")):
-        assert await found(location, ready=False) is None
+        assert await is_waited_for(location)
         assert await found(location, ready=True) is Base.UNSEEN
 
 
 async def test_a_fetched_model_is_read_when_its_download_is_done(tmp_path: Path) -> None:
     location = BaseLocation(make_base(tmp_path / "m"))
     progress = tmp_path / "progress.json"
-    assert await found(location, ready=False, progress=progress) is None
+    assert await is_waited_for(location, progress=progress)
     progress.write_text('{"state": "fetching"}')
-    assert await found(location, ready=False, progress=progress) is None
+    assert await is_waited_for(location, progress=progress)
     progress.write_text('{"state": "done"}')
     assert await found(location, ready=False, progress=progress) is Base.KNOWN
 

@@ -27,15 +27,17 @@ def test_what_is_pinned_never_goes_even_if_there_is_no_room() -> None:
 
 
 def test_the_way_back_goes_last() -> None:
-    stable, older, other = (
-        folder("a", last_used=1),
-        folder("b", last_used=0),
-        folder("c", archetype="zombie", last_used=9),
-    )
-    previous = previous_of([stable, older, other], pinned=())
-    assert previous == {stable.digest, other.digest}
-    chosen = choose_evictions([stable, older, other], needed=20, limit=30, pinned=(), previous=previous)
+    stable = folder("a", last_used=1)
+    older, newer = folder("b", archetype="zombie", last_used=8), folder("c", archetype="zombie", last_used=9)
+    previous = previous_of([stable, older, newer], pinned=())
+    assert previous == {stable.digest, newer.digest}
+    chosen = choose_evictions([stable, older, newer], needed=20, limit=30, pinned=(), previous=previous)
     assert chosen == Eviction((older.digest, stable.digest), True)
+
+
+def test_what_is_pinned_is_nobodys_way_back() -> None:
+    stable, candidate = folder("a", last_used=1), folder("b", last_used=2)
+    assert previous_of([stable, candidate], pinned={candidate.digest}) == {stable.digest}
 
 
 def commit(cache: Cache, source: Path) -> str:
@@ -94,7 +96,8 @@ def test_removal_leaves_nothing_and_staging_keeps_only_what_is_wanted(tmp_path: 
     assert [path.name for path in (cache.root / ".staging").iterdir()] == ["a" * 64]
 
 
-def test_only_paths_below_the_cache_are_owned(tmp_path: Path) -> None:
+def test_the_location_engines_are_told_is_the_path_of_the_folder(tmp_path: Path) -> None:
     cache = Cache(tmp_path / "cache")
-    assert cache.owns(str(cache.path(f"sha256:{'a' * 64}")))
-    assert not cache.owns("/models/lora")
+    digest = f"sha256:{'a' * 64}"
+    assert cache.location(digest) == str(cache.path(digest))
+    assert cache.location(digest).startswith(cache.owned)

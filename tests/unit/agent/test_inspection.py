@@ -300,21 +300,26 @@ def test_a_duplicate_tensor_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("entries", "data", "reason"),
+    ("entries", "data", "reason", "words"),
     [
-        ({"a": entry(0, 8), "b": entry(4, 12)}, 12, Reason.BAD_TENSOR),  # overlap
-        ({"a": entry(0, 4), "b": entry(8, 12)}, 12, Reason.BAD_TENSOR),  # gap
-        ({"a": entry(4, 8)}, 8, Reason.BAD_TENSOR),  # gap at the start
-        ({"a": entry(0, 4)}, 8, Reason.BAD_TENSOR),  # bytes behind the end
-        ({"a": entry(0, 8)}, 4, Reason.TRUNCATED),
-        ({"a": entry(0, 1 << 50)}, 4, Reason.TRUNCATED),
-        ({"a": entry(0, 4, shape=[2])}, 4, Reason.BAD_TENSOR),  # shape and bytes differ
-        ({"a": entry(0, 4, shape=[1 << 62, 1 << 62, 4])}, 4, Reason.BAD_TENSOR),  # overflow bait
+        ({"a": entry(0, 8), "b": entry(4, 12)}, 12, Reason.BAD_TENSOR, "overlaps"),
+        ({"a": entry(0, 8), "b": entry(0, 8)}, 8, Reason.BAD_TENSOR, "overlaps"),
+        ({"a": entry(0, 4), "b": entry(8, 12)}, 12, Reason.BAD_TENSOR, "gap"),
+        ({"a": entry(4, 8)}, 8, Reason.BAD_TENSOR, "gap"),
+        ({"a": entry(0, 4)}, 8, Reason.BAD_TENSOR, "behind the last tensor"),
+        ({"a": entry(0, 8)}, 4, Reason.TRUNCATED, "ends at byte"),
+        ({"a": entry(0, 1 << 50)}, 4, Reason.TRUNCATED, "ends at byte"),
+        ({"a": entry(0, 4, shape=[2])}, 4, Reason.BAD_TENSOR, "claims 4 bytes"),
+        ({"a": entry(0, 4, shape=[1 << 62, 1 << 62, 4])}, 4, Reason.BAD_TENSOR, "claims 4 bytes"),
     ],
 )
-def test_an_offset_that_lies_is_refused(tmp_path: Path, entries: dict[str, Any], data: int, reason: Reason) -> None:
+def test_an_offset_that_lies_is_refused(
+    tmp_path: Path, entries: dict[str, Any], data: int, reason: Reason, words: str
+) -> None:
     folder = with_weights(tmp_path, lambda path: write_raw(path, header_of(entries), b"\0" * data))
-    assert refusal(folder).reason is reason
+    error = refusal(folder)
+    assert error.reason is reason
+    assert words in error.message
 
 
 # --- weights ---

@@ -123,14 +123,14 @@ def test_more_important_adapters_go_first_and_kinds_are_bounded() -> None:
     ]
 
 
-def test_one_load_at_a_time_while_probes_overlap() -> None:
-    adapters = [desired(f"a{n}", f"{n}") for n in range(4)]
+def test_probes_overlap_with_a_few_loads() -> None:
+    adapters = [desired(f"a{n}", f"{n}") for n in range(7)]
     engine = replace(READY, listed={adapters[0].served_name: path("0"), adapters[1].served_name: path("1")})
-    state = facts(*adapters, disk=on_disk("0", "1", "2", "3"), engine=engine)
+    state = facts(*adapters, disk=on_disk(*"0123456"), engine=engine, busy={adapters[2].served_name: Stage.LOAD})
     assert steps(decide(state)) == [
         ("Probe", adapters[0].served_name),
         ("Probe", adapters[1].served_name),
-        ("Load", adapters[2].served_name),
+        *(("Load", adapter.served_name) for adapter in adapters[3:6]),
     ]
 
 
