@@ -16,7 +16,9 @@ from npc_operator.api.meta import (
     Conditions,
     Labels,
     LabelValue,
+    ObjectName,
     OptionalObjectName,
+    Quantity,
     SecretRef,
 )
 
@@ -83,6 +85,24 @@ class Agent(ApiModel):
     """Disk the adapters may take on each pod."""
     file_roots: Annotated[tuple[Folder, ...], ListSet()] = Field(default=(), max_length=8)
     """Folders that file:// adapters may come from; mounted read-only through `volumes` and `volumeMounts`."""
+
+
+class ModelVolume(ApiModel):
+    """Where the base model lies in the pods."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.claimName) || !has(self.sizeLimit)",
+            "a claim has its own size: give claimName or sizeLimit, not both",
+            field_path=".sizeLimit",
+        ),
+    )
+
+    claim_name: ObjectName | None = None
+    """A PersistentVolumeClaim, so that a new pod need not fetch the model again; ReadWriteMany where the tier has pods
+    on several nodes. Unset means scratch space of each pod."""
+    size_limit: Quantity | None = None
+    """Upper bound of the scratch space."""
 
 
 class Accelerator(ApiModel):
@@ -245,6 +265,8 @@ class GpuTierSpec(ApiModel):
     """Gold (voiced, player-facing), Silver or Bronze (ambient). Immutable."""
     model: Model
     """The base model."""
+    model_volume: ModelVolume = ModelVolume()
+    """Where the base model lies in the pods."""
     engine: Engine = Engine()
     """The vLLM server."""
     agent: Agent = Agent()

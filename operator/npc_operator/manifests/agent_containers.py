@@ -9,7 +9,6 @@ from typing import Any
 from npc_operator.api import names
 from npc_operator.manifests.pod_layout import (
     ADAPTERS_DIR,
-    CACHE_DIR,
     CREDENTIALS_DIR,
     ENGINE_KEY_DIR,
     HF_HOME,
@@ -21,7 +20,6 @@ from npc_operator.manifests.pod_layout import (
     SOCKET,
     TMP_DIR,
     V_ADAPTERS,
-    V_CACHE,
     V_CREDENTIALS,
     V_INTERNAL,
     V_KEY,
@@ -85,7 +83,7 @@ def build_agent_container(inputs: EngineInputs) -> dict[str, Any]:
         args += [f"--hf-home={HF_HOME}", f"--hf-model={spec.model.uri.removeprefix('hf://')}"]
         if spec.model.revision:
             args.append(f"--hf-revision={spec.model.revision}")
-        mounts.append(build_mount(V_CACHE, CACHE_DIR, read_only=True))
+        mounts.append(build_mount(V_MODEL, HF_HOME, read_only=True))
     args += [f"--file-root={root}" for root in spec.agent.file_roots]
     mounts += [build_user_mount(mount, read_only=True) for mount in pick_mounts(spec, spec.agent.file_roots)]
     return {

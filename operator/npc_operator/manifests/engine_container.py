@@ -118,8 +118,8 @@ def build_engine_container(inputs: EngineInputs) -> dict[str, Any]:
         build_mount(V_TMP, TMP_DIR),
         build_mount(V_SHM, "/dev/shm"),  # noqa: S108
     ]
-    if not hf:
-        mounts.append(build_mount(V_MODEL, MODEL_DIR, read_only=True))
+    # The engine itself downloads an hf:// model into the volume that otherwise the init container fills.
+    mounts.append(build_mount(V_MODEL, HF_HOME) if hf else build_mount(V_MODEL, MODEL_DIR, read_only=True))
     mounts += [build_user_mount(mount) for mount in engine.volume_mounts]
     resources = build_resources(engine.resources)
     if spec.accelerator.per_replica:

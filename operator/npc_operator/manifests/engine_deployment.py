@@ -23,6 +23,7 @@ TEMPLATE_FIELDS = frozenset(
     {
         "quality",
         "model",
+        "model_volume",
         "engine",
         "agent",
         "accelerator",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from npc_operator.api import names
-from npc_operator.api.gputier import GpuTierSpec, Volume
+from npc_operator.api.gputier import GpuTierSpec, ModelVolume, Volume
 from npc_operator.manifests.agent_containers import build_agent_container, build_model_container
 from npc_operator.manifests.engine_container import build_engine_container
 from npc_operator.manifests.labels import engine_labels, engine_selector
@@ -121,13 +121,18 @@ def _volumes(inputs: EngineInputs) -> list[dict[str, Any]]:
         {"name": V_TMP, "emptyDir": {}},
         {"name": V_SHM, "emptyDir": {"medium": "Memory"}},
     ]
-    if needs_fetch(spec.model.uri):
-        volumes.append({"name": V_MODEL, "emptyDir": {}})
-        if spec.model.secret_ref is not None:
-            volumes.append(
-                {"name": V_CREDENTIALS, "secret": {"secretName": spec.model.secret_ref.name, "defaultMode": 0o440}}
-            )
+    volumes.append({"name": V_MODEL, **_model_source(spec.model_volume)})
+    if needs_fetch(spec.model.uri) and spec.model.secret_ref is not None:
+        volumes.append(
+            {"name": V_CREDENTIALS, "secret": {"secretName": spec.model.secret_ref.name, "defaultMode": 0o440}}
+        )
     return [*volumes, *(_user_volume(volume) for volume in spec.engine.volumes)]
+
+
+def _model_source(volume: ModelVolume) -> dict[str, Any]:
+    if volume.claim_name is not None:
+        return {"persistentVolumeClaim": {"claimName": volume.claim_name}}
+    return {"emptyDir": {"sizeLimit": volume.size_limit} if volume.size_limit is not None else {}}
 
 
 def _node_affinity(spec: GpuTierSpec, slice_: str) -> dict[str, Any]:

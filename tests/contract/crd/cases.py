@@ -60,6 +60,14 @@ def _file_model(uri: str) -> Changes:
 
 TIER = (
     Case(
+        name="a model's volume is a claim or scratch space of some size",
+        kind="GpuTier",
+        accept=({"spec.modelVolume": {"claimName": "models"}}, {"spec.modelVolume": {"sizeLimit": "40Gi"}}),
+        refuse=({"spec.modelVolume": {"claimName": "models", "sizeLimit": "40Gi"}},),
+        field="spec.modelVolume.sizeLimit",
+        message="a claim has its own size: give claimName or sizeLimit, not both",
+    ),
+    Case(
         name="a Gold tier needs a large model",
         kind="GpuTier",
         accept=(

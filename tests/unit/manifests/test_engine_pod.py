@@ -224,6 +224,25 @@ def test_spread_and_isolation() -> None:
     assert spec["enableServiceLinks"] is False
 
 
+@pytest.mark.parametrize(
+    ("volume", "source"),
+    [
+        ({}, {"emptyDir": {}}),
+        ({"sizeLimit": "40Gi"}, {"emptyDir": {"sizeLimit": "40Gi"}}),
+        ({"claimName": "models"}, {"persistentVolumeClaim": {"claimName": "models"}}),
+    ],
+)
+@pytest.mark.parametrize("uri", ["s3://bucket/model", "hf://org/name"])
+def test_the_model_lies_in_the_volume_of_the_users_choice(
+    uri: str, volume: dict[str, Any], source: dict[str, Any]
+) -> None:
+    spec = build_pod_template(inputs(model={"uri": uri}, spec={"modelVolume": volume}))["spec"]
+    (found,) = [one for one in spec["volumes"] if one["name"] == "npc-model"]
+    assert found == {"name": "npc-model", **source}
+    (mount,) = [one for one in containers(spec)["engine"]["volumeMounts"] if one["name"] == "npc-model"]
+    assert mount["mountPath"] == ("/var/cache/npc/huggingface" if uri.startswith("hf") else "/var/lib/npc/model")
+
+
 def test_pass_through() -> None:
     options = {
         "scheduling": {
