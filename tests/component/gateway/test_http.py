@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import re
 
 import pytest
@@ -311,3 +312,58 @@ async def test_connection_close_is_honoured_and_keep_alive_is_the_default(rig: R
     writer.write(b"GET /v1/models HTTP/1.1\r\n" + HOST + AUTH + b"Connection: close\r\n\r\n")
     assert b"Connection: close" in await asyncio.wait_for(reader.read(), 2)
     writer.close()
+
+
+async def test_mutated_requests_are_answered_or_closed_and_leave_nothing_behind(
+    rig: Rig, world: World, engine: Engine, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(limits, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(limits, "IDLE_SECONDS", 0.2)
+    monkeypatch.setattr(limits, "LINGER_SECONDS", 0.2)
+    dice = random.Random(7)
+    seeds = [request(), request(b"Transfer-Encoding: chunked", body=chunked(BODY), length=False), *MALFORMED.values()]
+    bits = [
+        b"\r\n",
+        b"\n",
+        b"\r",
+        b"\x00",
+        b":",
+        b" ",
+        b"0",
+        b"Content-Length: 3\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+    ]
+
+    def mutate() -> bytes:
+        data = bytearray(dice.choice(seeds))
+        for _ in range(dice.randint(1, 4)):
+            at = dice.randrange(len(data))
+            match dice.randrange(4):
+                case 0:
+                    del data[at : at + dice.randint(1, 5)]
+                case 1:
+                    data[at:at] = dice.choice(bits)
+                case 2:
+                    data[at] = dice.randrange(256)
+                case _:
+                    data[at:at] = dice.choice(seeds)[: dice.randint(1, 60)]
+            if not data:
+                break
+        return bytes(data)
+
+    async def one(data: bytes) -> bytes:
+        cut = dice.randrange(len(data) + 1)
+        try:
+            return await raw(rig.port, data[:cut], data[cut:], seconds=8)
+        except ConnectionResetError:
+            return b""
+
+    for _ in range(10):
+        answers = await asyncio.gather(*(one(mutate()) for _ in range(40)))
+        assert all(not answer or answer.startswith(b"HTTP/1.1 ") for answer in answers)
+    await eventually(lambda: rig.service.connections == 0)
+    assert all(asked.body["model"].startswith("vampire--") for asked in engine.asked)
+    assert "could not be handled" not in caplog.text
+    assert "Fatal error" not in caplog.text
+    assert (await rig.say()).status == 200
