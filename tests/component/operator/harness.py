@@ -121,6 +121,8 @@ class World:
         self.recorder = FakeRecorder()
         self.images = Images(engine="vllm:default", fleet="npc-fleet:1")
         self.pods_become_ready = True
+        self.controllers_run = True
+        """False: the cluster's own controllers and kubelets are slow."""
         self.hold_new_agents = False
         """True: agents of new pods prove nothing until the test says so."""
         self.deployment_conditions: list[dict[str, str]] = []
@@ -278,6 +280,8 @@ class World:
     # --- what controllers and kubelets do ---
 
     def _controllers(self) -> None:
+        if not self.controllers_run:
+            return
         self.api.collect_garbage()
         for manifest in self.peek("Deployment"):
             self._deployment(manifest["metadata"]["namespace"], manifest["metadata"]["name"], manifest)
@@ -411,10 +415,14 @@ class World:
         """A user applies objects, and their age counts from now."""
         for manifest in manifests:
             self.put(manifest)
-            created = {"creationTimestamp": rfc3339(self.clock.time)}
-            self.edit(
-                manifest["kind"], manifest["metadata"]["name"], lambda live, new=created: live["metadata"].update(new)
-            )
+            self.edit(manifest["kind"], manifest["metadata"]["name"], self._born_now)
+
+    def _born_now(self, live: dict[str, Any]) -> None:
+        live["metadata"]["creationTimestamp"] = rfc3339(self.clock.time)
+
+    def writes_of(self, kind: str) -> int:
+        """How many calls changed, or wanted to change, an object of a kind."""
+        return sum(call.kind == kind for call in self.api.calls)
 
     def writes(self) -> list[str]:
         """What the operator asked the API server to change."""

@@ -8,10 +8,14 @@ from typing import Any
 import pytest
 
 from npc_operator.api import names
+from npc_operator.domain import reasons
+from npc_operator.domain.keys import Key, KeyKind
 from npc_operator.manifests import engine_deployment
 from npc_operator.manifests.engine_pod import build_pod_template
 from npc_operator.manifests.pod_layout import EngineInputs
+from npc_operator.manifests.secrets import decode
 from npc_operator.ports import Images
+from npc_runtime.wire import RouteTable
 from tests.component.operator.harness import World
 from tests.support.builders import NAMESPACE, adapter, region, tier
 
@@ -54,6 +58,49 @@ async def test_a_deleted_child_is_made_again() -> None:
         ("Secret", "eu-west-routes"),
     ):
         assert world.live(kind, name)
+
+
+async def test_a_child_whose_owner_was_taken_away_gets_it_back() -> None:
+    world = await settled()
+    world.edit("Service", "gold-engine", lambda live: live["metadata"].update(ownerReferences=[]))
+    await world.settle()
+    (owner,) = world.live("Service", "gold-engine")["metadata"]["ownerReferences"]
+    assert owner["kind"] == names.KIND_TIER
+
+
+async def test_a_child_of_an_earlier_tier_of_the_same_name_is_waited_for() -> None:
+    world = await settled()
+    world.controllers_run = False  # nor does the garbage collector
+    world.edit("Service", "gold-engine", lambda live: live["metadata"]["ownerReferences"][0].update(uid="earlier"))
+    await world.settle(seconds=3)
+    assert world.said(names.KIND_TIER, "gold", "Reconciling")[1] == reasons.RETRYING
+    assert world.writes_of("Service") == 0
+    world.controllers_run = True
+    await world.settle()
+    assert world.said(names.KIND_TIER, "gold", "Reconciling") == ("", "", "")
+
+
+async def test_while_the_watch_is_silent_nothing_is_written_twice() -> None:
+    world = await settled()
+    world.edit(names.KIND_TIER, "gold", lambda live: live["spec"].update(replicas=3))
+    world.delivering = False
+    for _ in range(3):
+        world.queue.add(Key(KeyKind.TIER, NAMESPACE, "gold"))
+        await world.settle(seconds=5)
+    assert world.writes_of("Deployment") == 1
+
+
+async def test_the_last_routes_are_written_at_most_every_five_seconds_and_without_residency() -> None:
+    world = await settled()
+    for number in range(8):
+        world.put(adapter(f"archetype-{number}"))
+        await world.settle(seconds=1)
+    assert 1 <= world.writes_of("Secret") <= 3
+    await world.settle(seconds=10)
+    text = decode(world.live("Secret", "eu-west-routes")["data"])["routes.json"]
+    table = RouteTable.model_validate_json(text)
+    assert len(table.aliases) == 9
+    assert all(endpoint.resident is None for endpoint in table.tiers[0].endpoints)
 
 
 async def test_foreign_fields_are_left_alone_and_cost_no_write() -> None:

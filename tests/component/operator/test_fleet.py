@@ -61,9 +61,9 @@ async def test_pods_that_prove_adapters_one_by_one_cost_few_status_writes() -> N
     for agent in world.pods("gold").values():
         agent.holding = False
         agent.work()
-        await world.settle(seconds=0.3)
+        await world.settle(seconds=0.05)
     await world.settle(seconds=5)
     assert all(world.said(names.KIND_ADAPTER, name, "Ready")[0] == "True" for name in ARCHETYPES)
     assert all(world.variant(name)["residentReplicas"] == 10 for name in ARCHETYPES)
     statuses = [write for write in world.writes() if "ArchetypeAdapter/status" in write]
-    assert len(statuses) < 25 * 10
+    assert len(statuses) <= 100  # not 25 x 10
