@@ -22,6 +22,8 @@ REGION = "eu-west"
 VOICES = {"vampire": "vampire-v1", "zombie": "zombie-v1", "merchant": "merchant-v1"}
 SWAPPED, SWAPPED_TO = "vampire", "vampire-v2"
 KILLED_TIER = "silver"
+# Three engines start in one to two minutes on two idle cores; on a machine with other work it may be five times that.
+READY_SECONDS = 600.0
 
 
 async def up(console: Console) -> None:
@@ -48,7 +50,7 @@ async def up(console: Console) -> None:
     region = await regions.install(stack, plan)
     console.say("what is pending, and why, as the operator's status says it:")
     objects = len(plan.tiers) + len(plan.adapters) + 1
-    await until_all_ready(stack.kubectl, REGION, expected=objects, say=console.say)
+    await until_all_ready(stack.kubectl, REGION, expected=objects, say=console.say, timeout=READY_SECONDS)
 
     console.step("Everything is ready")
     await _look(console, region)
