@@ -122,7 +122,13 @@ class KubeEnv:
     def kubectl(self, *arguments: str, stdin: str = "", check: bool = True) -> str:
         """Run kubectl as administrator; its output."""
         done = subprocess.run(
-            [str(binary("kubectl")), f"--kubeconfig={self.kubeconfig}", *arguments],
+            # kubectl remembers discovery by host and port, and ports come again.
+            [
+                str(binary("kubectl")),
+                f"--kubeconfig={self.kubeconfig}",
+                f"--cache-dir={self.folder / 'kubectl'}",
+                *arguments,
+            ],
             input=stdin.encode(),
             capture_output=True,
             check=False,

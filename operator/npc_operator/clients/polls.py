@@ -17,6 +17,7 @@ from typing import Any
 from npc_operator.api.names import COMPONENT_ENGINE, COMPONENT_GATEWAY
 from npc_operator.domain.facts import AgentFact, GatewayFact, Pod
 from npc_operator.domain.reports import lost_contact, merge_report
+from npc_operator.loop.slim import share
 from npc_operator.loop.store import Change, Store
 from npc_operator.ports import Agents, Gateways, PortError
 from npc_runtime.wire import LONG_POLL_SECONDS
@@ -132,7 +133,7 @@ class Polls:
         report = await self._agents.watch(
             key[0], target.ip, after=revision, boot_id=boot_id, wait_seconds=LONG_POLL_SECONDS
         )
-        fact = merge_report(self._store.get(AgentFact, *key), report, pod_uid=target.uid)
+        fact = merge_report(self._store.get(AgentFact, *key), share(report), pod_uid=target.uid)
         self._store.put(AgentFact, *key, fact)
         return report.revision, report.boot_id
 

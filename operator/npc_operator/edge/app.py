@@ -171,23 +171,21 @@ class Watchers:
         return registry
 
     def _handler(self, watched: Watched) -> Callable[..., Awaitable[None]]:
-        listed: set[str] = set()
+        seen: set[str] = set()
 
         async def handle(*, event: Mapping[str, Any], **_: Any) -> None:
             manifest = event["object"]
+            uid = manifest["metadata"]["uid"]
             self._heard[watched.kind] = time.monotonic()
             if event["type"] == "DELETED":
-                listed.discard(manifest["metadata"]["uid"])
+                seen.discard(uid)
                 self._tell(self._on_gone, identify(watched.kind, manifest))
                 return
-            if event["type"] is None:
-                # kopf lists at its start and again after every gap; only the second time can something have been
-                # missed.
-                uid = manifest["metadata"]["uid"]
-                if uid in listed:
-                    listed.clear()
-                    self._tell(self._on_gap)
-                listed.add(uid)
+            if event["type"] is None and uid in seen:
+                # kopf lists at its start, and again after every gap, in which deletions go unnoticed.
+                seen.clear()
+                self._tell(self._on_gap)
+            seen.add(uid)
             self._tell(self._on_object, parse(watched.api_version, watched.kind, manifest))
 
         return handle

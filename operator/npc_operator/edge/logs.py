@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from datetime import UTC, datetime
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -50,5 +51,21 @@ def set_up_logging(*, level: str, form: str) -> None:
     root.setLevel(logging.WARNING)
     logging.getLogger("npc_operator").setLevel(_LEVELS[level])
     logging.getLogger("kopf").setLevel(logging.WARNING)
-    # Signals are handled by the process itself; kopf's remark that its thread sees none is no news.
-    logging.getLogger("kopf._core.reactor.running").addFilter(lambda record: "OS signals are ignored" not in record.msg)
+    handler.addFilter(_is_news)
+
+
+_RETRIED = re.compile(r"Request attempt #(\d+) failed; will retry: (?P<what>.*)")
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Quietens kopf where this operator knows better: an API server that is away is said at the first try, and then now
+    and then, as a warning; that its thread handles no signals is as it should be.
+    """
+    if not record.name.startswith("kopf."):
+        return True
+    text = record.getMessage()
+    retried = _RETRIED.match(text)
+    if retried is not None:
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        return int(retried[1]) == 1 or int(retried[1]) % 20 == 0
+    return "OS signals are ignored" not in text

@@ -19,6 +19,7 @@ from npc_operator.api.gputier import GpuTierSpec, GpuTierStatus
 from npc_operator.api.meta import ObjectMeta
 from npc_operator.api.npcregion import NPCRegionSpec, NPCRegionStatus
 from npc_operator.domain.facts import Adapter, Child, ContainerFact, Pod, Region, Tier, Unreadable
+from npc_operator.loop.slim import share
 from npc_operator.loop.store import Store
 
 KUBECTL_COPY = "kubectl.kubernetes.io/last-applied-configuration"
@@ -100,8 +101,8 @@ def _parse_custom(kind: str, manifest: Mapping[str, Any]) -> Region | Tier | Ada
     try:
         parsed: Region | Tier | Adapter = fact(
             meta=meta,
-            spec=spec.model_validate(manifest.get("spec") or {}),
-            status=status.model_validate(manifest.get("status") or {}),
+            spec=share(spec.model_validate(manifest.get("spec") or {})),
+            status=share(status.model_validate(manifest.get("status") or {})),
         )
     except ValidationError as error:
         return Unreadable(meta=meta, kind=kind, error=_explain(error))
@@ -119,16 +120,18 @@ def _explain(error: ValidationError) -> str:
 
 def _meta(meta: Mapping[str, Any]) -> ObjectMeta:
     annotations = {key: value for key, value in (meta.get("annotations") or {}).items() if key != KUBECTL_COPY}
-    return ObjectMeta(
-        name=meta["name"],
-        namespace=meta["namespace"],
-        uid=meta["uid"],
-        generation=meta.get("generation") or 0,
-        resource_version=meta.get("resourceVersion") or "",
-        creation_timestamp=meta.get("creationTimestamp") or "",
-        deletion_timestamp=meta.get("deletionTimestamp"),
-        annotations=annotations,
-        labels=meta.get("labels") or {},
+    return share(
+        ObjectMeta(
+            name=meta["name"],
+            namespace=meta["namespace"],
+            uid=meta["uid"],
+            generation=meta.get("generation") or 0,
+            resource_version=meta.get("resourceVersion") or "",
+            creation_timestamp=meta.get("creationTimestamp") or "",
+            deletion_timestamp=meta.get("deletionTimestamp"),
+            annotations=annotations,
+            labels=meta.get("labels") or {},
+        )
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import asyncio.sslproto
 import contextlib
 import logging
 import signal
@@ -24,6 +25,16 @@ from npc_operator.wiring.decisions import Decisions
 from npc_operator.wiring.term import Leadership
 
 logger = logging.getLogger(__name__)
+
+
+TLS_BUFFER_BYTES = 64 * 1024
+
+
+def shrink_tls_buffers() -> None:
+    """asyncio gives every TLS connection a read buffer of 256 KiB, and this process holds dozens of long polls and
+    watches that are silent most of the time: a quarter is plenty, and saves some 5 MB.
+    """
+    asyncio.sslproto.SSLProtocol.max_size = min(asyncio.sslproto.SSLProtocol.max_size, TLS_BUFFER_BYTES)
 
 
 class SystemClock:
@@ -174,6 +185,7 @@ async def run(settings: Settings, decisions: Decisions) -> int:
     connection = await _connect(settings)
     if connection is None:
         return 1
+    shrink_tls_buffers()
     operator = Operator(settings, connection, decisions)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

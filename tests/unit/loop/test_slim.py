@@ -1,0 +1,68 @@
+"""Sharing what parsed objects have in common: smaller, and nothing that can be observed changes."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
+
+from npc_operator.loop.slim import share
+
+
+class Colour(StrEnum):
+    RED = "red"
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    reason: str = ""
+
+
+class Whole(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    text: str
+    colour: Colour = Colour.RED
+    one: Part | None = None
+    parts: tuple[Part, ...] = ()
+    names: tuple[str, ...] = ()
+
+
+def parse(suffix: str) -> Whole:
+    raw = {
+        "text": f"long {suffix}",
+        "one": {"name": "x"},
+        "parts": [{"name": "y", "reason": f"be{'cause'}"}],
+        "names": ["a"],
+    }
+    return Whole.model_validate_json(Whole.model_validate(raw).model_dump_json(exclude_unset=True))
+
+
+def test_nothing_that_can_be_observed_changes() -> None:
+    plain, shared = parse("1"), share(parse("1"))
+    assert shared == plain
+    assert hash(shared) == hash(plain)
+    assert shared.model_dump(exclude_unset=True) == plain.model_dump(exclude_unset=True)
+    assert shared.model_fields_set == plain.model_fields_set
+    assert shared.colour is Colour.RED
+
+
+def test_objects_alike_share_their_notes_and_texts_down_to_the_last_part() -> None:
+    one, two = share(parse("1")), share(parse("2"))
+    assert one.model_fields_set is two.model_fields_set
+    assert one.parts[0].model_fields_set is two.parts[0].model_fields_set
+    assert one.parts[0].reason is two.parts[0].reason
+    assert one.one is not None
+    assert two.one is not None
+    assert one.one.model_fields_set is two.one.model_fields_set
+    assert one.one.model_fields_set is not one.parts[0].model_fields_set
+
+
+def test_a_copy_with_another_value_leaves_the_shared_notes_alone() -> None:
+    one = share(parse("1"))
+    before = set(one.model_fields_set)
+    copy = one.model_copy(update={"colour": Colour.RED})
+    assert copy.model_fields_set == before | {"colour"}
+    assert one.model_fields_set == before
