@@ -15,12 +15,12 @@ from npc_operator.api.meta import (
     Annotations,
     Conditions,
     Labels,
-    LabelValue,
     ObjectName,
     OptionalObjectName,
     Quantity,
     SecretRef,
 )
+from npc_operator.api.scheduling import Scheduling, Toleration
 
 __all__ = [
     "Accelerator",
@@ -140,52 +140,6 @@ class CapacityTypeLabel(ApiModel):
     """Its value on spot nodes; everything else, unlabelled nodes included, counts as on-demand."""
     on_demand_value: str | None = Field(default=None, min_length=1, max_length=63, pattern=LABEL_VALUE)
     """When set, on-demand pods insist on this value instead of avoiding spotValue."""
-
-
-class Toleration(ApiModel):
-    """A Pod toleration."""
-
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            "self.operator == 'Exists' || (has(self.key) && self.key != '')",
-            "an empty key needs operator Exists",
-            field_path=".key",
-        ),
-        Rule(
-            "self.operator == 'Equal' || !has(self.value) || self.value == ''",
-            "operator Exists takes no value",
-            field_path=".value",
-        ),
-        Rule(
-            "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
-            "only effect NoExecute takes tolerationSeconds",
-            field_path=".tolerationSeconds",
-        ),
-    )
-
-    key: str = Field(default="", max_length=317, pattern=f"^$|{LABEL_KEY}")
-    """Taint key; empty with operator Exists tolerates everything."""
-    operator: Literal["Exists", "Equal"] = "Equal"
-    """How value is compared."""
-    value: LabelValue = ""
-    """Taint value."""
-    effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = ""
-    """Taint effect; empty means all."""
-    toleration_seconds: int | None = Field(default=None, ge=0, le=2**31 - 1)
-    """How long a NoExecute taint is tolerated."""
-
-
-class Scheduling(ApiModel):
-    """Where pods may go."""
-
-    node_selector: Labels = Field(default={}, max_length=32)
-    """Labels a node must have."""
-    tolerations: tuple[Toleration, ...] = Field(default=(), max_length=32)
-    """Taints that are tolerated; the accelerator's own taint is tolerated anyway."""
-    priority_class_name: OptionalObjectName = ""
-    """PriorityClass of the pods."""
-    runtime_class_name: OptionalObjectName = ""
-    """RuntimeClass of the pods, e.g. nvidia."""
 
 
 class UpdateStrategy(ApiModel):

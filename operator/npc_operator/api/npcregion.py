@@ -9,6 +9,7 @@ from pydantic import Field
 from npc_operator.api.base import ApiModel, ListMap, Rule
 from npc_operator.api.gputier import Resources
 from npc_operator.api.meta import DNS_NAME, Annotations, Conditions, Labels, SecretRef, TierName
+from npc_operator.api.scheduling import Scheduling
 
 
 class Npcs(ApiModel):
@@ -112,6 +113,10 @@ class Gateway(ApiModel):
     """Who may ask."""
     limits: Limits = Limits()
     """Bounds of one request."""
+    scheduling: Scheduling = Scheduling()
+    """Where the gateway pods may go; away from GPU nodes, for instance."""
+    image_pull_secrets: Annotated[tuple[SecretRef, ...], ListMap("name")] = Field(default=(), max_length=8)
+    """Secrets for private registries."""
 
 
 class NPCRegionSpec(ApiModel):

@@ -13,6 +13,7 @@ from npc_operator.api.gputier import GpuTierSpec, ModelVolume, Volume
 from npc_operator.manifests.agent_containers import build_agent_container, build_model_container
 from npc_operator.manifests.engine_container import build_engine_container
 from npc_operator.manifests.labels import engine_labels, engine_selector
+from npc_operator.manifests.placement import build_placement, build_pull_secrets
 from npc_operator.manifests.pod_layout import (
     READY_TIMEOUT_SECONDS,
     V_ADAPTERS,
@@ -67,7 +68,6 @@ def build_pod_template(inputs: EngineInputs) -> dict[str, Any]:
         "containers": [build_engine_container(inputs)],
         "volumes": _volumes(inputs),
         "affinity": {"nodeAffinity": _node_affinity(spec, inputs.slice_)},
-        "tolerations": _tolerations(spec, inputs.slice_),
         "topologySpreadConstraints": [
             {
                 "topologyKey": key,
@@ -78,17 +78,10 @@ def build_pod_template(inputs: EngineInputs) -> dict[str, Any]:
             for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
         ],
     }
-    scheduling = spec.scheduling
-    if scheduling.node_selector:
-        pod["nodeSelector"] = dict(scheduling.node_selector)
-    if scheduling.priority_class_name:
-        pod["priorityClassName"] = scheduling.priority_class_name
-    if scheduling.runtime_class_name:
-        pod["runtimeClassName"] = scheduling.runtime_class_name
+    pod |= build_placement(spec.scheduling, _own_tolerations(spec, inputs.slice_))
     if spec.service_account_name:
         pod["serviceAccountName"] = spec.service_account_name
-    if spec.image_pull_secrets:
-        pod["imagePullSecrets"] = [{"name": reference.name} for reference in spec.image_pull_secrets]
+    pod |= build_pull_secrets(spec.image_pull_secrets)
     return {
         "metadata": {
             "labels": {
@@ -149,25 +142,14 @@ def _node_affinity(spec: GpuTierSpec, slice_: str) -> dict[str, Any]:
     }
 
 
-def _tolerations(spec: GpuTierSpec, slice_: str) -> list[dict[str, Any]]:
-    """The accelerator's own taint, on the spot slice the capacity type's, and what the user gives."""
+def _own_tolerations(spec: GpuTierSpec, slice_: str) -> list[dict[str, Any]]:
+    """The accelerator's own taint, and on the spot slice the capacity type's."""
     tolerations: list[dict[str, Any]] = []
     if spec.accelerator.per_replica:
         tolerations.append({"key": spec.accelerator.resource_name, "operator": "Exists", "effect": "NoSchedule"})
     if slice_ == names.SLICE_SPOT:
         label = spec.capacity_type_label
         tolerations.append({"key": label.key, "operator": "Equal", "value": label.spot_value, "effect": "NoSchedule"})
-    for given in spec.scheduling.tolerations:
-        toleration: dict[str, Any] = {"operator": given.operator}
-        if given.key:
-            toleration["key"] = given.key
-        if given.value:
-            toleration["value"] = given.value
-        if given.effect:
-            toleration["effect"] = given.effect
-        if given.toleration_seconds is not None:
-            toleration["tolerationSeconds"] = given.toleration_seconds
-        tolerations.append(toleration)
     return tolerations
 
 

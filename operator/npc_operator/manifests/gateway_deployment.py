@@ -10,6 +10,7 @@ from npc_operator.api import names
 from npc_operator.api.meta import ObjectMeta
 from npc_operator.api.npcregion import NPCRegionSpec
 from npc_operator.manifests.labels import controller_reference, gateway_labels, gateway_selector
+from npc_operator.manifests.placement import build_placement, build_pull_secrets
 from npc_operator.manifests.pod_parts import build_mount, build_port, build_probe, build_resources, image_of
 from npc_operator.manifests.pod_security import container_security_context, pod_security_context
 from npc_runtime.wire import AGENT_PORT, GATEWAY_ADMIN_PORT, GATEWAY_HEALTH_PORT, GATEWAY_PORT
@@ -49,6 +50,8 @@ def build_gateway_deployment(meta: ObjectMeta, spec: NPCRegionSpec, *, image: st
                     "enableServiceLinks": False,
                     "securityContext": pod_security_context(),
                     "terminationGracePeriodSeconds": SHUTDOWN_DELAY_SECONDS + DRAIN_SECONDS + MARGIN_SECONDS,
+                    **build_placement(spec.gateway.scheduling),
+                    **build_pull_secrets(spec.gateway.image_pull_secrets),
                     "containers": [_container(spec, image=image, pull_policy=pull_policy)],
                     "volumes": [
                         {"name": "npc-internal", "secret": {"secretName": names.SECRET_INTERNAL, "defaultMode": 0o440}},

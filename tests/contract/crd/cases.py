@@ -663,6 +663,36 @@ ADAPTER = (
 
 REGION = (
     Case(
+        name="a gateway: an empty toleration key tolerates all or nothing",
+        kind="NPCRegion",
+        accept=({"spec.gateway.scheduling.tolerations": [{"operator": "Exists"}]},),
+        refuse=({"spec.gateway.scheduling.tolerations": [{"value": "x"}]},),
+        field="spec.gateway.scheduling.tolerations[0].key",
+        message="an empty key needs operator Exists",
+    ),
+    Case(
+        name="a gateway: a toleration that asks for existence has no value",
+        kind="NPCRegion",
+        accept=({"spec.gateway.scheduling.tolerations": [{"key": "spot", "operator": "Exists"}]},),
+        refuse=({"spec.gateway.scheduling.tolerations": [{"key": "spot", "operator": "Exists", "value": "x"}]},),
+        field="spec.gateway.scheduling.tolerations[0].value",
+        message="operator Exists takes no value",
+    ),
+    Case(
+        name="a gateway: only NoExecute is tolerated for a time",
+        kind="NPCRegion",
+        accept=(
+            {
+                "spec.gateway.scheduling.tolerations": [
+                    {"key": "a", "value": "b", "effect": "NoExecute", "tolerationSeconds": 5}
+                ]
+            },
+        ),
+        refuse=({"spec.gateway.scheduling.tolerations": [{"key": "a", "value": "b", "tolerationSeconds": 5}]},),
+        field="spec.gateway.scheduling.tolerations[0].tolerationSeconds",
+        message="only effect NoExecute takes tolerationSeconds",
+    ),
+    Case(
         name="a population has a lower and an upper bound",
         kind="NPCRegion",
         accept=({"spec.tiers.0.npcs": {"min": 5, "max": 5, "current": 900}},),

@@ -109,6 +109,22 @@ def test_a_gateway_holds_no_rights_and_starts_without_routes() -> None:
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
 
 
+def test_gateways_go_where_the_user_wants_them_and_pull_with_the_users_secrets() -> None:
+    scheduling = {
+        "nodeSelector": {"pool": "cpu"},
+        "tolerations": [{"key": "team", "operator": "Exists"}],
+        "priorityClassName": "high",
+    }
+    gateway = {"auth": {"mode": "None"}, "scheduling": scheduling, "imagePullSecrets": [{"name": "registry"}]}
+    region = region_fact(spec={"gateway": gateway})
+    built = build_gateway_deployment(region.meta, region.spec, image="npc-fleet:1", pull_policy="")
+    pod = built["spec"]["template"]["spec"]
+    assert pod["nodeSelector"] == {"pool": "cpu"}
+    assert pod["tolerations"] == [{"operator": "Exists", "key": "team"}]
+    assert pod["priorityClassName"] == "high"
+    assert pod["imagePullSecrets"] == [{"name": "registry"}]
+
+
 def test_the_gateways_service_as_the_user_wants_it() -> None:
     service = {"name": "npc", "type": "LoadBalancer", "port": 8443, "annotations": {"lb": "internal"}}
     region = region_fact(spec={"gateway": {"service": service, "auth": {"mode": "None"}}})
