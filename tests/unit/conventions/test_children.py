@@ -143,7 +143,7 @@ def test_no_container_has_a_variable_a_mount_or_a_port_twice(name: str) -> None:
             assert len(values) == len(set(values)), (container["name"], field)
 
 
-def test_a_variable_of_the_user_is_there_once_and_never_replaces_ours() -> None:
+def test_a_variable_that_both_set_is_there_once() -> None:
     env = [
         {"name": "VLLM_NO_USAGE_STATS", "value": "0"},
         {"name": "OMP_NUM_THREADS", "value": "4"},
