@@ -307,7 +307,8 @@ class World:
             "readyReplicas": ready,
             "conditions": self.deployment_conditions,
         }
-        self.api.set_status("Deployment", namespace, name, status)
+        if manifest.get("status") != status:
+            self.api.set_status("Deployment", namespace, name, status)
 
     def _start_pod(self, namespace: str, owner: str, deployment: dict[str, Any]) -> dict[str, Any]:
         number = next(self._addresses)
@@ -367,7 +368,7 @@ class World:
                     said = gateway.report()
                     fact = GatewayFact(uid, said.boot_id, said.stamp)
                     self.store.put(GatewayFact, namespace, name, fact)
-                self._set_ready(pod, gateway.table is not None)
+                    self._set_ready(pod, gateway.table is not None)
 
     def _set_ready(self, pod: Mapping[str, Any], ready: bool) -> None:
         if self.is_ready(pod) == ready:
