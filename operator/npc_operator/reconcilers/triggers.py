@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Set
 from typing import Any
 
 from npc_operator.api import names
-from npc_operator.api.archetypeadapter import Revision
 from npc_operator.domain.conditions import READY, holds
 from npc_operator.domain.facts import (
     Adapter,
@@ -25,10 +24,15 @@ from npc_operator.domain.facts import (
 )
 from npc_operator.domain.keys import Key, KeyKind
 from npc_operator.loop.store import Change, Store
-from npc_runtime.wire import AdapterPhase
-
-TELLING = frozenset({AdapterPhase.RESIDENT, AdapterPhase.REFUSED, AdapterPhase.RETRYING, AdapterPhase.DRAINING})
-"""Phases of which entering or leaving changes what a status says; the others are progress."""
+from npc_operator.reconcilers.changes import (
+    changed_residency,
+    engine_traits,
+    is_reshaped,
+    moved_archetypes,
+    reach_of,
+    refers_to,
+    serving_traits,
+)
 
 
 def triggers(store: Store, change: Change) -> Iterable[Key]:
@@ -40,7 +44,7 @@ def triggers(store: Store, change: Change) -> Iterable[Key]:
 def _on_region(store: Store, change: Change) -> Iterator[Key]:
     namespace = change.namespace
     yield Key(KeyKind.REGION, namespace, change.name)
-    if not _reshaped(change):
+    if not is_reshaped(change):
         return
     yield Key(KeyKind.NAMESPACE, namespace, "")
     for kind, fact in ((KeyKind.REGION, Region), (KeyKind.TIER, Tier), (KeyKind.ADAPTER, Adapter)):
@@ -52,7 +56,7 @@ def _on_region(store: Store, change: Change) -> Iterator[Key]:
 def _on_tier(store: Store, change: Change) -> Iterator[Key]:
     namespace = change.namespace
     yield Key(KeyKind.TIER, namespace, change.name)
-    if _reshaped(change):
+    if is_reshaped(change):
         yield Key(KeyKind.NAMESPACE, namespace, "")
         yield from _adapters_of(store, namespace, change.name)
         yield from _agents_of(store, namespace, change.name)
@@ -65,7 +69,7 @@ def _on_tier(store: Store, change: Change) -> Iterator[Key]:
 def _on_adapter(store: Store, change: Change) -> Iterator[Key]:
     namespace = change.namespace
     yield Key(KeyKind.ADAPTER, namespace, change.name)
-    before, after = _tiers_of(change.old), _tiers_of(change.new)
+    before, after = reach_of(change.old), reach_of(change.new)
     if change.old is not None and change.new is not None:
         changed = {tier for tier in before.keys() | after.keys() if before.get(tier) != after.get(tier)}
     else:
@@ -74,7 +78,7 @@ def _on_adapter(store: Store, change: Change) -> Iterator[Key]:
         yield from _agents_of(store, namespace, tier)
     if changed:
         yield from _routes(store, namespace)
-    if not _reshaped(change):
+    if not is_reshaped(change):
         return
     yield from _regions(store, namespace)
     yield from (Key(KeyKind.TIER, namespace, tier) for tier in sorted(changed))
@@ -97,7 +101,7 @@ def _on_pod(store: Store, change: Change) -> Iterator[Key]:
         yield Key(KeyKind.TIER, namespace, pod.tier)
     if change.new is None:
         yield Key(KeyKind.NAMESPACE, namespace, "")  # perhaps the last user of an old engine key
-    if change.old is None or change.new is None or _serving(change.old) != _serving(change.new):
+    if change.old is None or change.new is None or serving_traits(change.old) != serving_traits(change.new):
         yield from _adapters_of(store, namespace, pod.tier)
         yield from _routes(store, namespace)
 
@@ -111,16 +115,16 @@ def _on_agent(store: Store, change: Change) -> Iterator[Key]:
     if pod is None:
         return
     yield Key(KeyKind.TIER, namespace, pod.tier)
-    if old is None or new is None or _engine(old) != _engine(new):
+    if old is None or new is None or engine_traits(old) != engine_traits(new):
         yield Key(KeyKind.AGENT, namespace, change.name)
         yield from _adapters_of(store, namespace, pod.tier)
         yield from _routes(store, namespace)
         return
-    moved = _told(old, new)
+    moved = moved_archetypes(old, new)
     if not moved:
         return
     yield from _adapters_for(store, namespace, moved)
-    if _resident(old, new):
+    if changed_residency(old, new):
         yield from _routes(store, namespace)
         yield Key(KeyKind.AGENT, namespace, change.name)
 
@@ -183,7 +187,7 @@ def _on_secret(store: Store, change: Change) -> Iterator[Key]:
         } | {
             status.tier
             for status in adapter.status.variants
-            if _refers(status.stable, name) or _refers(status.candidate, name)
+            if refers_to(status.stable, name) or refers_to(status.candidate, name)
         }
         if tiers:
             yield Key(KeyKind.ADAPTER, namespace, adapter.meta.name)
@@ -268,68 +272,3 @@ def _crowded(store: Store, namespace: str, tiers: Set[str]) -> Iterator[Key]:
         tier = store.get(Tier, namespace, name)
         if tier is not None and count + 1 >= tier.spec.engine.max_cpu_loras:
             yield from _adapters_of(store, namespace, name)
-
-
-# --- what changed ---
-
-
-def _reshaped(change: Change) -> bool:
-    """Whether anything but the status of one of our objects changed."""
-    old, new = change.old, change.new
-    if old is None or new is None or old.spec != new.spec:
-        return True
-    before, after = old.meta, new.meta
-    return bool(
-        before.uid != after.uid
-        or before.labels != after.labels
-        or before.annotations != after.annotations
-        or before.deletion_timestamp != after.deletion_timestamp
-    )
-
-
-def _tiers_of(adapter: Adapter | None) -> dict[str, object]:
-    """Per tier, what of an adapter reaches pods and routes."""
-    if adapter is None:
-        return {}
-    published = {status.tier: (status.stable, status.candidate) for status in adapter.status.variants}
-    spec = adapter.spec
-    common = (spec.archetype, spec.importance, spec.probe, spec.suspend, adapter.meta.uid, adapter.meta.labels)
-    return {variant.tier: (variant, common, published.get(variant.tier)) for variant in spec.variants}
-
-
-def _serving(pod: Pod) -> tuple[object, ...]:
-    return (pod.uid, pod.ip, pod.ready, pod.deleting, pod.phase, pod.engine_key_id)
-
-
-def _engine(fact: AgentFact) -> tuple[object, ...]:
-    return (fact.pod_uid, fact.boot_id, fact.draining, fact.reachable, fact.engine.state, fact.engine.instance)
-
-
-def _told(old: AgentFact, new: AgentFact) -> set[str]:
-    """Archetypes of which something worth telling changed on the pod."""
-    moved = set()
-    for name, report in new.adapters.items():
-        before = old.adapters.get(name)
-        if before is report:
-            continue
-        if (
-            before is None
-            or (before.phase != report.phase and (before.phase in TELLING or report.phase in TELLING))
-            or (
-                before.reason,
-                before.message,
-            )
-            != (report.reason, report.message)
-        ):
-            moved.add(report.archetype)
-    moved.update(report.archetype for name, report in old.adapters.items() if name not in new.adapters)
-    return moved
-
-
-def _resident(old: AgentFact, new: AgentFact) -> bool:
-    """Whether an adapter was proven or lost its proof."""
-    return old.resident() != new.resident()
-
-
-def _refers(revision: Revision | None, secret: str) -> bool:
-    return revision is not None and revision.secret_ref is not None and revision.secret_ref.name == secret

@@ -1,0 +1,73 @@
+"""What changed between two words about the same thing, as far as somebody else has to look again because of it."""
+
+from __future__ import annotations
+
+from npc_operator.api.archetypeadapter import Revision
+from npc_operator.domain.facts import Adapter, AgentFact, Pod
+from npc_operator.loop.store import Change
+from npc_runtime.wire import AdapterPhase
+
+TELLING = frozenset({AdapterPhase.RESIDENT, AdapterPhase.REFUSED, AdapterPhase.RETRYING, AdapterPhase.DRAINING})
+"""Phases of which entering or leaving changes what a status says; the others are progress."""
+
+
+def is_reshaped(change: Change) -> bool:
+    """Whether anything but the status of one of our objects changed."""
+    old, new = change.old, change.new
+    if old is None or new is None or old.spec != new.spec:
+        return True
+    before, after = old.meta, new.meta
+    return bool(
+        before.uid != after.uid
+        or before.labels != after.labels
+        or before.annotations != after.annotations
+        or before.deletion_timestamp != after.deletion_timestamp
+    )
+
+
+def reach_of(adapter: Adapter | None) -> dict[str, object]:
+    """Per tier, what of an adapter reaches pods and routes."""
+    if adapter is None:
+        return {}
+    published = {status.tier: (status.stable, status.candidate) for status in adapter.status.variants}
+    spec = adapter.spec
+    common = (spec.archetype, spec.importance, spec.probe, spec.suspend, adapter.meta.uid, adapter.meta.labels)
+    return {variant.tier: (variant, common, published.get(variant.tier)) for variant in spec.variants}
+
+
+def serving_traits(pod: Pod) -> tuple[object, ...]:
+    return (pod.uid, pod.ip, pod.ready, pod.deleting, pod.phase, pod.engine_key_id)
+
+
+def engine_traits(fact: AgentFact) -> tuple[object, ...]:
+    return (fact.pod_uid, fact.boot_id, fact.draining, fact.reachable, fact.engine.state, fact.engine.instance)
+
+
+def moved_archetypes(old: AgentFact, new: AgentFact) -> set[str]:
+    """Archetypes of which something worth telling changed on the pod."""
+    moved = set()
+    for name, report in new.adapters.items():
+        before = old.adapters.get(name)
+        if before is report:
+            continue
+        if (
+            before is None
+            or (before.phase != report.phase and (before.phase in TELLING or report.phase in TELLING))
+            or (
+                before.reason,
+                before.message,
+            )
+            != (report.reason, report.message)
+        ):
+            moved.add(report.archetype)
+    moved.update(report.archetype for name, report in old.adapters.items() if name not in new.adapters)
+    return moved
+
+
+def changed_residency(old: AgentFact, new: AgentFact) -> bool:
+    """Whether an adapter was proven or lost its proof."""
+    return old.resident() != new.resident()
+
+
+def refers_to(revision: Revision | None, secret: str) -> bool:
+    return revision is not None and revision.secret_ref is not None and revision.secret_ref.name == secret
