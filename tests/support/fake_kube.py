@@ -121,14 +121,14 @@ class FakeKube:
     # --- the world beside the operator: none of this is recorded ---
 
     def put(self, manifest: Mapping[str, Any], *, manager: str = "kubectl") -> dict[str, Any]:
-        """Somebody else applies an object, status included."""
-        meta = manifest["metadata"]
-        call = Call(
-            "apply", manifest["kind"], meta.get("namespace", ""), meta["name"], manager, "", copy.deepcopy(manifest)
-        )
-        live = self._apply(call)
+        """Somebody else applies an object, status included; a new one gets the uid and creation time it names."""
+        wanted = copy.deepcopy(dict(manifest))
+        meta = wanted["metadata"]
+        given = {part: meta.pop(part, None) for part in ("uid", "creationTimestamp", "resourceVersion", "generation")}
+        call = Call("apply", wanted["kind"], meta.get("namespace", ""), meta["name"], manager, "", wanted)
+        live = self._apply(call, uid=given["uid"] or "", created=given["creationTimestamp"] or _STAMP)
         if "status" in manifest:
-            live = self.set_status(manifest["kind"], call.namespace, call.name, manifest["status"])
+            live = self.set_status(wanted["kind"], call.namespace, call.name, manifest["status"])
         return live
 
     def set_status(self, kind: str, namespace: str, name: str, status: Mapping[str, Any]) -> dict[str, Any]:
@@ -216,7 +216,7 @@ class FakeKube:
             raise Crash(str(call))
         return copy.deepcopy(result)
 
-    def _apply(self, call: Call, operation: str = "Apply") -> dict[str, Any]:
+    def _apply(self, call: Call, operation: str = "Apply", *, uid: str = "", created: str = _STAMP) -> dict[str, Any]:
         key = (call.kind, call.namespace, call.name)
         live = copy.deepcopy(self._objects.get(key))
         if call.namespace in self._ended:
@@ -234,7 +234,7 @@ class FakeKube:
             live = {
                 "apiVersion": call.manifest["apiVersion"],
                 "kind": call.kind,
-                "metadata": {"name": call.name, "uid": str(uuid.uuid4()), "creationTimestamp": _STAMP},
+                "metadata": {"name": call.name, "uid": uid or str(uuid.uuid4()), "creationTimestamp": created},
             }
             if call.namespace:
                 live["metadata"]["namespace"] = call.namespace

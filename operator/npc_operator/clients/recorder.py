@@ -130,7 +130,7 @@ class EventRecorder:
             if self._tokens >= 1:
                 self._tokens -= 1
                 return
-            await asyncio.sleep((1 - self._tokens) / PER_SECOND)
+            await asyncio.sleep(max(0.001, (1 - self._tokens) / PER_SECOND))
 
     async def _write(self, told: _Told) -> None:
         told.written = self._clock.now()
