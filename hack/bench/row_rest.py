@@ -7,20 +7,24 @@ if the operator looked at everything at least once in it, which the audit log sh
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 
 from hack.bench.figures import Bar, Figure
 from hack.bench.operators import USER
 from hack.bench.plan import Options
 from hack.bench.processes import memory
-from hack.bench.waiting import BenchFault
+from hack.bench.waiting import BenchFault, until
 from hack.bench.world import World
 from hack.stack.audit import WRITES, AuditLog, Request
 
 PODS = 10
+LOOKS_SECONDS = 30.0
 RESYNCS_PER_WINDOW = 3
 """Wanted; with 20% jitter at least two fit."""
-SETTLE_SECONDS = 20.0
+QUIET_SECONDS = 15.0
+QUIET_LIMIT_SECONDS = 600.0
+"""A thousand voices that become Ready are a thousand Events, which the operator writes at its own measured pace."""
 
 
 async def measure_memory(options: Options) -> list[Figure]:
@@ -33,7 +37,8 @@ async def measure_memory(options: Options) -> list[Figure]:
         async with World(pods=PODS, slots=options.adapters + 100, resync_seconds=10.0) as world:
             standby = world.add_operator()
             await _fill(world, options)
-            await asyncio.sleep(30.0)
+            # Looks come every 8 to 12 s.
+            await asyncio.sleep(LOOKS_SECONDS)
             leader = await world.leader()
             seen = memory(leader.pid)
             leaders.append(seen.resident)
@@ -60,7 +65,8 @@ async def measure_rest(options: Options) -> list[Figure]:
     resync = options.rest_seconds / RESYNCS_PER_WINDOW
     async with World(pods=PODS, slots=options.adapters + 100, resync_seconds=resync) as world:
         await _fill(world, options)
-        await asyncio.sleep(SETTLE_SECONDS)
+        options.say("waiting until the last Event is written")
+        await _until_written(world)
         leader = await world.leader()
         for run in range(options.runs):
             options.say(f"window {run + 1}: {options.rest_seconds:g} s, everything looked at every {resync:g} s")
@@ -107,6 +113,20 @@ def count_looks(requests: list[Request]) -> int:
         one.user == USER and one.verb == "list" and one.resource == "archetypeadapters" and "continue=" not in one.uri
         for one in requests
     )
+
+
+async def _until_written(world: World) -> None:
+    """Waits until the operator wrote nothing for a while. Raises BenchFault."""
+    audit = AuditLog(world.plane.audit_log)
+    since = time.monotonic()
+
+    async def quiet() -> bool:
+        nonlocal since
+        if find_writes(list(audit.requests())):
+            since = time.monotonic()
+        return time.monotonic() - since >= QUIET_SECONDS
+
+    await until(quiet, "the operator to have written everything", seconds=QUIET_LIMIT_SECONDS, pause=1.0)
 
 
 async def _fill(world: World, options: Options) -> None:
