@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ..wire import DesiredAdapter, EngineState, Stamp
+from .cache import Folder
 from .errors import AdapterError, Reason
 
 
@@ -73,15 +74,6 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True)
-class OnDisk:
-    """A verified folder: its path and the highest rank found in it."""
-
-    path: str
-    max_rank: int
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Progress:
     """Bytes of an adapter that are here, of all (0 = unknown)."""
 
@@ -103,8 +95,8 @@ class Facts:
     base: Base
     owned: str
     """Beginning of every path of ours in the engine's list."""
-    disk: Mapping[str, OnDisk]
-    """By digest."""
+    disk: Mapping[str, Folder]
+    """Verified folders by digest."""
     staged: frozenset[str]
     """Digests fetched and hashed, waiting for inspection."""
     proofs: Mapping[str, Proof]

@@ -19,7 +19,7 @@ from ..wire import DesiredAdapter, DesiredSet, Stamp
 from .acts import Acts
 from .cache import Cache, Folder, size_of
 from .errors import AdapterError, Reason, refused, retryable
-from .facts import ENGINE_STAGES, Base, EngineFacts, Facts, OnDisk, Stage, failure_of, identity
+from .facts import ENGINE_STAGES, Base, EngineFacts, Facts, Stage, failure_of, identity
 from .inspect.base import BaseModel
 from .memory import OrderMemory, Remembered
 from .metrics import Metrics
@@ -182,10 +182,7 @@ class Keeper:
             engine=state.engine,
             base=state.base,
             owned=self._cache.owned,
-            disk={
-                digest: OnDisk(self._cache.location(digest), folder.max_rank, folder.note)
-                for digest, folder in state.folders.items()
-            },
+            disk=dict(state.folders),
             staged=frozenset(state.staged),
             proofs=dict(state.proofs),
             failures=dict(state.failures),
@@ -208,9 +205,9 @@ class Keeper:
                 self._changed.clear()
                 begun = time.monotonic()
                 wake_at = self._round()
-                # As long a pause as the round took: with hundreds of adapters on their way, what changes meanwhile
+                # A pause of twice the round's own time: with hundreds of adapters on their way, what changes meanwhile
                 # shares the next round instead of having one each. With a few, it is a fraction of a millisecond.
-                await asyncio.sleep(min(time.monotonic() - begun, PAUSE_SECONDS))
+                await asyncio.sleep(min(2 * (time.monotonic() - begun), PAUSE_SECONDS))
                 # Not wait_for: before Python 3.12 it can swallow a cancellation that arrives together with the event.
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(max(0.0, wake_at - time.monotonic())):
@@ -223,8 +220,8 @@ class Keeper:
     def _round(self) -> float:
         facts = self.facts()
         plan = decide(facts)
-        self._state.begin_draining(plan.drain, wanted=facts.desired, now=facts.now)
-        by_name = {adapter.served_name: adapter for adapter in facts.desired or ()}
+        self._state.begin_draining(plan.drain, now=facts.now)
+        by_name = self._state.by_name
         for step in plan.steps:
             self._start(step.stage, step.name, by_name.get(step.name))
         self._drop_unwanted(by_name)

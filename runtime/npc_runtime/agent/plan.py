@@ -112,13 +112,15 @@ def backoff(attempts: int, jitter: float) -> float:
 
 
 def _refusals(facts: Facts, wanted: Mapping[str, DesiredAdapter]) -> Iterable[Refuse]:
-    """Entries that contradict what is there: another's bytes under the name, or a rank nobody may have."""
+    """Entries that contradict what is there: another's bytes under the name, or a rank nobody may have. What is proven
+    stays so whatever is declared later: lines run on it.
+    """
     for name, adapter in wanted.items():
         folder = facts.disk.get(adapter.digest)
         listed = facts.engine.listed.get(name)
         if listed is not None and name not in facts.busy and listed != _path(facts, adapter):
             yield Refuse(name, Reason.NAME_CLASH, f"the engine serves other bytes under this name, from {listed}")
-        elif folder is not None and folder.max_rank > min(adapter.rank, facts.max_rank):
+        elif folder is not None and folder.max_rank > min(adapter.rank, facts.max_rank) and not facts.proven(name):
             limit = min(adapter.rank, facts.max_rank)
             yield Refuse(
                 name, Reason.RANK_TOO_HIGH, f"rank {folder.max_rank}, at most {limit} is declared or served here"

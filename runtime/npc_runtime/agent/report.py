@@ -111,7 +111,8 @@ class Board:
     def _note_adapters(self, old: Content, new: Content) -> None:
         before = {item.served_name: item for item in old.adapters}
         for item in new.adapters:
-            if before.pop(item.served_name, None) != item:
+            known = before.pop(item.served_name, None)
+            if known is not item and known != item:  # what did not change is mostly the very same object
                 self._changed_at[item.served_name] = self.revision
             self._removed_at.pop(item.served_name, None)
         for name in before:

@@ -19,6 +19,7 @@ class State:
 
     stamp: Stamp = _NEVER
     desired: tuple[DesiredAdapter, ...] | None = None
+    by_name: dict[str, DesiredAdapter] = field(default_factory=dict)  # the desired ones
     credentials_lost: frozenset[str] = frozenset()
     engine: EngineFacts = field(default_factory=EngineFacts)
     base: Base = Base.PENDING
@@ -41,8 +42,11 @@ class State:
         self.stamp = order.stamp
         self.desired = order.adapters
         self.credentials_lost = credentials_lost
-        names = {adapter.served_name for adapter in order.adapters}
+        self.by_name = {adapter.served_name: adapter for adapter in order.adapters}
+        names = self.by_name.keys()
         digests = {adapter.digest for adapter in order.adapters}
+        for name in [name for name in list(self.progress) if name not in names]:
+            del self.progress[name]
         self.failures = {name: failure for name, failure in self.failures.items() if name in names}
         self.draining_since = {name: since for name, since in self.draining_since.items() if name not in names}
         for digest in [
@@ -63,15 +67,12 @@ class State:
             self.draining_since = {name: since for name, since in self.draining_since.items() if name in engine.listed}
             self.unload_after = {name: at for name, at in self.unload_after.items() if name in engine.listed}
 
-    def begin_draining(self, names: Collection[str], *, wanted: Collection[DesiredAdapter] | None, now: float) -> None:
+    def begin_draining(self, names: Collection[str], *, now: float) -> None:
         """These leave the routes now."""
         for name in names:
             self.draining_since[name] = now
         if names:
             self.busy_names = None  # what was seen before they left the routes says nothing
-        keep = {adapter.served_name for adapter in wanted or ()} | set(self.busy)
-        for name in [name for name in list(self.progress) if name not in keep]:
-            del self.progress[name]
 
     def started(self, stage: Stage, name: str, adapter: DesiredAdapter | None) -> None:
         """A step begins."""

@@ -133,7 +133,7 @@ class EngineWatch:
 
     def _lost(self, message: str) -> None:
         progress = self._model_progress()
-        fetching = progress.get("state") in {"fetching", "failed"}
+        fetching = progress.get("state") in {"waiting", "fetching", "failed"}
         was_up = self._facts.state in {EngineState.READY, EngineState.DOWN}
         state = EngineState.DOWN if was_up else EngineState.FETCHING_MODEL if fetching else EngineState.STARTING
         if self._facts.ready:
@@ -143,7 +143,7 @@ class EngineWatch:
             state=state,
             instance=self._facts.instance,
             since_ms=since,
-            message=str(progress.get("message") or message) if fetching else message,
+            message=str(progress.get("message", "")) if fetching else message,
             done_bytes=int(progress.get("doneBytes", 0)) if fetching else 0,
             total_bytes=int(progress.get("totalBytes", 0)) if fetching else 0,
         )
@@ -152,12 +152,13 @@ class EngineWatch:
             self._changed(facts)
 
     def _model_progress(self) -> Mapping[str, Any]:
+        """What the model's init container tells; before its first word it is waited for."""
         if self._progress_file is None:
             return {}
         try:
             parsed = json.loads(self._progress_file.read_text())
         except (OSError, ValueError):
-            return {}
+            return {"state": "waiting"}
         return parsed if isinstance(parsed, dict) else {}
 
 

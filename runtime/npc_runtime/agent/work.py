@@ -12,7 +12,7 @@ from functools import partial
 
 from ..wire import DesiredAdapter
 from .acts import Acts
-from .cache import Cache, choose_evictions, previous_of
+from .cache import Cache, choose_evictions, previous_of, size_of
 from .errors import Reason, retryable
 from .facts import Progress, Proof, Stage
 from .inspect.base import BaseModel
@@ -113,6 +113,8 @@ class Work:
         others = sum(size for other, size in state.reserved.items() if other != digest)
         state.reserved[digest] = needed
         folders = tuple(state.folders.values())
+        if size_of(folders) + others + needed <= self._cache_size:
+            return
         listed = set(state.engine.listed.values())
         pinned = {adapter.digest for adapter in state.desired or ()}
         pinned |= {folder.digest for folder in folders if self._cache.location(folder.digest) in listed}

@@ -243,10 +243,12 @@ async def test_the_engine_may_be_far_from_ready_while_adapters_are_fetched_and_i
 async def test_the_download_of_the_base_model_is_told(world: Path, engine: FakeEngine) -> None:
     await engine.stop()
     progress = world / "progress.json"
-    progress.write_text('{"state": "fetching", "doneBytes": 5, "totalBytes": 20, "message": ""}')
     settings = make_settings(world, f"http://127.0.0.1:{engine._port}", progress_file=progress)
     vampire = desired_of(make_adapter(world / "source" / "v"))
     async with running(settings) as agent:
+        first = await agent.until(lambda r: r.engine.state is EngineState.FETCHING_MODEL)
+        assert (first.engine.done_bytes, first.engine.total_bytes, first.engine.message) == (0, 0, "")
+        progress.write_text('{"state": "fetching", "doneBytes": 5, "totalBytes": 20, "message": ""}')
         await agent.push(vampire)
         report = await agent.until(lambda r: r.engine.done_bytes == 5 and r.cache_bytes > 0)
         assert report.engine.state is EngineState.FETCHING_MODEL

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from npc_runtime.agent.cache import Folder
 from npc_runtime.agent.errors import AdapterError, Reason
-from npc_runtime.agent.facts import Base, EngineFacts, Facts, Failure, OnDisk, Proof, Stage, failure_of, identity
+from npc_runtime.agent.facts import Base, EngineFacts, Facts, Failure, Proof, Stage, failure_of, identity
 from npc_runtime.agent.plan import DRAIN_GRACE_SECONDS, Plan, Step, backoff, decide
 from npc_runtime.agent.view import adapter_reports, resident_names, settled, slots_used
 from npc_runtime.wire import AdapterPhase, AdapterReport, DesiredAdapter, EngineState, Stamp, served_name
@@ -62,8 +63,8 @@ def facts(*adapters: DesiredAdapter, **changes: Any) -> Facts:
     return replace(blank, **changes)
 
 
-def on_disk(*letters: str, rank: int = 8) -> dict[str, OnDisk]:
-    return {digest(letter): OnDisk(path(letter), rank) for letter in letters}
+def on_disk(*letters: str, rank: int = 8) -> dict[str, Folder]:
+    return {digest(letter): Folder(digest(letter), "any", 100, rank, "context", 0.0) for letter in letters}
 
 
 def listing(**listed: str) -> EngineFacts:
@@ -202,6 +203,11 @@ def test_a_rank_above_the_declared_one_is_refused() -> None:
     plan = decide(facts(desired(rank=4), disk=on_disk("a", rank=8)))
     assert [item.reason for item in plan.refused] == [Reason.RANK_TOO_HIGH]
     assert plan.steps == ()
+
+
+def test_a_proven_adapter_stays_whatever_rank_is_declared_later() -> None:
+    plan = decide(facts(desired(rank=1), disk=on_disk("a", rank=8), engine=LISTED, proofs=PROVEN))
+    assert (plan.refused, plan.steps) == ((), ())
 
 
 # --- draining ---

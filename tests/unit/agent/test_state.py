@@ -72,6 +72,6 @@ def test_the_progress_that_threads_write_to_stays_the_same_object() -> None:
     state = State(engine=UP)
     held = state.progress
     held[NAME], held["gone"] = Progress(1, 2), Progress(3, 4)
-    state.begin_draining((), wanted=(adapter,), now=0.0)
+    state.ordered(DesiredSet(stamp=Stamp(epoch=1, generation=1), adapters=(adapter,)), frozenset())
     assert state.progress is held
     assert held == {NAME: Progress(1, 2)}
