@@ -266,8 +266,9 @@ def _remember(
     return (entry, *history)[:HISTORY]
 
 
-def freeze(facts: RolloutFacts) -> Decision:
-    """A suspended voice: its status keeps its digests, only the counts follow what is observed."""
+def freeze(facts: RolloutFacts, by: str) -> Decision:
+    """Suspended `by` the voice itself, its tier or its region: the digests stay, only the counts follow what is
+    observed."""
     before = facts.status or VariantStatus(tier=facts.tier)
     return _settle(
         facts,
@@ -276,5 +277,7 @@ def freeze(facts: RolloutFacts) -> Decision:
         candidate=before.candidate,
         history=before.history,
         since=parse_rfc3339(before.candidate_since),
-        stalled=Finding(reasons.SUSPENDED, "spec.suspend is true: what is resident goes on serving, nothing changes"),
+        stalled=Finding(
+            reasons.SUSPENDED, f"spec.suspend of {by} is true: what is resident serves on, nothing changes"
+        ),
     )

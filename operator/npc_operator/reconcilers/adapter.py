@@ -64,11 +64,9 @@ def decide_variant(context: Context, adapter: Adapter, variant: Variant, now: fl
     if check.absent is not None:
         return be_patient(adapter, decide_rollout(replace(facts, engines=[], fault=check.absent), now), now)
     tier, region = world.store.get(Tier, namespace, tier_name), world.active_region(namespace)
-    suspended = (
-        adapter.spec.suspend or (tier is not None and tier.spec.suspend) or (region is not None and region.spec.suspend)
-    )
-    if suspended:
-        return freeze(facts)
+    for kind, fact in ((names.KIND_ADAPTER, adapter), (names.KIND_TIER, tier), (names.KIND_REGION, region)):
+        if fact is not None and fact.spec.suspend:
+            return freeze(facts, f"{kind} {fact.meta.name}")
     if status is None or status.stable is None:
         facts = replace(facts, serving=world.serving(namespace, facts.engines, adapter.spec.archetype))
     placement = roster.placement(tier_name)

@@ -114,7 +114,8 @@ def _on_agent(store: Store, change: Change) -> Iterator[Key]:
         yield Key(KeyKind.AGENT, namespace, change.name)
     if pod is None:
         return
-    yield Key(KeyKind.TIER, namespace, pod.tier)
+    if old is None or new is None or old.engine != new.engine or changed_residency(old, new):
+        yield Key(KeyKind.TIER, namespace, pod.tier)
     if old is None or new is None or engine_traits(old) != engine_traits(new):
         yield Key(KeyKind.AGENT, namespace, change.name)
         yield from _adapters_of(store, namespace, pod.tier)

@@ -245,8 +245,9 @@ def test_frozen_means_the_digests_stay() -> None:
         status=before,
         engines=[engine("a", has(OLD), has(NEW), has(THIRD))],
     )
-    decision = freeze(facts)
+    decision = freeze(facts, "GpuTier gold")
     assert (decision.status.stable, decision.status.candidate) == (before.stable, before.candidate)
     assert decision.status.candidate_since == before.candidate_since
     assert decision.stalled is not None
     assert decision.stalled.reason == reasons.SUSPENDED
+    assert "GpuTier gold" in decision.stalled.message
