@@ -113,8 +113,8 @@ class Resync:
             if count % _BREATH == 0:
                 await asyncio.sleep(0)
         for at in before.values():
-            if known_version(self._store, at) == at.version:
-                unlearn(self._store, at)
+            # Gone at the version we knew; the store keeps what a watch has brought since.
+            unlearn(self._store, at)
 
     def _list(self, watched: Watched) -> AsyncIterator[Manifest]:
         return self._kube.list(watched.api_version, watched.kind, namespace=None, selector=watched.selector)

@@ -295,6 +295,25 @@ def test_work_that_does_not_stop_makes_the_process_useless_and_keeps_the_lease()
     play(scenario)
 
 
+def test_work_that_does_not_stop_when_the_process_is_told_to_go_keeps_the_lease_too() -> None:
+    async def scenario(clock: FakeClock, lease: OneLease) -> None:
+        async def stubborn() -> None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            await asyncio.sleep(3600)
+
+        one = Candidate(clock, lease, "one")
+        one.work = stubborn
+        task = one.start()
+        await asyncio.sleep(30)
+        task.cancel()
+        with pytest.raises(LeadershipStuck):
+            await task
+        assert lease.holder == "one"
+
+    play(scenario)
+
+
 def test_work_that_fails_by_itself_gives_the_lease_back_and_says_why() -> None:
     async def scenario(clock: FakeClock, lease: OneLease) -> None:
         async def broken() -> None:
