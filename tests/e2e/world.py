@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import json
 import time
@@ -138,14 +139,18 @@ class World:
 
     async def until_rolled(self, tier: str, before: set[str], *, timeout: float = 300) -> None:
         """None of the pods in `before` (uids) is left, and the tier is Ready with others."""
-        gone: set[str] = set()
+
+        async def is_left() -> bool:
+            return any(pod["metadata"]["uid"] in before for pod in await self.region.engine_pods(tier))
+
         async with asyncio.timeout(timeout):
-            async for event, pod in self.kubectl.watch("pods", self.namespace, "-l", f"npcfleet.dev/tier={tier}"):
-                uid = pod["metadata"]["uid"]
-                if event == "DELETED":
-                    gone.add(uid)
-                if before <= gone:
-                    break
+            if await is_left():
+                # Asked again at each event: what went before the watch began is in no event of it.
+                watch = self.kubectl.watch("pods", self.namespace, "-l", f"npcfleet.dev/tier={tier}")
+                async with contextlib.aclosing(watch) as events:
+                    async for _ in events:
+                        if not await is_left():
+                            break
         await self.kubectl.until("gputier", tier, self.namespace, _is_settled, timeout=timeout, what="settled")
 
     async def until_served_by_pods(self, ask: Ask, count: int, *, timeout: float = 60) -> None:
