@@ -18,7 +18,7 @@ from hack.bench.waiting import BenchFault, until
 from hack.bench.world import World
 from hack.stack.audit import WRITES, AuditLog, Request
 
-PODS = 10
+FEW_PODS, PODS = 2, 10
 LOOKS_SECONDS = 30.0
 RESYNCS_PER_WINDOW = 3
 """Wanted; with 20% jitter at least two fit."""
@@ -28,33 +28,42 @@ QUIET_LIMIT_SECONDS = 600.0
 
 
 async def measure_memory(options: Options) -> list[Figure]:
-    """Leader and standby after everything is Ready and was looked at twice more; each run is a world of its own."""
-    leaders: list[float] = []
-    peaks: list[float] = []
-    standbys: list[float] = []
-    for run in range(options.runs):
-        options.say(f"run {run + 1}: {options.adapters} adapters on {PODS} pods")
-        async with World(pods=PODS, slots=options.adapters + 100, resync_seconds=10.0) as world:
-            standby = world.add_operator()
-            await _fill(world, options)
-            # Looks come every 8 to 12 s.
-            await asyncio.sleep(LOOKS_SECONDS)
-            leader = await world.leader()
-            seen = memory(leader.pid)
-            leaders.append(seen.resident)
-            peaks.append(seen.peak)
-            standbys.append(memory(standby.pid if standby is not leader else world.operators[0].pid).resident)
-    note = f"VmRSS after Ready and at least two whole looks at everything; {options.adapters} adapters on {PODS} pods"
+    """Leader and standby after everything is Ready and was looked at twice more; each run is a world of its own.
 
-    def figure(what: str, runs: list[float], bar: Bar | None = None, peer: str = "", note: str = "") -> Figure:
-        return Figure(row="memory", what=what, unit="MB", runs=tuple(runs), bar=bar, peer=peer, note=note)
+    Every agent's word on every adapter is kept, so memory grows with adapters times pods: few pods and many.
+    """
+    figures: list[Figure] = []
+    for pods in (FEW_PODS, PODS):
+        empty: list[float] = []
+        leaders: list[float] = []
+        standbys: list[float] = []
+        for run in range(options.runs):
+            options.say(f"run {run + 1}: {options.adapters} adapters on {pods} pods")
+            async with World(pods=pods, slots=options.adapters + 100, resync_seconds=10.0) as world:
+                leader = await world.leader()
+                empty.append(memory(leader.pid).resident)
+                standby = world.add_operator()
+                await _fill(world, options)
+                # Looks come every 8 to 12 s.
+                await asyncio.sleep(LOOKS_SECONDS)
+                if await world.leader() is not leader:
+                    raise BenchFault("another replica leads than at the beginning")
+                leaders.append(memory(leader.pid).resident)
+                standbys.append(memory(standby.pid).resident)
+        where = f"{options.adapters} adapters on {pods} pods"
+        figures += [
+            _memory(f"operator with {where}", leaders, Bar(110), "69 MB, Go; AIBrix 118 MiB with 200", note=_HOW),
+            _memory(f"the same before the first adapter ({pods} pods)", empty),
+            _memory(f"the replica that stands by, {where}", standbys),
+        ]
+    return figures
 
-    peer = "69 MB, tuned Go controller; AIBrix 118 MiB with 200"
-    return [
-        figure(f"operator memory with {options.adapters} adapters", leaders, Bar(110), peer, note),
-        figure("the same, highest since its start", peaks),
-        figure("the replica that stands by", standbys),
-    ]
+
+_HOW = "resident memory (VmRSS) after Ready and at least two whole looks at everything"
+
+
+def _memory(what: str, runs: list[float], bar: Bar | None = None, peer: str = "", note: str = "") -> Figure:
+    return Figure(row="memory", what=what, unit="MB", runs=tuple(runs), bar=bar, peer=peer, note=note)
 
 
 async def measure_rest(options: Options) -> list[Figure]:
