@@ -77,7 +77,7 @@ async def measure(rows: Sequence[Row], options: Options) -> tuple[list[Figure], 
     broken: list[str] = []
     for row in rows:
         began = time.monotonic()
-        say(f"{row.name}: {row.what} (usually {row.minutes})")
+        say(f"{row.name}: {row.what} (usually {row.minutes}); load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
         try:
             found = await row.run(options)
         except Exception as error:  # noqa: BLE001 - one row must not cost the figures of the others; it is named below
@@ -117,6 +117,7 @@ def main() -> int:
     except asyncio.CancelledError:
         say("stopped; everything that was started is gone")
         return 130
+    machine["load after"] = [round(value, 2) for value in os.getloadavg()]
     print(", ".join(f"{name} {value}" for name, value in machine.items()))
     print(render_table(figures))
     for fault in broken:
