@@ -16,11 +16,11 @@ from typing import Any
 
 import aiohttp
 
-from npc_operator.api.names import MANAGER_CHILDREN
 from npc_operator.clients.connection import Connection
+from npc_operator.clients.kube_errors import error_of
 from npc_operator.clients.metrics import Metrics
 from npc_operator.clients.resources import Resource, find_resource
-from npc_operator.ports import Conflict, Manifest, NotFound, ObjectRef, PortError
+from npc_operator.ports import Manifest, NotFound, ObjectRef, PortError
 
 APPLY = "application/apply-patch+yaml"
 JSON = "application/json"
@@ -39,37 +39,6 @@ WATCH_SECONDS = 290
 """The server ends a watch after so long and it is begun anew; below the idle limits of common load balancers."""
 SILENCE_SECONDS = 75.0
 """A watch without a word for so long is dead: bookmarks come every minute."""
-
-_PERMANENT = {
-    400: "BadRequest",
-    405: "MethodNotAllowed",
-    406: "NotAcceptable",
-    413: "TooLarge",
-    415: "BadRequest",
-    422: "Invalid",
-}
-
-
-def error_of(status: int, body: bytes, what: str) -> PortError:
-    """The PortError for a response that is not 2xx; `body` is a metav1.Status or whatever a proxy said."""
-    reason, message, causes, fields = "", "", (), ()
-    try:
-        parsed = json.loads(body)
-        reason, message = str(parsed.get("reason") or ""), str(parsed.get("message") or "")
-        found = (parsed.get("details") or {}).get("causes") or ()
-        causes = tuple(cause.get("reason") for cause in found)
-        fields = tuple(cause.get("field") for cause in found)
-    except (ValueError, AttributeError):
-        message = body[:200].decode(errors="replace")
-    text = f"{what}: {message or reason or status}"
-    if status == 404 or "NamespaceTerminating" in causes:
-        return NotFound(text, reason=reason or "NotFound", retryable=False, code=status)
-    # An apply that names a uid is meant for that object alone; the server calls another one's uid immutable.
-    if status == 409 or (status == 422 and "metadata.uid" in fields):
-        return Conflict(text, reason=reason or "Conflict", code=status)
-    return PortError(
-        text, reason=reason or _PERMANENT.get(status, "Unavailable"), retryable=status not in _PERMANENT, code=status
-    )
 
 
 class KubeClient:
@@ -308,34 +277,3 @@ async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
         for part in parts:
             if part:
                 yield part
-
-
-class KubeLease:
-    """The Lease of an election on the API server (clients.lease.Leases)."""
-
-    def __init__(self, kube: KubeClient, *, namespace: str, name: str) -> None:
-        self._kube = kube
-        self._resource = find_resource("coordination.k8s.io/v1", "Lease")
-        self._namespace = namespace
-        self._name = name
-
-    async def read(self, *, seconds: float) -> Manifest | None:
-        try:
-            found: Manifest = await self._kube.request(
-                "get", self._resource, self._resource.path(self._namespace, self._name), seconds=seconds
-            )
-        except NotFound:
-            return None
-        return found
-
-    async def write(self, lease: Manifest, *, seconds: float) -> Manifest:
-        replacing = "resourceVersion" in lease["metadata"]
-        written: Manifest = await self._kube.request(
-            "update" if replacing else "create",
-            self._resource,
-            self._resource.path(self._namespace, self._name if replacing else ""),
-            params={"fieldManager": MANAGER_CHILDREN},
-            body=lease,
-            seconds=seconds,
-        )
-        return written

@@ -20,7 +20,7 @@ from npc_operator.rights import RIGHTS, Right, Scope
 
 logger = logging.getLogger(__name__)
 
-MEND_CRDS = "helm upgrade --install npc-crds charts/npc-crds"
+MEND_CRDS = "helm upgrade --install npc-crds charts/npc-crds -n {namespace}"
 MEND_RIGHTS = "helm upgrade --install npc-operator charts/npc-operator -n {namespace}"
 RETRY_SECONDS = 2.0
 QUESTIONS_AT_ONCE = 4
@@ -51,7 +51,11 @@ async def find_problems(kube: KubeClient, *, namespaces: Sequence[str], own_name
     problems = []
     if missing_kinds:
         kinds = ", ".join(missing_kinds)
-        problems.append(Problem(f"the API server does not serve {kinds} in {API_VERSION}", MEND_CRDS))
+        problems.append(
+            Problem(
+                f"the API server does not serve {kinds} in {API_VERSION}", MEND_CRDS.format(namespace=own_namespace)
+            )
+        )
     questions = [
         (right, verb, namespace)
         for right in RIGHTS

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -27,6 +28,7 @@ CONNECT_SECONDS = 3.0
 POLL_GRACE_SECONDS = 10.0
 """A long poll is given up so long after it should have answered."""
 PUSHES_AT_ONCE = 64
+REMEMBERED_MESSAGES = 4
 
 _PERMANENT = frozenset({"BadMessage", "UnsupportedProtocol", "TooLarge", "NotFound"})
 
@@ -61,20 +63,34 @@ class PodTransport:
         self._sessions: dict[str, tuple[str, aiohttp.ClientSession]] = {}
         self._retired: set[aiohttp.ClientSession] = set()
         self._pushes = asyncio.Semaphore(PUSHES_AT_ONCE)
+        self._written: deque[tuple[Wire, bytes]] = deque(maxlen=REMEMBERED_MESSAGES)
 
     async def close(self) -> None:
         sessions = [session for _, session in self._sessions.values()] + list(self._retired)
         self._sessions.clear()
         self._retired.clear()
+        self._written.clear()
         for session in sessions:
             await session.close()
 
     async def put(self, namespace: str, address: str, path: str, message: Wire, answer: type[M]) -> M:
         """Hand a whole state over. Raises StaleLeader or PortError."""
         async with self._pushes:
-            return await self._ask(
-                "PUT", namespace, address, path, answer, body=message.to_bytes(), seconds=PUSH_SECONDS
-            )
+            body = self._bytes_of(message)
+            return await self._ask("PUT", namespace, address, path, answer, body=body, seconds=PUSH_SECONDS)
+
+    def _bytes_of(self, message: Wire) -> bytes:
+        """The message as JSON. One object goes to all pods of a tier: a thousand adapters are written out once, not
+        once per pod. Only the last few are remembered, by identity, so that no order outlives its use.
+        """
+        for index, (known, body) in enumerate(self._written):
+            if known is message:
+                del self._written[index]
+                self._written.append((known, body))
+                return body
+        body = message.to_bytes()
+        self._written.append((message, body))
+        return body
 
     async def poll(
         self, namespace: str, address: str, path: str, answer: type[M], *, after: int, boot_id: str, wait_seconds: int

@@ -13,7 +13,8 @@ import aiohttp
 
 from npc_operator.clients import preflight
 from npc_operator.clients.connection import Connection, NoCredentials, connect
-from npc_operator.clients.kube import KubeClient, KubeLease
+from npc_operator.clients.kube import KubeClient
+from npc_operator.clients.kube_lease import KubeLease
 from npc_operator.clients.lease import Elector, Term
 from npc_operator.clients.metrics import CONTENT_TYPE, Metrics
 from npc_operator.edge.app import Watchers

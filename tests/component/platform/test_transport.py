@@ -281,3 +281,28 @@ async def test_a_gateway_is_told_its_routes_and_asked_what_it_applied(certificat
         await client.close()
         await asyncio.sleep(0.05)
     assert paths == ["PUT /v1/routes", "GET /v1/status"]
+
+
+async def test_one_message_for_many_pods_is_written_out_once(
+    certificate: Certificate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Stamp] = []
+    real = DesiredSet.to_bytes
+
+    def counting(message: DesiredSet) -> bytes:
+        written.append(message.stamp)
+        return real(message)
+
+    async def handler(request: web.Request) -> web.Response:
+        heard.append(DesiredSet.model_validate_json(await request.read()).stamp.generation)
+        return say(ACCEPTED)
+
+    heard: list[int] = []
+    monkeypatch.setattr(DesiredSet, "to_bytes", counting)
+    async with pod(certificate, tmp_path, handler) as port, agents(port, trusting(certificate)) as client:
+        for generation in (1, 2):
+            message = DESIRED.model_copy(update={"stamp": Stamp(epoch=7, generation=generation)})
+            for _ in range(3):
+                await client.push(NAMESPACE, "127.0.0.1", message)
+    assert heard == [1, 1, 1, 2, 2, 2]
+    assert len(written) == 2

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from npc_operator.clients.connection import connect
-from npc_operator.clients.kube import KubeClient, KubeLease
+from npc_operator.clients.kube import KubeClient
+from npc_operator.clients.kube_lease import KubeLease
 from npc_operator.clients.lease import Elector, Term
 from npc_operator.clients.metrics import Metrics
 from npc_operator.ports import ObjectRef

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from npc_operator.clients.kube import error_of
+from npc_operator.clients.kube_errors import error_of
 from npc_operator.clients.resources import RESOURCES, find_resource
 from npc_operator.ports import Conflict, NotFound, PortError
 
