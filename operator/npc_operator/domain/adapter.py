@@ -1,8 +1,8 @@
 """One voice over all its tiers: which of its variants can be served at all, and what its status says.
 
 Each rule looks at one thing and names it; the first that applies speaks. `Check.absent` means that no pod should have
-anything of the variant, `barred` that its newest digest must not be brought in while the stable one goes on, `waiting`
-that it cannot be brought in yet.
+anything of the variant, `barred` that its newest digest must not be brought in while the stable one goes on, `unread`
+that something it needs was not looked at yet: nothing is concluded and nothing is begun.
 """
 
 from __future__ import annotations
@@ -38,7 +38,11 @@ class Check:
 
     absent: Finding | None = None
     barred: Finding | None = None
-    waiting: Finding | None = None
+    unread: Finding | None = None
+
+    def may_load(self) -> bool:
+        """Whether pods may be asked to bring in the newest digest."""
+        return self.absent is None and self.barred is None and self.unread is None
 
     def usable(self) -> bool:
         """Whether pods should have anything of the variant."""
@@ -92,7 +96,7 @@ def check_secret(facts: VariantFacts) -> Check | None:
         return None
     if facts.secret is None:
         # Not looked at yet: fetching without credentials would only produce a fault of our own making.
-        return Check(barred=Finding(reasons.PREPARING, f"Secret {reference.name} is being read"))
+        return Check(unread=Finding(reasons.PREPARING, f"Secret {reference.name} is being read"))
     if not facts.secret.resource_version:
         message = f"Secret {reference.name} does not exist; create it or correct source.secretRef"
         return Check(barred=Finding(reasons.SECRET_NOT_FOUND, message))

@@ -79,10 +79,11 @@ def build_conditions(
     """The conditions to publish, keeping the transition times of those whose status stays."""
     status = "Unknown" if summary.ready is None else ("True" if summary.ready else "False")
     wanted: list[tuple[str, str, Finding]] = [(READY, status, summary.why)]
-    if summary.reconciling is not None:
-        wanted.append((RECONCILING, "True", summary.reconciling))
+    # Never both: kstatus asks for Reconciling first, so whoever waits by it would wait for what only a person can mend.
     if summary.stalled is not None:
         wanted.append((STALLED, "True", summary.stalled))
+    elif summary.reconciling is not None:
+        wanted.append((RECONCILING, "True", summary.reconciling))
     before = {condition.type: condition for condition in previous}
     built = []
     for kind, value, finding in wanted:

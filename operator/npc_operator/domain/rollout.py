@@ -41,6 +41,8 @@ class RolloutFacts:
     """Why the spec's digest must not be brought in; what is stable goes on."""
     waiting: Finding | None = None
     """Why it cannot be brought in yet."""
+    unread: Finding | None = None
+    """What was not looked at yet: the digests stay as they are, nothing is begun."""
     load_timeout_seconds: int = 300
 
 
@@ -78,6 +80,17 @@ def decide_rollout(facts: RolloutFacts, now: float) -> Decision:
             f"digest {facts.wanted.digest} begins like the stable {stable.digest}; change any byte of the adapter",
         )
         return _settle(facts, before, stable=stable, candidate=None, history=history, stalled=clash)
+    if facts.unread is not None:
+        # A new leader has read nothing at first; what the last one had under way is neither dropped nor begun again.
+        return _settle(
+            facts,
+            before,
+            stable=stable,
+            candidate=before.candidate,
+            history=history,
+            since=parse_rfc3339(before.candidate_since),
+            reconciling=facts.unread,
+        )
     same = before.candidate is not None and before.candidate.digest == facts.wanted.digest
     since = (parse_rfc3339(before.candidate_since) if same else None) or now
     if facts.waiting is not None:

@@ -88,7 +88,6 @@ def build_engine_container(inputs: EngineInputs) -> dict[str, Any]:
             {"name": name, "value": value}
             for name, value in {
                 "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
-                "VLLM_NO_USAGE_STATS": "1",
                 # torch fails at import for a uid without a passwd entry and without USER.
                 "USER": "npc",
                 "HOME": CACHE_DIR,
@@ -99,13 +98,14 @@ def build_engine_container(inputs: EngineInputs) -> dict[str, Any]:
             }.items()
         ),
     ]
-    if not hf:
-        env.append({"name": "HF_HUB_OFFLINE", "value": "1"})
-    elif spec.model.secret_ref is not None:
+    if hf and spec.model.secret_ref is not None:
         env.append(
             {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": spec.model.secret_ref.name, "key": "HF_TOKEN"}}}
         )
-    ours = {entry["name"] for entry in env}
+    # Settings that a user may have other wishes for: theirs win.
+    preset = {"VLLM_NO_USAGE_STATS": "1"} | ({} if hf else {"HF_HUB_OFFLINE": "1"})
+    ours, theirs = {entry["name"] for entry in env}, {entry.name for entry in engine.env}
+    env += [{"name": name, "value": value} for name, value in preset.items() if name not in theirs]
     env += [
         {"name": entry.name, "value": entry.value} if entry.value else {"name": entry.name}
         for entry in engine.env

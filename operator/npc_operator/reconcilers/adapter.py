@@ -74,7 +74,7 @@ def decide_variant(context: Context, adapter: Adapter, variant: Variant, now: fl
     if adapter.meta.name in placement.left_out or adapter.meta.name in placement.held_back:
         slots = 0 if tier is None else tier.spec.engine.max_cpu_loras
         waiting = Finding(reasons.SLOTS_EXCEEDED, describe_left_out(tier_name, [adapter.meta.name], slots))
-    return decide_rollout(replace(facts, fault=check.barred, waiting=waiting), now)
+    return decide_rollout(replace(facts, fault=check.barred, waiting=waiting, unread=check.unread), now)
 
 
 def be_patient(adapter: Adapter, decision: Decision, now: float) -> Decision:

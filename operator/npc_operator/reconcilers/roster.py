@@ -247,9 +247,7 @@ class Roster:
             or (tier is not None and tier.spec.suspend)
             or (region is not None and region.spec.suspend)
         )
-        piece = build_piece(
-            adapter, variant, frozen=frozen, barred=check.barred is not None, credentials=self._credentials
-        )
+        piece = build_piece(adapter, variant, frozen=frozen, barred=not check.may_load(), credentials=self._credentials)
         stable = piece.stable
         alias = None if stable is None else build_alias(adapter.spec.archetype, variant.tier, stable.digest)
         return Part(variant, check, piece, alias)

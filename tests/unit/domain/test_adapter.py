@@ -41,7 +41,6 @@ def test_a_variant_without_faults_is_served() -> None:
         ({"region": region_fact(spec={"adapterSelector": {"matchLabels": {"game": "sea"}}})}, reasons.NO_REGION, True),
         ({"tier": tier_fact(engine={"maxLoraRank": 1})}, reasons.RANK_ABOVE_TIER, False),
         ({"secret": SecretFact(NAMESPACE, "bucket", "", {})}, reasons.SECRET_NOT_FOUND, False),
-        ({"secret": None}, reasons.PREPARING, False),
     ],
 )
 def test_each_fault_is_named_and_says_what_to_do(change: dict[str, Any], reason: str, absent: bool) -> None:
@@ -51,6 +50,14 @@ def test_each_fault_is_named_and_says_what_to_do(change: dict[str, Any], reason:
     assert found.reason == reason
     assert len(found.message) > 15
     assert check.usable() is not absent
+
+
+def test_a_secret_that_was_not_read_yet_is_no_fault_and_begins_nothing() -> None:
+    check = check_variant(replace(SERVED, secret=None))
+    assert (check.barred, check.absent) == (None, None)
+    assert check.unread is not None
+    assert check.unread.reason == reasons.PREPARING
+    assert not check.may_load()
 
 
 def test_a_matching_selector_is_no_fault() -> None:

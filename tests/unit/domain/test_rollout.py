@@ -183,6 +183,16 @@ def test_a_fault_bars_the_candidate_and_not_what_serves() -> None:
     assert decision.stalled is not None
 
 
+def test_what_was_not_read_yet_changes_no_digest_and_needs_no_person() -> None:
+    """A new leader has read no Secret in its first moments."""
+    unread = Finding(reasons.PREPARING, "Secret bucket is being read")
+    begun = decide(NEW, status(), engine("a", has(OLD)), now=NOW - 60).status
+    decision = decide(NEW, begun, engine("a", has(OLD), has(NEW)), unread=unread)
+    assert (decision.status.stable, decision.status.candidate) == (begun.stable, begun.candidate)
+    assert decision.status.candidate_since == begun.candidate_since
+    assert (decision.ready, decision.stalled, decision.reconciling) == (True, None, unread)
+
+
 @pytest.mark.parametrize(
     ("serving", "adopted"),
     [
