@@ -27,8 +27,15 @@ async def test_foreign_changes_to_owned_children_are_put_back(quiet: World) -> N
         lambda seen: seen["spec"]["replicas"] == wanted and seen["metadata"]["generation"] >= 3,
         timeout=30,
     )
-    await quiet.kubectl.delete("poddisruptionbudget", "bronze", quiet.namespace)
-    await quiet.kubectl.until("poddisruptionbudget", "bronze", quiet.namespace, lambda seen: True, timeout=30)
+    budget = await quiet.kubectl.get("poddisruptionbudget", "bronze-engine", quiet.namespace)
+    await quiet.kubectl.delete("poddisruptionbudget", "bronze-engine", quiet.namespace)
+    await quiet.kubectl.until(
+        "poddisruptionbudget",
+        "bronze-engine",
+        quiet.namespace,
+        lambda seen: seen["metadata"]["uid"] != budget["metadata"]["uid"],
+        timeout=30,
+    )
 
 
 async def test_foreign_fields_on_owned_children_are_left_alone(quiet: World) -> None:
