@@ -311,7 +311,7 @@ class RouteTable(Wire):
 
 
 class GatewayReport(Wire):
-    """GET /v1/status?after=<revision>&boot=<bootId>&wait=<seconds> of a gateway: which table all workers have applied."""
+    """GET /v1/status?after=<revision>&boot=<bootId>&wait=<seconds> of a gateway: which table every worker has."""
 
     protocol: int = PROTOCOL
     boot_id: str
