@@ -384,6 +384,17 @@ def test_a_published_listing_brings_more_files_and_tells_a_wrong_folder_before_a
     assert web.requests == ["GET /adapters/vampire/SHA256SUMS"]
 
 
+@pytest.mark.parametrize("name", ["//localhost:{port}/stolen", "../other/stolen", "/stolen"])
+def test_no_name_of_a_published_listing_can_lead_the_credentials_elsewhere(
+    web: Web, trust: dict[str, str], tmp_path: Path, name: str
+) -> None:
+    listing = f"{'0' * 64}  {name.format(port=web.port)}\n".encode()
+    (web.folder / "SHA256SUMS").write_bytes(listing)
+    digest = f"sha256:{hashlib.sha256(listing).hexdigest()}"
+    assert reason_of(web.uri, tmp_path / "staging", digest, credentials=trust) is Reason.UNSAFE_PATH
+    assert web.requests == ["GET /adapters/vampire/SHA256SUMS"]
+
+
 def test_https_is_resumed_where_it_broke_off(web: Web, trust: dict[str, str], tmp_path: Path) -> None:
     digest = digest_of_folder(web.folder)
     web.cut_at = 3 << 20

@@ -25,7 +25,7 @@ from urllib3.exceptions import HTTPError, SSLError
 
 from ..errors import AdapterError, Reason, refused, retryable
 from ..inspect.config import CONFIG_NAME
-from ..inspect.files import WEIGHTS_NAME
+from ..inspect.files import WEIGHTS_NAME, check_names
 from .source import READ_CHUNK, Listing, Piece, RemoteFile
 
 INDEX_NAME = "SHA256SUMS"
@@ -98,7 +98,10 @@ class HttpsSource:
         text = raw.decode("ascii", errors="replace")
         if "".join(match.group(0) for match in _LINE.finditer(text)) != text:
             raise refused(Reason.BAD_HEADER, f"{INDEX_NAME} is not what sha256sum prints")
-        return {match.group(2): match.group(1) for match in _LINE.finditer(text)}
+        hashes = {match.group(2): match.group(1) for match in _LINE.finditer(text)}
+        # Before any of them becomes part of a URL: a name like //host/x would carry the credentials to that host.
+        check_names(hashes.keys())
+        return hashes
 
     def _head(self, name: str) -> RemoteFile:
         with _mapped_errors(name):
@@ -112,7 +115,7 @@ class HttpsSource:
         return RemoteFile(name, int(length) if length.isdecimal() else None, _version(answer))
 
     def _request(self, method: str, name: str, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
-        url = urljoin(self._base, quote(name))
+        url = f"{self._base}{quote(name)}"
         for _ in range(_REDIRECTS + 1):
             answer = self._pool.request(
                 method, url, headers={**self._headers, **headers}, preload_content=False, redirect=False
