@@ -192,6 +192,7 @@ def test_a_supported_feature_passes(tmp_path: Path, changes: dict[str, Any]) -> 
         {"r": 0}, {"r": -1}, {"r": "8"}, {"r": True}, {"r": 1.5}, {"lora_alpha": "x"}, {"lora_alpha": None},
         {"target_modules": None}, {"rank_pattern": {"q_proj": 0}}, {"rank_pattern": [1]},
         {"rank_pattern": {"(a+)+$": 8}}, {"rank_pattern": {"a.*b": 8}}, {"rank_pattern": {"(": 8}},
+        {"rank_pattern": {"(a|a)" * 40: 8}}, {"rank_pattern": {r"\d+" * 20: 8}},
         {"modules_to_save": "score"},
     ],
 )  # fmt: skip
@@ -240,6 +241,17 @@ def test_rank_patterns_are_matched_as_the_engine_does(tmp_path: Path) -> None:
     inspect(folder)
     (folder / "adapter_config.json").write_text(json.dumps(config_of()))
     assert refusal(folder).reason is Reason.BAD_TENSOR
+
+
+def test_matching_a_rank_pattern_takes_no_longer_than_the_name_is(tmp_path: Path) -> None:
+    # A backtracking matcher would need some 10^20 steps for this one, with the GIL held.
+    name = f"base_model.model.{'1' * 200_000}x"
+    tensors = lora_tensors(rank=8) | {
+        f"{name}.lora_A.weight": floats((8, HIDDEN)),
+        f"{name}.lora_B.weight": floats((HIDDEN, 8)),
+    }
+    folder = make_adapter(tmp_path / "a", config=config_of(rank_pattern={r"\d+\d+\d+\d+": 8}), tensors=tensors)
+    assert refusal(folder).reason is Reason.BASE_MISMATCH
 
 
 # --- safetensors header ---

@@ -10,8 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
+
+import re2
 
 from ..errors import Reason, refused
 from .safetensors_header import BadJson, load_json
@@ -34,10 +37,20 @@ _UNSUPPORTED: Mapping[str, str] = {
     "trainable_token_indices": "trained tokens",
 }
 _CLASSIFIER_HEADS = frozenset({"classifier", "score"})
-# rank_pattern's keys are regular expressions that the engine runs with a backtracking matcher: only digits may repeat.
+# rank_pattern's keys are regular expressions that the engine runs with a backtracking matcher: only digits may repeat,
+# and there are too few groups and repetitions for their combinations to take long. Here RE2 runs them, in linear time
+# whatever the names are: a backtracking match would hold the GIL, and with it the agent.
 _PATTERN_KEY = re.compile(r"(?:[A-Za-z0-9_.^$|()-]|\\\.|\\d\+?|\[0-9\]\+?)+")
 _PATTERN_LENGTH = 256
+_PATTERN_GROUPS = 2
+_PATTERN_REPEATS = 4
 _PATTERN_LIMIT = 4096
+_PATTERN_MEMORY = 128 << 10
+"""Bytes one compiled pattern may use; a plain one takes some 4 KiB."""
+
+
+class _Matcher(Protocol):
+    def match(self, text: str) -> object | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +70,7 @@ class AdapterConfig:
     def rank_of(self, module: str) -> int:
         """The rank PEFT gives one module: the first pattern that matches a dotted end of its name wins."""
         for key, rank in self.rank_pattern.items():
-            if re.match(rf"(.*\.)?({key})$", module):
+            if _matcher(key).match(module):
                 return rank
         return self.rank
 
@@ -116,13 +129,24 @@ def _rank_pattern(raw: object) -> Mapping[str, int]:
     if not isinstance(raw, dict) or len(raw) > _PATTERN_LIMIT:
         raise refused(Reason.BAD_CONFIG, "rank_pattern is not a map of reasonable size")
     for key in raw:
-        if len(key) > _PATTERN_LENGTH or not _PATTERN_KEY.fullmatch(key):
+        plain = len(key) <= _PATTERN_LENGTH and _PATTERN_KEY.fullmatch(key)
+        if not plain or key.count("(") > _PATTERN_GROUPS or key.count("+") > _PATTERN_REPEATS:
             raise refused(Reason.BAD_CONFIG, f"rank_pattern key {key[:80]!r} is not a plain module pattern")
         try:
             re.compile(key)
-        except re.error:
+            _matcher(key)
+        except (re.error, re2.error):
             raise refused(Reason.BAD_CONFIG, f"rank_pattern key {key[:80]!r} is not a regular expression") from None
     return {key: _rank(f"rank_pattern[{key[:80]!r}]", value) for key, value in raw.items()}
+
+
+@lru_cache(maxsize=_PATTERN_LIMIT)
+def _matcher(key: str) -> _Matcher:
+    """Matches names of which a dotted end matches the key."""
+    options = re2.Options()
+    options.log_errors = False
+    options.max_mem = _PATTERN_MEMORY
+    return cast("_Matcher", re2.compile(rf"(?:.*\.)?(?:{key})$", options=options))
 
 
 def _modules_to_save(raw: object) -> frozenset[str]:
