@@ -156,7 +156,22 @@ class Exchange:
             self._target = self._alias.stable
             usable = fleet.usable(tier, self._target.served_name)
             endpoint = pick_endpoint(usable, tried=(), turn=fleet.next_turn(), now=now)
+        if endpoint is None and self._follow_alias():
+            usable = fleet.usable(tier, self._target.served_name)
+            endpoint = pick_endpoint(usable, tried=self._tried, turn=fleet.next_turn(), now=now)
+            if endpoint is None:
+                endpoint = pick_endpoint(usable, tried=(), turn=fleet.next_turn(), now=now)
         return endpoint
+
+    def _follow_alias(self) -> bool:
+        """Whether the archetype has moved to another digest while this line waited: its old one may be on no pod any
+        more, and no byte of an answer was sent."""
+        table = self._fleet.table
+        present = None if table is None else table.aliases.get((self._alias.tier, self._alias.archetype))
+        if present is None or present.stable.served_name == self._target.served_name:
+            return False
+        self._alias, self._target = present, present.stable
+        return True
 
     async def _connect(self, endpoint: Endpoint) -> None:
         try:

@@ -47,6 +47,9 @@ class Pool:
             _, connection = await self._loop.create_connection(
                 lambda: EngineConnection(self._on_idle, self._all.discard), self.address, self.port
             )
+        if not connection.is_usable():
+            # A dying engine's kernel accepts and resets: the connection may be gone before this task runs again.
+            raise ConnectionResetError("closed as it was made")
         self._all.add(connection)
         return connection
 

@@ -229,6 +229,35 @@ async def test_a_candidate_without_a_pod_leaves_the_stable_voice(rig: Rig, engin
     assert (await rig.say(npc="any")).digest == OLD
 
 
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+async def test_a_line_whose_pod_fails_after_the_voice_moved_is_answered_by_the_new_one(
+    rig: Rig, engine: Engine, second: Engine, stream: bool
+) -> None:
+    moved = asyncio.Event()
+
+    async def wait_and_drop(asked: Asked, reply: Reply) -> None:
+        await moved.wait()
+        reply.reset()
+
+    engine.script = second.script = wait_and_drop
+    engine.loaded = second.loaded = {NAME}
+    world = World(engines={"gold": [engine, second]})
+    await rig.push(world.table())
+    line = asyncio.create_task(rig.say(stream=stream))
+    await eventually(lambda: engine.chats + second.chats == 1)
+    asked = engine if engine.chats else second
+    other = second if asked is engine else engine
+    other.script = None
+    engine.loaded = second.loaded = {wire.served_name("vampire", NEW)}
+    world.aliases = {("gold", "vampire"): [(NEW, 100)]}
+    await rig.push(world.table())
+    moved.set()
+    answer = await line
+    assert (answer.status, answer.digest) == (200, NEW)
+    assert answer.spoken.startswith(wire.served_name("vampire", NEW))
+    assert other.chats == 1
+
+
 def speak_then(fault: bytes | None) -> object:
     async def script(asked: Asked, reply: Reply) -> None:
         await reply.stream_head()
