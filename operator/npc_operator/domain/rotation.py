@@ -147,15 +147,17 @@ def current_engine_key(data: Mapping[str, str]) -> str:
     return key_id if data.get(key_id) else ""
 
 
-def next_key_id(data: Mapping[str, str]) -> str:
-    """An id that was not used in this Secret: ids count upwards so that their order is their age."""
-    numbers = [int(key_id.removeprefix("key-")) for key_id in data if key_id.removeprefix("key-").isdigit()]
-    return f"key-{max(numbers, default=0) + 1}"
+def next_key_id(data: Mapping[str, str], taken: Iterable[str] = ()) -> str:
+    """An id that names no other key, in this Secret or in one before it that pods were started with (`taken`). Ids
+    count upwards so that their order is their age.
+    """
+    known = (key_id.removeprefix("key-") for key_id in (*data, *taken))
+    return f"key-{max((int(number) for number in known if number.isdigit()), default=0) + 1}"
 
 
-def rotate_engine_key(data: Mapping[str, str], new: str) -> dict[str, str]:
+def rotate_engine_key(data: Mapping[str, str], new: str, taken: Iterable[str] = ()) -> dict[str, str]:
     """A new current key beside all others."""
-    key_id = next_key_id(data)
+    key_id = next_key_id(data, taken)
     return {**data, key_id: new, CURRENT: key_id}
 
 

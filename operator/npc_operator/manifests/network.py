@@ -40,6 +40,10 @@ def _admin_rule(port: int, operator: OperatorPeer | None, peers: Sequence[dict[s
     return rule
 
 
+def engine_policy_name(region: str, tier: str) -> str:
+    return f"{region}-{tier}-engine"
+
+
 def build_engine_policy(
     meta: ObjectMeta, engine_ports: Mapping[str, int], operator: OperatorPeer | None
 ) -> list[dict[str, Any]]:
@@ -48,7 +52,7 @@ def build_engine_policy(
     return [
         _policy(
             meta,
-            name=f"{meta.name}-{tier}-engine",
+            name=engine_policy_name(meta.name, tier),
             selector=engine_selector(tier=tier),
             ingress=[
                 {"from": [gateways], "ports": [_port(port)]},

@@ -113,7 +113,7 @@ async def _keep_engine_key(
         now=context.clock.now(),
     )
     if verdict.needs:
-        data = rotate_engine_key(data, make_token())
+        data = rotate_engine_key(data, make_token(), find_named_keys(context, namespace))
     dropped: tuple[str, ...] = ()
     used = find_used_keys(context, namespace)
     if used is not None:
@@ -122,6 +122,23 @@ async def _keep_engine_key(
     if await _write(context, names.SECRET_ENGINE_KEY, namespace, live, data, verdict, owners, about) and dropped:
         events.emit(context.recorder, about, events.key_dropped(dropped))
     return verdict.look_again
+
+
+def find_named_keys(context: Context, namespace: str) -> set[str]:
+    """Ids of engine keys that pods and templates name. When the Secret was deleted they tell which ids stood for other
+    keys: reusing one would send pods a key that they were not started with, and never roll them.
+    """
+    store = context.world.store
+    named = {pod.engine_key_id for pod in store.list(Pod, namespace).values()}
+    return named | {
+        _template_key(child) for child in store.list(Child, namespace).values() if child.kind == "Deployment"
+    }
+
+
+def _template_key(child: Child) -> str:
+    template = child.manifest.get("spec", {}).get("template", {}).get("metadata", {})
+    key_id: str = (template.get("annotations") or {}).get(names.ANNOTATION_ENGINE_KEY, "")
+    return key_id
 
 
 def find_used_keys(context: Context, namespace: str) -> set[str] | None:
@@ -136,9 +153,8 @@ def find_used_keys(context: Context, namespace: str) -> set[str] | None:
         labels = child.manifest.get("metadata", {}).get("labels", {})
         if child.kind != "Deployment" or labels.get(names.LABEL_COMPONENT) != names.COMPONENT_ENGINE:
             continue
-        spec, status = child.manifest.get("spec", {}), child.status
-        template = spec.get("template", {}).get("metadata", {}).get("annotations", {})
-        used.add(template.get(names.ANNOTATION_ENGINE_KEY, ""))
+        status = child.status
+        used.add(_template_key(child))
         current = child.manifest["metadata"].get("generation", 0) <= status.get("observedGeneration", 0)
         if not current or status.get("replicas", 0) != status.get("updatedReplicas", 0):
             return None  # an old ReplicaSet may yet start a pod with the old key

@@ -13,7 +13,7 @@ from npc_operator.domain.region import RegionFacts, build_region_status
 from npc_operator.manifests.disruption import build_gateway_budget
 from npc_operator.manifests.gateway_deployment import build_gateway_deployment
 from npc_operator.manifests.gateway_service import build_gateway_service, gateway_endpoint
-from npc_operator.manifests.network import build_engine_policy, build_gateway_policy
+from npc_operator.manifests.network import build_engine_policy, build_gateway_policy, engine_policy_name
 from npc_operator.reconcilers import events
 from npc_operator.reconcilers.children import Ensured
 from npc_operator.reconcilers.context import Context, split_results
@@ -88,6 +88,8 @@ async def _keep_children(context: Context, region: Region) -> list[Ensured]:
     ]
     results = [await context.children.ensure(manifest, owner) for manifest in manifests]
     wanted = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in manifests}
+    # A tier that is named but not there (deleted, or not readable) may still have pods to guard.
+    wanted |= {("NetworkPolicy", engine_policy_name(region.meta.name, entry.tier)) for entry in region.spec.tiers}
     former = [
         child
         for child in context.world.store.list(Child, namespace).values()

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from npc_operator.api import names
+from npc_operator.api.gputier import Quality
 from npc_operator.domain.engines import Engine
 from npc_operator.domain.facts import Pod, Region, Tier
 from npc_operator.domain.rotation import pick_engine_keys, pick_tokens
@@ -31,6 +32,11 @@ from npc_runtime.wire import Alias, Endpoint, RouteTable, Stamp
 
 REMEMBERED = 64
 """Tables whose content is remembered by stamp; a gateway further behind counts as unknown until it has caught up."""
+
+
+ABSENT_QUALITY: Quality = "Bronze"
+"""Of a tier that the region names and that is not there. It is in the table without pods: prefixes and the default may
+point at it, and a table in which they point at nothing is refused as a whole, for the sake of one missing object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,14 +168,17 @@ class RouteBook:
             keys = world.secret(namespace, spec.gateway.auth.secret_ref.name)
             if keys is None:
                 return Waiting(f"Secret {spec.gateway.auth.secret_ref.name} is being read")
-        tiers = [world.store.get(Tier, namespace, entry.tier) for entry in spec.tiers]
+        tiers = [(entry.tier, world.store.get(Tier, namespace, entry.tier)) for entry in spec.tiers]
         aliases = world.roster(namespace).aliases()
         routed = self._routed(namespace, aliases)
         return build_table(
             namespace=namespace,
             region=region.meta.name,
             spec=spec,
-            tiers=[self._part(tier, routed.get(tier.meta.name, frozenset())) for tier in tiers if tier is not None],
+            tiers=[
+                TierPart(name, ABSENT_QUALITY, ()) if tier is None else self._part(tier, routed.get(name, frozenset()))
+                for name, tier in tiers
+            ],
             aliases=aliases,
             api_keys=hash_api_keys(keys.data) if keys is not None else (),
             trust=Trust(

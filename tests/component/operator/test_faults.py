@@ -5,6 +5,7 @@ from __future__ import annotations
 from npc_operator.api import names
 from npc_operator.domain import reasons
 from npc_operator.ports import PortError
+from npc_runtime.gateway.table import compile_table
 from npc_runtime.wire import EngineState, served_name
 from tests.component.operator.harness import World
 from tests.support.builders import NAMESPACE, adapter, digest, region, secret, tier
@@ -59,6 +60,32 @@ async def test_a_region_and_an_adapter_that_name_a_tier_that_is_not_there() -> N
     assert world.said(names.KIND_ADAPTER, "vampire", "Stalled")[:2] == ("True", reasons.UNKNOWN_TIER)
     assert world.variant("vampire")["stable"]["digest"] == digest("a")
     assert world.status(names.KIND_ADAPTER, "vampire")["readyVariants"] == "1/2"
+
+
+async def test_a_default_tier_that_is_not_there_keeps_no_route_of_the_others_back() -> None:
+    world = World()
+    world.put(region(tiers={"ghost": 10, "gold": 100}, spec={"assignments": [{"npcPrefix": "vip-", "tier": "ghost"}]}))
+    world.put(tier(), adapter())
+    await world.settle()
+
+    for gateway in world.doors().values():
+        assert gateway.table is not None
+        table = compile_table(gateway.table)  # what a gateway does before it takes a table, and refuses it otherwise
+        assert ("gold", "vampire") in table.aliases
+        assert [endpoint.tier for endpoint in table.endpoints] == ["gold"] * len(world.pods("gold"))
+
+
+async def test_the_engines_of_a_tier_that_went_away_stay_guarded_while_the_region_names_it() -> None:
+    world = World()
+    world.put(region(), tier())
+    await world.settle()
+    world.api.remove(names.KIND_TIER, NAMESPACE, "gold")
+    await world.settle()
+    assert world.api.find("NetworkPolicy", NAMESPACE, "eu-west-gold-engine") is not None
+
+    world.edit(names.KIND_REGION, "eu-west", lambda live: live["spec"]["tiers"][0].update(tier="silver"))
+    await world.settle()
+    assert world.api.find("NetworkPolicy", NAMESPACE, "eu-west-gold-engine") is None
 
 
 async def test_a_rank_above_the_tier_is_never_brought_in_and_the_old_digest_serves_on() -> None:

@@ -136,6 +136,17 @@ async def test_a_rotated_engine_key_rolls_the_pods_and_the_old_key_goes_last() -
     assert "EngineKeyDropped" in world.recorder.reasons("eu-west")
 
 
+async def test_an_engine_key_whose_secret_was_deleted_gets_a_new_id_and_rolls_the_pods() -> None:
+    world = await settled()
+    before = set(world.pods("gold"))
+    world.api.remove("Secret", NAMESPACE, names.SECRET_ENGINE_KEY)
+    await world.settle()
+
+    assert set(engine_keys(world)) == {"current", "key-2"}
+    assert not before & set(world.pods("gold"))
+    assert world.said(names.KIND_TIER, "gold", "Ready")[0] == "True"
+
+
 async def test_an_old_engine_key_stays_while_one_pod_was_started_with_it() -> None:
     world = await settled()
     world.pods_become_ready = False
