@@ -272,14 +272,6 @@ class World:
             self.stack, resyncSeconds=RESYNC_SECONDS, podAnnotations={"upgrade": str(time.time_ns())}
         )
 
-    async def resyncs(self) -> float:
-        """How many whole resyncs the leader has finished, by its own metrics."""
-        address = (await self.kubectl.get("pod", await self.leader(), OPERATOR_NAMESPACE))["status"]["podIP"]
-        async with aiohttp.ClientSession() as session, session.get(f"http://{address}:8080/metrics") as response:
-            text = await response.text()
-        counted = [line for line in text.splitlines() if line.startswith("npc_operator_resyncs_total")]
-        return sum(float(line.rsplit(" ", 1)[1]) for line in counted)
-
     # --- manifests ---
 
     async def apply_again(self) -> None:
