@@ -9,7 +9,7 @@ import sys
 
 from npc_operator.clients.lease import LeadershipStuck
 from npc_operator.edge.logs import set_up_logging
-from npc_operator.settings import read_settings
+from npc_operator.settings import Settings, read_settings
 from npc_operator.wiring.fleet import FleetDecisions
 from npc_operator.wiring.process import check, run
 
@@ -22,14 +22,19 @@ def main() -> None:
         if settings.command == "check":
             code = asyncio.run(check(settings))
         else:
-            code = asyncio.run(run(settings, FleetDecisions(settings)))
+            code = asyncio.run(_run(settings))
     except KeyboardInterrupt:
         code = 0
+    sys.exit(code)
+
+
+async def _run(settings: Settings) -> int:
+    try:
+        return await run(settings, FleetDecisions(settings))
     except LeadershipStuck as error:
         logging.getLogger("npc_operator").critical("%s", error)
-        # Work that does not stop would keep the process, too; another one leads already.
+        # From within the loop, which would else wait for the very work that does not stop while another process leads.
         os._exit(1)
-    sys.exit(code)
 
 
 if __name__ == "__main__":

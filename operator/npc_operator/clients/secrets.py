@@ -139,9 +139,14 @@ class Secrets:
                     continue
                 if failures == 0:
                     self._complain(namespace, name, error)
-                pause = RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
-                failures += 1
-                await asyncio.sleep(pause * (0.8 + 0.2 * self._jitter()))
+            except Exception:
+                # Whatever a proxy answered or a parser made of it: nobody else would begin to follow this Secret again.
+                logger.exception("cannot follow the Secret", extra={"key": f"secret/{namespace}/{name}"})
+            else:
+                continue  # the server ends every watch after a while
+            pause = RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
+            failures += 1
+            await asyncio.sleep(pause * (0.8 + 0.2 * self._jitter()))
 
     def _complain(self, namespace: str, name: str, error: PortError) -> None:
         mend = ""

@@ -32,7 +32,7 @@ class Vault:
         self.live: dict[str, dict[str, Any]] = {}
         self.watchers: dict[str, list[asyncio.Queue[tuple[str, Manifest] | PortError]]] = {}
         self.asked: list[tuple[str, bool]] = []
-        self.refuse: PortError | None = None
+        self.refuse: Exception | None = None
         self._version = 10
 
     def set(self, name: str, **values: str) -> None:
@@ -232,6 +232,21 @@ def test_a_watch_that_breaks_is_taken_up_again_and_nothing_is_forgotten_meanwhil
             vault.refuse = None
             await asyncio.sleep(5)
             assert values(store, "keys") == {"studio": "two"}
+
+    run_virtual(scenario)
+
+
+def test_an_answer_that_nobody_expected_ends_no_following() -> None:
+    async def scenario(clock: FakeClock) -> None:
+        vault = Vault()
+        vault.refuse = ValueError("not JSON")
+        async with following(clock, vault) as store:
+            put(store, builders.region(auth="keys"))
+            await asyncio.sleep(1)
+            vault.refuse = None
+            vault.set("keys", studio="one")
+            await asyncio.sleep(6)
+            assert values(store, "keys") == {"studio": "one"}
 
     run_virtual(scenario)
 
