@@ -19,10 +19,7 @@ def main() -> None:
     settings = read_settings()
     set_up_logging(level=settings.log_level, form=settings.log_format)
     try:
-        if settings.command == "check":
-            code = asyncio.run(check(settings))
-        else:
-            code = asyncio.run(_run(settings))
+        code = asyncio.run(check(settings) if settings.command == "check" else _run(settings))
     except KeyboardInterrupt:
         code = 0
     sys.exit(code)
