@@ -109,6 +109,8 @@ class DesiredAdapter(Wire):
     """Highest rank the variant declares; the tier's own maximum is known to the agent from its pod."""
     importance: Literal["Critical", "Normal", "Ambient"] = "Normal"
     """Order of loading, Critical first."""
+    serving: bool = False
+    """Traffic goes to it: a pod that comes up waits for its proof (or its refusal for good) before it turns ready."""
     probe: Probe = Probe()
     credentials: Mapping[str, Secret] = Field(default_factory=dict)
     """The data of the Secret named by `secretRef`: AWS_* keys for s3, `token` or `username`/`password` for https.

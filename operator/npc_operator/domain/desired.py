@@ -81,12 +81,14 @@ def build_piece(adapter: Adapter, variant: Variant, *, frozen: bool, barred: boo
         adapter=adapter.meta.name,
         tier=variant.tier,
         claim=Claim(adapter.meta.name, adapter.spec.importance, stable is not None, newest is not None),
-        stable=None if stable is None else build_entry(adapter, stable, credentials),
+        stable=None if stable is None else build_entry(adapter, stable, credentials, serving=True),
         candidate=None if newest is None else build_entry(adapter, newest, credentials),
     )
 
 
-def build_entry(adapter: Adapter, revision: Revision, credentials: Credentials) -> DesiredAdapter:
+def build_entry(
+    adapter: Adapter, revision: Revision, credentials: Credentials, *, serving: bool = False
+) -> DesiredAdapter:
     """One entry of a desired set."""
     probe = adapter.spec.probe
     data = credentials(revision.secret_ref.name) if revision.secret_ref is not None else None
@@ -97,6 +99,7 @@ def build_entry(adapter: Adapter, revision: Revision, credentials: Credentials) 
         uri=revision.uri,
         rank=max(1, revision.rank),
         importance=adapter.spec.importance,
+        serving=serving,
         probe=Probe(
             prompt=probe.prompt,
             max_tokens=probe.max_tokens,

@@ -171,8 +171,9 @@ class Agent:
         self._last = (facts, refused)
         reports = adapter_reports(facts, refused)
         draining = self._drain.active
-        if not self._first_set_done and facts.engine.ready and self._first_set_over(facts, settled(reports)):
-            self._first_set_done = True
+        if not self._first_set_done and facts.engine.ready:
+            serving = {adapter.served_name for adapter in facts.desired or () if adapter.serving}
+            self._first_set_done = self._first_set_over(facts, settled(reports, serving))
         up = facts.engine.ready and not draining
         self._board.publish(
             Content(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import lru_cache
 
 from ..wire import AdapterPhase, AdapterReport, DesiredAdapter
@@ -46,11 +47,15 @@ def draining_names(facts: Facts) -> tuple[str, ...]:
     )
 
 
-def settled(reports: tuple[AdapterReport, ...]) -> bool:
-    """Whether every desired adapter is proven, refused for good, or has failed often enough not to be waited for."""
+def settled(reports: tuple[AdapterReport, ...], serving: Collection[str] = ()) -> bool:
+    """Whether every desired adapter is proven or refused for good, or has failed often enough not to be waited for.
+
+    What traffic goes to is always waited for: a rolling update must not replace a proven pod by an empty one because
+    the source is away for a while.
+    """
     return all(
         report.phase in {AdapterPhase.RESIDENT, AdapterPhase.REFUSED, AdapterPhase.DRAINING}
-        or report.attempts >= SETTLED_ATTEMPTS
+        or (report.attempts >= SETTLED_ATTEMPTS and report.served_name not in serving)
         for report in reports
     )
 

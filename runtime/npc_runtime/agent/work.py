@@ -12,7 +12,7 @@ from functools import partial
 
 from ..wire import DesiredAdapter
 from .acts import Acts
-from .cache import Cache, choose_evictions, previous_of, size_of
+from .cache import Cache, Eviction, choose_evictions, previous_of, size_of
 from .errors import Reason, retryable
 from .facts import Progress, Proof, Stage
 from .inspect.base import BaseModel
@@ -110,34 +110,40 @@ class Work:
     async def _make_room(self, digest: str, needed: int) -> None:
         """Reserves bytes for one digest, at the cost of folders nobody needs; raises AdapterError(CacheFull)."""
         state = self._state
-        others = sum(size for other, size in state.reserved.items() if other != digest)
         state.reserved[digest] = needed
-        folders = tuple(state.folders.values())
-        if size_of(folders) + others + needed <= self._cache_size:
-            return
+        while not (room := self._find_room()).enough or room.digests:
+            if not room.enough:
+                del state.reserved[digest]
+                limit = self._cache_size
+                raise retryable(
+                    Reason.CACHE_FULL,
+                    f"no room for {needed} bytes: the cache of {limit} bytes is full of what is in use",
+                )
+            # One at a time: while a folder is removed another may become needed, or go for somebody else's sake.
+            await self.remove(room.digests[0])
+            log.info("folder is evicted", extra={"digest": room.digests[0]})
+
+    def _find_room(self) -> Eviction:
+        """What would have to go, as things are now, for everything that is reserved."""
+        state = self._state
+        folders, needed = tuple(state.folders.values()), sum(state.reserved.values())
+        if size_of(folders) + needed <= self._cache_size:
+            return Eviction((), enough=True)
         listed = set(state.engine.listed.values())
-        pinned = {adapter.digest for adapter in state.desired or ()}
+        pinned = {adapter.digest for adapter in state.desired or ()} | set(state.busy_digests.values())
         pinned |= {folder.digest for folder in folders if self._cache.location(folder.digest) in listed}
-        eviction = choose_evictions(
+        return choose_evictions(
             folders,
             needed=needed,
-            limit=self._cache_size - others,
+            limit=self._cache_size,
             pinned=pinned,
             previous=previous_of(folders, pinned=pinned),
         )
-        for evicted in eviction.digests:
-            await self.remove(evicted)
-            log.info("folder is evicted", extra={"digest": evicted})
-        if not eviction.enough:
-            del state.reserved[digest]
-            limit = self._cache_size
-            raise retryable(
-                Reason.CACHE_FULL, f"no room for {needed} bytes: the cache of {limit} bytes is full of what is in use"
-            )
 
     async def remove(self, digest: str) -> None:
-        """Drops a folder; nothing else may begin with its digest meanwhile."""
-        del self._state.folders[digest]
+        """Drops a folder if it is there; nothing else may begin with its digest meanwhile."""
+        if self._state.folders.pop(digest, None) is None:
+            return
         key = f"removal of {digest}"
         self._state.busy_digests[key] = digest
         try:

@@ -291,6 +291,15 @@ def test_one_bad_adapter_does_not_hold_the_first_readiness_back() -> None:
     assert settled(())
 
 
+def test_what_traffic_goes_to_is_waited_for_however_often_it_failed() -> None:
+    def one(phase: AdapterPhase) -> AdapterReport:
+        return AdapterReport(served_name="x", archetype="x", digest=digest("a"), phase=phase, attempts=9)
+
+    assert not settled((one(AdapterPhase.RETRYING),), serving={"x"})
+    assert settled((one(AdapterPhase.RETRYING),), serving={"y"})
+    assert settled((one(AdapterPhase.REFUSED), one(AdapterPhase.RESIDENT)), serving={"x"})
+
+
 def test_slots_count_stable_candidate_draining_and_loading_alike() -> None:
     engine = replace(READY, listed={NAME: path(), OLD: path("b"), "static": "/elsewhere"})
     assert slots_used(facts(VAMPIRE, engine=engine, busy={"zombie--cccccccccccc": Stage.LOAD})) == 3
