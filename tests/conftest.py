@@ -6,6 +6,7 @@ must not even see the credentials of the person who runs them.
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,13 @@ MARKS = {"contract": pytest.mark.contract, "e2e": pytest.mark.e2e}
 settings.register_profile("ci", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("explore", deadline=None, max_examples=2_000, print_blob=True)
 settings.load_profile("ci")
+
+
+def pytest_configure() -> None:
+    # A shell starts what it puts in the background with SIGINT ignored, and children inherit that; tests of Ctrl-C
+    # (and the person at the keyboard) need it to work wherever the suite was started.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def layer_of(path: Path) -> str:
