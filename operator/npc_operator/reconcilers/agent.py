@@ -15,6 +15,7 @@ from npc_runtime.wire import DesiredAdapter, DesiredSet, Stamp
 
 KEPT_LOOK_SECONDS = 1.0
 """How soon to ask again whether gateways have left what is only kept for them (their reports wake this key earlier)."""
+UNHEARD_LOOK_SECONDS = 30.0
 
 
 class AgentReconciler:
@@ -36,6 +37,9 @@ class AgentReconciler:
             return Done()
         if pod.deleting or not pod.ip or agent is None or agent.pod_uid != pod.uid:
             return Done()  # what an agent has is unknown until it is heard, and its first word wakes this key
+        if not agent.reachable:
+            # A push would only wait for its time limit, and so keep others from running; being heard wakes this key.
+            return Wait(f"the agent of {pod.name} is not heard", UNHEARD_LOOK_SECONDS)
         if world.store.get(Tier, key.namespace, pod.tier) is None:
             return Done()  # the tier is going away or not known: change nothing on its pods
         entries, waiting = self._decide(key.namespace, pod, agent)

@@ -10,6 +10,8 @@ from npc_operator.ports import PortError, StaleLeader
 from npc_operator.reconcilers.context import Context
 from npc_operator.reconcilers.routebook import Waiting
 
+UNHEARD_LOOK_SECONDS = 30.0
+
 
 async def reconcile_gateway(context: Context, key: Key) -> Outcome:
     """Push if needed. Keys are serial, so there is never more than one push to a gateway on its way."""
@@ -25,6 +27,9 @@ async def reconcile_gateway(context: Context, key: Key) -> Outcome:
         door = next((door for door in world.doors(key.namespace, pod.region) if door.pod.name == pod.name), None)
         if door is None or door.fact is None or not door.pod.ip:
             return Done()  # its first word wakes this key
+        if not door.fact.reachable:
+            # A push would only wait for its time limit, and so keep others from running; being heard wakes this key.
+            return Wait(f"gateway {pod.name} is not heard", UNHEARD_LOOK_SECONDS)
         table = context.routes.present(key.namespace, region, context.clock.monotonic())
         if isinstance(table, Waiting):
             return Wait(table.reason, 1.0)

@@ -232,6 +232,24 @@ async def test_an_agent_that_is_not_heard_is_not_held_against_its_pod() -> None:
     assert len(table.tiers[0].endpoints) == 2
 
 
+async def test_nothing_is_pushed_to_an_agent_that_is_not_heard_until_it_is() -> None:
+    """A push that can only time out would keep others from running."""
+    world = await region_with_vampire()
+    address, silent = next(iter(world.agents.by_address.items()))
+    silent.deaf = True
+    await world.settle(seconds=5)
+    tried: list[str] = []
+    world.agents.before = tried.append
+    world.set_digest("vampire", NEW)
+    await world.settle(seconds=20)
+    assert tried
+    assert f"push desired to {address}" not in tried
+    silent.deaf = False
+    await world.settle()
+    assert f"push desired to {address}" in tried
+    assert all(set(agent.resident) == {NEW_NAME} for agent in world.pods("gold").values())
+
+
 async def test_a_new_leader_that_hears_no_agent_takes_no_pod_off_the_routes() -> None:
     world = await region_with_vampire()
     for pod in world.pods("gold").values():
