@@ -205,7 +205,12 @@ class KubeClient:
             if status != 404:
                 self._metrics.failed(verb, resource.kind, problem.reason)
             raise problem
-        return json.loads(raw)
+        try:
+            return json.loads(raw)
+        except ValueError as error:
+            # A proxy's own page with status 200, or an answer cut off.
+            self._metrics.failed(verb, resource.kind, "NoJSON")
+            raise PortError(f"{what}: the answer is no JSON", reason="NoJSON") from error
 
     async def healthy(self, *, seconds: float = 3.0) -> bool:
         """Whether the API server answers at all (any answer counts: rights are another question)."""
