@@ -74,6 +74,7 @@ class RouteBook:
         self._acknowledged: dict[tuple[str, str], tuple[str, str, Stamp]] = {}
         self._by_tier: dict[str, tuple[tuple[Alias, ...], dict[str, frozenset[str]]]] = {}
         self._endpoints: dict[tuple[str, str], dict[str, _Made]] = {}
+        self._kept: dict[tuple[str, str], frozenset[tuple[str, str]]] = {}
 
     def present(self, namespace: str, region: Region, now: float) -> RouteTable | Waiting:
         """The table the region's gateways should have. Its stamp changes exactly when its content does."""
@@ -106,6 +107,10 @@ class RouteBook:
         """A gateway answered a push: every worker of it goes by this table now."""
         self._acknowledged[pod.namespace, pod.name] = (pod.uid, boot_id, stamp)
 
+    def keep(self, table: RouteTable) -> None:
+        """This is what the region's Secret holds now: a gateway that starts goes by it before anybody hears of it."""
+        self._kept[table.namespace, table.region] = routed_names(table)
+
     def forget_gateway(self, namespace: str, name: str) -> None:
         """The pod is gone."""
         self._acknowledged.pop((namespace, name), None)
@@ -113,6 +118,7 @@ class RouteBook:
     def forget_region(self, namespace: str, name: str) -> None:
         """The region is gone, or does not hold its namespace any more."""
         self._pages.pop((namespace, name), None)
+        self._kept.pop((namespace, name), None)
 
     def applied(self, door: Door) -> Stamp | None:
         """The newest stamp a gateway is known to go by; None if it was not heard."""
@@ -132,6 +138,9 @@ class RouteBook:
         if region is None:
             return False
         wanted = (tier, served_name)
+        kept = self._kept.get((namespace, region.meta.name))
+        if kept is None or wanted in kept:
+            return True  # unknown at the beginning of a leadership, until the Secret was read
         page = self._pages.get((namespace, region.meta.name))
         if page is not None and wanted in self._contents.get(page.table.stamp.order(), frozenset()):
             return True

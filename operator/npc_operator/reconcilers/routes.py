@@ -77,6 +77,7 @@ class RoutesReconciler:
             except NotFound:
                 return Done()
         self._held[key.namespace, key.name] = (now, table)
+        context.routes.keep(table)
         return Done()
 
 

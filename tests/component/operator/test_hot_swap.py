@@ -5,6 +5,7 @@ from __future__ import annotations
 from npc_operator.api import names
 from npc_operator.domain import reasons
 from npc_operator.domain.facts import AgentFact
+from npc_operator.manifests.secrets import decode
 from npc_runtime.wire import AdapterPhase, EngineState, served_name
 from tests.component.operator.harness import World
 from tests.support.builders import NAMESPACE, adapter, digest, region, tier
@@ -287,6 +288,21 @@ async def test_what_a_slow_gateway_still_uses_serves_on_until_it_has_moved() -> 
     # Asked for again only to be left alone: an agent that refuses that would take it off the routes.
     assert all(OLD_NAME in agent.resident for agent in world.pods("gold").values())
     assert all("Refused" not in [one.phase for one in agent.report().adapters] for agent in world.pods("gold").values())
+
+
+async def test_what_a_starting_gateway_would_read_stays_resident_until_the_secret_is_written_anew() -> None:
+    world = await region_with_vampire()
+    third = digest("third")
+    world.set_digest("vampire", NEW)
+    await world.settle(seconds=1)
+    world.set_digest("vampire", third)
+    await world.settle(seconds=2)
+    # The Secret is written at most every 5 seconds, so it is one move behind.
+    assert routed(world) == {served_name("vampire", third)}
+    assert NEW_NAME in decode(world.live("Secret", "eu-west-routes")["data"])["routes.json"]
+    assert all(NEW_NAME in agent.resident for agent in world.pods("gold").values())
+    await world.settle(seconds=10)
+    assert all(set(agent.resident) == {served_name("vampire", third)} for agent in world.pods("gold").values())
 
 
 async def test_a_gateway_that_goes_keeps_what_it_uses_until_it_is_gone() -> None:
