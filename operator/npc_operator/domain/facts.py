@@ -48,6 +48,8 @@ class Unreadable:
     meta: ObjectMeta
     kind: str
     error: str
+    rest: Region | Tier | Adapter | None = None
+    """What can be made out of it, suspended: used only while nothing better was ever understood."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from npc_operator.api.gputier import GpuTierSpec, GpuTierStatus
 from npc_operator.api.meta import ObjectMeta
 from npc_operator.api.npcregion import NPCRegionSpec, NPCRegionStatus
 from npc_operator.domain.facts import Adapter, Child, ContainerFact, Pod, Region, Tier, Unreadable
+from npc_operator.edge.salvage import salvage
 from npc_operator.loop.slim import share
 from npc_operator.loop.store import Store
 
@@ -67,10 +68,13 @@ def parse(api_version: str, kind: str, manifest: Mapping[str, Any]) -> Parsed:
 
 
 def learn(store: Store, parsed: Parsed) -> None:
-    """Put what was parsed where it belongs. What was last understood of an object stays when it becomes unreadable."""
+    """Put what was parsed where it belongs. What was last understood of an object stays when it becomes unreadable; of
+    one that never was understood, what can be made out of it counts."""
     if isinstance(parsed.fact, Unreadable):
         name = f"{parsed.fact.kind}/{parsed.name}"
         store.put(Unreadable, parsed.namespace, name, parsed.fact, version=parsed.version)
+        if parsed.fact.rest is not None and store.get(parsed.kind, parsed.namespace, parsed.name) is None:
+            store.put(parsed.kind, parsed.namespace, parsed.name, parsed.fact.rest, version=parsed.version)
         return
     if parsed.kind in _KINDS:
         store.drop(Unreadable, parsed.namespace, f"{_KINDS[parsed.kind]}/{parsed.name}", version=parsed.version)
@@ -105,8 +109,18 @@ def _parse_custom(kind: str, manifest: Mapping[str, Any]) -> Region | Tier | Ada
             status=share(status.model_validate(manifest.get("status") or {})),
         )
     except ValidationError as error:
-        return Unreadable(meta=meta, kind=kind, error=_explain(error))
+        return Unreadable(meta=meta, kind=kind, error=_explain(error), rest=_salvage(kind, meta, manifest))
     return parsed
+
+
+def _salvage(kind: str, meta: ObjectMeta, manifest: Mapping[str, Any]) -> Region | Tier | Adapter | None:
+    fact, spec, status = _MODELS[kind]
+    wanted = salvage(spec, {**(manifest.get("spec") or {}), "suspend": True})
+    seen = salvage(status, manifest.get("status") or {})
+    if wanted is None or seen is None:
+        return None
+    salvaged: Region | Tier | Adapter = fact(meta=meta, spec=share(wanted), status=share(seen))
+    return salvaged
 
 
 def _explain(error: ValidationError) -> str:

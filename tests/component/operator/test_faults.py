@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from npc_operator.api import names
 from npc_operator.domain import reasons
+from npc_operator.domain.facts import Adapter, Region, Tier
 from npc_operator.ports import PortError
 from npc_runtime.gateway.table import compile_table
 from npc_runtime.wire import EngineState, served_name
@@ -274,6 +279,33 @@ async def test_an_object_that_cannot_be_read_is_told_and_goes_on_being_served() 
     world.resync()
     await world.settle()
     assert world.writes() == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "fact", "spoil"),
+    [
+        (names.KIND_ADAPTER, "vampire", Adapter, {"importance": "Legendary"}),
+        (names.KIND_TIER, "gold", Tier, {"updateStrategy": {"maxSurge": "many"}}),
+        (names.KIND_REGION, "eu-west", Region, {"gateway": {"auth": {"mode": "Oracle"}}}),
+    ],
+)
+async def test_an_operator_that_never_understood_an_object_takes_nothing_away_for_it(
+    kind: str, name: str, fact: type, spoil: dict[str, Any]
+) -> None:
+    world = World()
+    world.put(region(), tier(), adapter("vampire"), adapter("zombie"))
+    await world.settle()
+    served = {address: set(agent.resident) for address, agent in world.agents.by_address.items()}
+    world.edit(kind, name, lambda live: live["spec"].update(spoil))
+    # A new process: what the last one understood is gone with it.
+    world.store.drop(fact, NAMESPACE, name)
+    world.lead()
+    world.resync()
+    await world.settle(seconds=60)
+    assert world.said_raw(kind, name, "Stalled")["reason"] == reasons.UNREADABLE
+    assert {address: set(agent.resident) for address, agent in world.agents.by_address.items()} == served
+    for gateway in world.doors().values():
+        assert set(gateway.routes("gold")) == {"vampire", "zombie"}
 
 
 async def test_suspended_objects_keep_what_they_have() -> None:
