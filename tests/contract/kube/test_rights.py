@@ -77,7 +77,7 @@ async def test_missing_crds_are_named_with_their_own_command(env: KubeEnv, clien
         problems = await find_problems(client, namespaces=(), own_namespace="default")
     finally:
         env.install_crds()
-    assert [problem.mend for problem in problems] == ["helm upgrade --install npc-crds charts/npc-crds"]
+    assert [problem.mend for problem in problems] == ["helm upgrade --install npc-crds charts/npc-crds -n default"]
     assert "GpuTier" in problems[0].what
 
 
