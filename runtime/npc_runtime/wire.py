@@ -38,6 +38,29 @@ Secret = Annotated[
 ]
 """A string that never shows in repr or logs, but travels in JSON (the transport is TLS)."""
 
+PRE_STOP_SCRIPT = """\
+import socket, sys, time
+end = time.monotonic() + float(sys.argv[2]) + 5
+patience = time.monotonic() + 3
+while time.monotonic() < end:
+    hook = socket.socket(socket.AF_UNIX)
+    hook.settimeout(max(0.1, end - time.monotonic()))
+    try:
+        hook.connect(sys.argv[1])
+        patience = time.monotonic() + 10
+        hook.sendall(b"drain\\n")
+        if hook.recv(64):
+            break
+    except OSError:
+        pass
+    if time.monotonic() > patience:
+        break
+    time.sleep(0.2)
+"""
+"""The engine's preStop: `python3 -c <this> <socket of the agent> <drain seconds>`. Ends when the agent says that no
+line runs. Where no agent is it gives routes 3 s to go; one that goes away while it drains is waited for 10 s, because
+kubelet starts it again."""
+
 
 def served_name(archetype: str, digest: str) -> str:
     """The engine's name for one archetype's bytes: `<archetype>--<first 12 hex digits of the digest>`."""

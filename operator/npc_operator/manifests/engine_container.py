@@ -33,24 +33,10 @@ from npc_operator.manifests.pod_parts import (
     image_of,
 )
 from npc_operator.manifests.pod_security import container_security_context
+from npc_runtime.wire import PRE_STOP_SCRIPT
 
 SERVED_BASE = "base"
 """What the engine calls the base model itself."""
-
-PRE_STOP = """\
-import socket, sys, time
-try:
-    s = socket.socket(socket.AF_UNIX)
-    s.settimeout(float(sys.argv[2]) + 5)
-    s.connect(sys.argv[1])
-    s.sendall(b"drain\\n")
-    s.recv(64)
-except OSError:
-    time.sleep(3)
-"""
-"""Asks the agent to take the pod off the routes and answers when no line runs; without an agent it gives routes time to
-go.
-"""
 
 
 def engine_args(spec: GpuTierSpec) -> list[str]:
@@ -139,7 +125,7 @@ def build_engine_container(inputs: EngineInputs) -> dict[str, Any]:
         "readinessProbe": build_probe("/health", engine.port, period=5, timeout=5, failures=2),
         "livenessProbe": build_probe("/health", engine.port, period=10, timeout=10, failures=6),
         "lifecycle": {
-            "preStop": {"exec": {"command": ["python3", "-c", PRE_STOP, SOCKET, str(engine.drain_seconds)]}},
+            "preStop": {"exec": {"command": ["python3", "-c", PRE_STOP_SCRIPT, SOCKET, str(engine.drain_seconds)]}},
         },
         "resources": resources,
         "securityContext": container_security_context(),

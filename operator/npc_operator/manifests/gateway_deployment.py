@@ -22,8 +22,12 @@ STATE_DIR = "/var/lib/npc-gateway"
 
 SHUTDOWN_DELAY_SECONDS = 5
 """After SIGTERM the gateway still serves so long, while Services and load balancers stop sending."""
-DRAIN_SECONDS = 60
 MARGIN_SECONDS = 10
+
+
+def drain_seconds(spec: NPCRegionSpec) -> int:
+    """A gateway that goes lets every line end that its limits allow; it is gone as soon as none runs."""
+    return spec.gateway.limits.request_timeout_seconds
 
 
 def build_gateway_deployment(meta: ObjectMeta, spec: NPCRegionSpec, *, image: str, pull_policy: str) -> dict[str, Any]:
@@ -49,7 +53,7 @@ def build_gateway_deployment(meta: ObjectMeta, spec: NPCRegionSpec, *, image: st
                     "automountServiceAccountToken": False,
                     "enableServiceLinks": False,
                     "securityContext": pod_security_context(),
-                    "terminationGracePeriodSeconds": SHUTDOWN_DELAY_SECONDS + DRAIN_SECONDS + MARGIN_SECONDS,
+                    "terminationGracePeriodSeconds": SHUTDOWN_DELAY_SECONDS + drain_seconds(spec) + MARGIN_SECONDS,
                     **build_placement(spec.gateway.scheduling),
                     **build_pull_secrets(spec.gateway.image_pull_secrets),
                     "containers": [_container(spec, image=image, pull_policy=pull_policy)],
@@ -94,7 +98,7 @@ def _container(spec: NPCRegionSpec, *, image: str, pull_policy: str) -> dict[str
             f"--routes-file={ROUTES_DIR}/{ROUTES_KEY}",
             f"--state-dir={STATE_DIR}",
             f"--shutdown-delay-seconds={SHUTDOWN_DELAY_SECONDS}",
-            f"--drain-seconds={DRAIN_SECONDS}",
+            f"--drain-seconds={drain_seconds(spec)}",
         ],
         "ports": [
             build_port("http", GATEWAY_PORT),

@@ -21,21 +21,6 @@ SETTLE_SECONDS = 1.0
 """The least a drain takes: gateways that hear of it have requests on their way."""
 LOOK_SECONDS = 0.25
 
-PRE_STOP_SCRIPT = """\
-import socket, sys, time
-try:
-    hook = socket.socket(socket.AF_UNIX)
-    hook.settimeout(float(sys.argv[2]) + 5)
-    hook.connect(sys.argv[1])
-    hook.sendall(b"drain\\n")
-    hook.recv(64)
-except OSError:
-    time.sleep(3)
-"""
-"""The engine's preStop: `python3 -c <this> <socket> <drain seconds>`. Without an agent it waits 3 s, so that routes can
-go.
-"""
-
 log = logging.getLogger(__name__)
 
 

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from npc_runtime.agent.drain import PRE_STOP_SCRIPT, SETTLE_SECONDS
+from npc_runtime.agent.drain import SETTLE_SECONDS
 from npc_runtime.agent.fetch.source import Listing, Piece, RemoteFile, Source, open_source
 from npc_runtime.agent.plan import DRAIN_GRACE_SECONDS
 from npc_runtime.agent.settings import BaseLocation
-from npc_runtime.wire import EngineState, Stamp
+from npc_runtime.wire import PRE_STOP_SCRIPT, EngineState, Stamp
 from tests.component.agent.harness import ENGINE_KEY, Harness, make_settings, phase_of, running
 from tests.support.fake_engine import FakeEngine
 from tests.unit.agent.makers import HIDDEN, Raw, config_of, desired_of, make_adapter
@@ -130,6 +130,25 @@ async def test_without_an_agent_the_hook_waits_for_the_routes_and_succeeds(tmp_p
     begun = asyncio.get_running_loop().time()
     assert await asyncio.wait_for(hook.wait(), 10) == 0
     assert asyncio.get_running_loop().time() - begun > 2
+
+
+async def test_the_hook_asks_again_when_the_agent_goes_away_while_it_drains(tmp_path: Path) -> None:
+    """An agent that was killed says nothing about running lines; the one that follows it does."""
+    asked = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        await reader.readline()
+        asked += 1
+        if asked > 1:
+            writer.write(b"idle\n")
+            await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_unix_server(answer, tmp_path / "agent.sock"):
+        hook = await pre_stop(tmp_path / "agent.sock")
+        assert await asyncio.wait_for(hook.wait(), 10) == 0
+    assert asked == 2
 
 
 async def test_a_drain_is_forgotten_when_kubelet_restarts_the_engine(
