@@ -46,8 +46,9 @@ class Helm:
         """`helm upgrade --install` of one of our charts, with `values` over the chart's own.
 
         Fields that somebody changed by hand since (as the demo does with kubectl) are taken back: the values are the
-        whole truth, as with any deployment pipeline.
+        whole truth, as with any deployment pipeline. What a Helm that was killed left half done is undone first.
         """
+        await self._undo_pending(release, namespace)
         return await self.run(
             "upgrade",
             "--install",
@@ -63,6 +64,20 @@ class Helm:
             stdin=json.dumps(values),
             timeout=timeout,
         )
+
+    async def _undo_pending(self, release: str, namespace: str) -> None:
+        """Helm refuses a release that is `pending-...`, for ever, if the Helm that was at it is gone."""
+        try:
+            said = json.loads(await self.run("status", release, "--namespace", namespace, "--output", "json"))
+        except HelmError as error:
+            if "not found" in str(error):
+                return
+            raise
+        state = str(said.get("info", {}).get("status", ""))
+        if state == "pending-install":
+            await self.uninstall(release, namespace)
+        elif state.startswith("pending-"):
+            await self.run("rollback", release, "--namespace", namespace, "--force-conflicts")
 
     async def uninstall(self, release: str, namespace: str, *arguments: str, timeout: float = 180.0) -> None:
         """Remove a release; not there already is success."""
