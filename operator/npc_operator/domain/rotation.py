@@ -147,12 +147,17 @@ def current_engine_key(data: Mapping[str, str]) -> str:
     return key_id if data.get(key_id) else ""
 
 
+def age_of_key(key_id: str) -> int:
+    """Ids count upwards, so the highest is the newest; 0 for an id that is none of ours."""
+    number = key_id.removeprefix("key-")
+    return int(number) if number.isdigit() else 0
+
+
 def next_key_id(data: Mapping[str, str], taken: Iterable[str] = ()) -> str:
     """An id that names no other key, in this Secret or in one before it that pods were started with (`taken`). Ids
     count upwards so that their order is their age.
     """
-    known = (key_id.removeprefix("key-") for key_id in (*data, *taken))
-    return f"key-{max((int(number) for number in known if number.isdigit()), default=0) + 1}"
+    return f"key-{max((age_of_key(key_id) for key_id in (*data, *taken)), default=0) + 1}"
 
 
 def rotate_engine_key(data: Mapping[str, str], new: str, taken: Iterable[str] = ()) -> dict[str, str]:

@@ -16,9 +16,11 @@ from npc_operator.domain.keys import Key
 from npc_operator.domain.outcomes import Done, Outcome, Wait
 from npc_operator.domain.rotation import (
     CERTIFICATE_KIND,
+    CURRENT,
     ENGINE_KEY_KIND,
     TOKEN_KIND,
     Verdict,
+    age_of_key,
     current_engine_key,
     decide_rotation,
     drop_unused_keys,
@@ -34,6 +36,7 @@ from npc_operator.ports import Conflict, Manifest, NotFound, ObjectRef
 from npc_operator.reconcilers import events
 from npc_operator.reconcilers.context import Context
 from npc_operator.reconcilers.material import certificate_end, make_certificate, make_token
+from npc_operator.reconcilers.routebook import read_routes
 
 
 async def reconcile_namespace(context: Context, key: Key) -> Outcome:
@@ -103,7 +106,7 @@ async def _keep_engine_key(
     live = await context.kube.get(ObjectRef("v1", "Secret", namespace, names.SECRET_ENGINE_KEY))
     if _going(live):
         return 1.0
-    data = decode((live or {}).get("data"))
+    data = decode(live.get("data")) if live is not None else await _recover_keys(context, namespace, region)
     verdict = decide_rotation(
         kinds=(ENGINE_KEY_KIND,),
         usable={ENGINE_KEY_KIND: bool(current_engine_key(data))},
@@ -122,6 +125,21 @@ async def _keep_engine_key(
     if await _write(context, names.SECRET_ENGINE_KEY, namespace, live, data, verdict, owners, about) and dropped:
         events.emit(context.recorder, about, events.key_dropped(dropped))
     return verdict.look_again
+
+
+async def _recover_keys(context: Context, namespace: str, region: Region | None) -> dict[str, str]:
+    """The keys of a Secret that somebody deleted, from the region's last routes: with new ones every engine would
+    answer 401 until its pod was replaced. Empty where they are not known, or not those that pods were started with.
+    """
+    if region is None:
+        return {}
+    routes = names.routes_secret(region.meta.name)
+    table = read_routes(await context.kube.get(ObjectRef("v1", "Secret", namespace, routes)))
+    known = {key.id: key.key.get_secret_value() for key in table.engine_keys} if table is not None else {}
+    named = find_named_keys(context, namespace) - {""}
+    if not named or not named <= set(known):
+        return {}
+    return {**known, CURRENT: max(named, key=age_of_key)}
 
 
 def find_named_keys(context: Context, namespace: str) -> set[str]:

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from pydantic import ValidationError
+
 from npc_operator.api import names
 from npc_operator.api.gputier import Quality
 from npc_operator.domain.engines import Engine
@@ -26,7 +28,9 @@ from npc_operator.domain.routes import (
     routed_names,
     same_routes,
 )
-from npc_operator.ports import Stamps
+from npc_operator.manifests.gateway_deployment import ROUTES_KEY
+from npc_operator.manifests.secrets import decode
+from npc_operator.ports import Manifest, Stamps
 from npc_operator.reconcilers.world import Door, World
 from npc_runtime.wire import Alias, Endpoint, RouteTable, Stamp
 
@@ -217,3 +221,12 @@ class RouteBook:
             after[engine.pod.uid] = made
         self._endpoints[place] = after
         return TierPart(tier.meta.name, tier.spec.quality, tuple(made.endpoint for made in after.values()))
+
+
+def read_routes(live: Manifest | None) -> RouteTable | None:
+    """The table in a routes Secret, or None if there is none that can be read."""
+    text = decode((live or {}).get("data")).get(ROUTES_KEY, "")
+    try:
+        return RouteTable.model_validate_json(text) if text else None
+    except ValidationError:
+        return None

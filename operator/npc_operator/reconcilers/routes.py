@@ -6,21 +6,18 @@ from the Secret asks the agents anyway.
 
 from __future__ import annotations
 
-from pydantic import ValidationError
-
 from npc_operator.api import names
 from npc_operator.domain.drift import find_drift
 from npc_operator.domain.facts import Region
 from npc_operator.domain.keys import Key
 from npc_operator.domain.outcomes import Done, Outcome, Retry, Wait
 from npc_operator.domain.routes import same_routes, without_residency
-from npc_operator.manifests.gateway_deployment import ROUTES_KEY
-from npc_operator.manifests.secrets import build_routes_secret, decode
-from npc_operator.ports import Manifest, NotFound, ObjectRef, PortError
+from npc_operator.manifests.secrets import build_routes_secret
+from npc_operator.ports import NotFound, ObjectRef, PortError
 from npc_operator.reconcilers import events
 from npc_operator.reconcilers.children import check_ownership
 from npc_operator.reconcilers.context import Context
-from npc_operator.reconcilers.routebook import Waiting
+from npc_operator.reconcilers.routebook import Waiting, read_routes
 from npc_runtime.wire import RouteTable
 
 PACE_SECONDS = 5.0
@@ -67,7 +64,7 @@ class RoutesReconciler:
         live = await context.kube.get(ObjectRef("v1", "Secret", key.namespace, names.routes_secret(key.name)))
         if live is not None and (hindrance := check_ownership(live, owner)) is not None:
             return Retry(hindrance.error or (hindrance.fault.message if hindrance.fault else ""))
-        kept = _read(live)
+        kept = read_routes(live)
         if kept is not None and same_routes(kept, table):
             table = table.model_copy(update={"stamp": kept.stamp})  # an older order with the same content is as good
         manifest = build_routes_secret(region.meta, table.to_bytes().decode())
@@ -79,11 +76,3 @@ class RoutesReconciler:
         self._held[key.namespace, key.name] = (now, table)
         context.routes.keep(table)
         return Done()
-
-
-def _read(live: Manifest | None) -> RouteTable | None:
-    text = decode((live or {}).get("data")).get(ROUTES_KEY, "")
-    try:
-        return RouteTable.model_validate_json(text) if text else None
-    except ValidationError:
-        return None

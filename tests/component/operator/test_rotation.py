@@ -136,9 +136,20 @@ async def test_a_rotated_engine_key_rolls_the_pods_and_the_old_key_goes_last() -
     assert "EngineKeyDropped" in world.recorder.reasons("eu-west")
 
 
-async def test_an_engine_key_whose_secret_was_deleted_gets_a_new_id_and_rolls_the_pods() -> None:
+async def test_an_engine_key_whose_secret_was_deleted_comes_back_and_no_pod_notices() -> None:
+    world = await settled()
+    pods, keys = set(world.pods("gold")), engine_keys(world)
+    world.api.remove("Secret", NAMESPACE, names.SECRET_ENGINE_KEY)
+    await world.settle()
+
+    assert engine_keys(world) == keys
+    assert set(world.pods("gold")) == pods
+
+
+async def test_an_engine_key_that_nobody_knows_any_more_gets_a_new_id_and_rolls_the_pods() -> None:
     world = await settled()
     before = set(world.pods("gold"))
+    world.api.remove("Secret", NAMESPACE, names.routes_secret("eu-west"))
     world.api.remove("Secret", NAMESPACE, names.SECRET_ENGINE_KEY)
     await world.settle()
 
