@@ -15,7 +15,7 @@ from npc_operator.api.archetypeadapter import ArchetypeAdapterSpec, ArchetypeAda
 from npc_operator.api.gputier import GpuTierSpec, GpuTierStatus
 from npc_operator.api.meta import ObjectMeta
 from npc_operator.api.npcregion import NPCRegionSpec, NPCRegionStatus
-from npc_runtime.wire import AdapterReport, EngineReport, Stamp
+from npc_runtime.wire import AdapterPhase, AdapterReport, EngineReport, Stamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +121,16 @@ class AgentFact:
     slots_total: int = 0
     reachable: bool = True
     """False once the long poll fails: what follows is memory, not news."""
+    _resident: frozenset[str] | None = field(default=None, init=False, compare=False, repr=False)
+    """What `resident` found: asked of every report of a pod with a thousand adapters, and the same for one fact."""
 
     def resident(self) -> frozenset[str]:
         """Served names proven by the present engine process."""
-        return frozenset(name for name, report in self.adapters.items() if report.phase == "Resident")
+        if self._resident is None:
+            proven = (name for name, report in self.adapters.items() if report.phase is AdapterPhase.RESIDENT)
+            object.__setattr__(self, "_resident", frozenset(proven))
+        assert self._resident is not None
+        return self._resident
 
 
 @dataclass(frozen=True, slots=True)
