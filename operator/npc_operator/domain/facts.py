@@ -126,11 +126,11 @@ class AgentFact:
 
     def resident(self) -> frozenset[str]:
         """Served names proven by the present engine process."""
-        if self._resident is None:
-            proven = (name for name, report in self.adapters.items() if report.phase is AdapterPhase.RESIDENT)
-            object.__setattr__(self, "_resident", frozenset(proven))
-        assert self._resident is not None
-        return self._resident
+        known = self._resident
+        if known is None:
+            known = frozenset(name for name, report in self.adapters.items() if report.phase is AdapterPhase.RESIDENT)
+            object.__setattr__(self, "_resident", known)
+        return known
 
 
 @dataclass(frozen=True, slots=True)
