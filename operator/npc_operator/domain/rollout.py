@@ -16,6 +16,7 @@ from npc_operator.api.archetypeadapter import HistoryEntry, Revision, VariantSta
 from npc_operator.domain import reasons
 from npc_operator.domain.conditions import Finding, clip, join_messages, parse_rfc3339, rfc3339
 from npc_operator.domain.engines import Engine
+from npc_operator.domain.progress import coarse_share, describe_bytes
 from npc_runtime.wire import AdapterPhase, AdapterReport, served_name
 
 HISTORY = 10
@@ -207,7 +208,16 @@ def describe_progress(facts: RolloutFacts) -> Finding:
     if retrying:
         return Finding(reasons.RETRYING, f"tier {facts.tier}: {join_messages(retrying)}")
     proven = sum(engine.proven(name) for engine in facts.engines)
-    return Finding(reasons.LOADING, f"tier {facts.tier}: {name} is proven on {proven} of {len(facts.engines)} pods")
+    fetching = [
+        (coarse_share(report.done_bytes, report.total_bytes), engine.pod.name, report)
+        for engine in facts.engines
+        if (report := engine.report(name)) is not None and report.phase is AdapterPhase.FETCHING
+    ]
+    text = f"tier {facts.tier}: {name} is proven on {proven} of {len(facts.engines)} pods"
+    if fetching:
+        _, pod, report = min(fetching, key=lambda one: one[:2])
+        text += f"; pod {pod} fetches it: {describe_bytes(report.done_bytes, report.total_bytes)}"
+    return Finding(reasons.LOADING, text)
 
 
 def _settle(

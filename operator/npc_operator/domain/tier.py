@@ -17,13 +17,12 @@ from npc_operator.domain import reasons
 from npc_operator.domain.conditions import Finding, Summary, build_conditions, clip, join_messages
 from npc_operator.domain.engines import Engine
 from npc_operator.domain.facts import ContainerFact, SecretFact, Tier
+from npc_operator.domain.progress import coarse_share, describe_bytes
 from npc_operator.domain.replicas import Split
 from npc_runtime.wire import EngineState
 
 PULL_FAULTS = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull"})
 CONFIG_FAULTS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
-PROGRESS_STEP = 5
-"""Progress is told in steps of so many percent: a status is no gauge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,9 +213,8 @@ def describe_model(facts: TierFacts) -> str:
         if engine.agent is None or engine.agent.engine.state is not EngineState.FETCHING_MODEL:
             continue
         done, total = engine.agent.engine.done_bytes, engine.agent.engine.total_bytes
-        share = int(100 * done / total) // PROGRESS_STEP * PROGRESS_STEP if total else 0
-        amount = f"{share}% of {total / 1e9:.1f} GB" if total else "size not known yet"
-        found.append((share, f"pod {engine.pod.name} fetches the base model: {amount}"))
+        text = f"pod {engine.pod.name} fetches the base model: {describe_bytes(done, total)}"
+        found.append((coarse_share(done, total), text))
     return clip(min(found)[1], 256) if found else ""
 
 

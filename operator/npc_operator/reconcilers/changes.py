@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from npc_operator.api.archetypeadapter import Revision
 from npc_operator.domain.facts import Adapter, AgentFact, Pod
+from npc_operator.domain.progress import coarse_share
 from npc_operator.loop.store import Change
-from npc_runtime.wire import AdapterPhase
+from npc_runtime.wire import AdapterPhase, AdapterReport
 
 TELLING = frozenset({AdapterPhase.RESIDENT, AdapterPhase.REFUSED, AdapterPhase.RETRYING, AdapterPhase.DRAINING})
 """Phases of which entering or leaving changes what a status says; the others are progress."""
@@ -53,15 +54,15 @@ def moved_archetypes(old: AgentFact, new: AgentFact) -> set[str]:
         if (
             before is None
             or (before.phase != report.phase and (before.phase in TELLING or report.phase in TELLING))
-            or (
-                before.reason,
-                before.message,
-            )
-            != (report.reason, report.message)
+            or _said(before) != _said(report)
         ):
             moved.add(report.archetype)
     moved.update(report.archetype for name, report in old.adapters.items() if name not in new.adapters)
     return moved
+
+
+def _said(report: AdapterReport) -> tuple[str, str, int]:
+    return (report.reason, report.message, coarse_share(report.done_bytes, report.total_bytes))
 
 
 def changed_residency(old: AgentFact, new: AgentFact) -> bool:

@@ -101,6 +101,15 @@ def test_what_a_candidate_waits_for_is_told(other: Engine, reason: str) -> None:
     assert decision.stalled is None
 
 
+def test_the_pod_that_is_furthest_behind_tells_how_far_its_fetch_is() -> None:
+    half, less = (
+        has(NEW, AdapterPhase.FETCHING, done_bytes=done, total_bytes=160_000_000) for done in (80_000_000, 57_000_000)
+    )
+    decision = decide(NEW, status(), engine("a", has(OLD), half), engine("b", has(OLD), less))
+    assert decision.reconciling is not None
+    assert decision.reconciling.message.endswith("0 of 2 pods; pod b fetches it: 35% of 160 MB")
+
+
 def test_a_refusal_stalls_at_once_and_names_pod_and_reason() -> None:
     refusal = has(NEW, AdapterPhase.REFUSED, reason="RankTooHigh", message="rank 64 of 16")
     decision = decide(NEW, status(), engine("a", has(OLD), has(NEW)), engine("b", has(OLD), refusal))
