@@ -35,10 +35,9 @@ async def test_a_hostile_adapter_is_refused_by_name_while_the_old_one_serves(
     await world.until_all_ready()
 
 
-async def test_bytes_that_changed_under_a_uri_are_refused_and_serve_nobody(world: World) -> None:
+async def test_bytes_that_changed_under_a_uri_are_refused_and_serve_nobody(world: World, tmp_path: Path) -> None:
     served = await world.stable_digest("zombie", "bronze")
-    uri, digest = await world.publish_changed("zombie")
-    assert digest != served, "the test needs a digest that no pod has yet"
+    uri, digest = await world.publish_changed("zombie", tmp_path)
     await world.set_source("zombie", "bronze", uri, digest)
     try:
         seen = await world.until_adapter("zombie", lambda o: world.condition(o, "Stalled").get("status") == "True")

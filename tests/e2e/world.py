@@ -7,6 +7,8 @@ import base64
 import contextlib
 import hashlib
 import json
+import secrets
+import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -87,12 +89,14 @@ class World:
         """Back to the first catalog version everywhere."""
         await self.set_version(archetype, self.stack.adapter(VERSIONS[archetype][0])[1])
 
-    async def publish_changed(self, archetype: str) -> tuple[str, str]:
-        """Upload one version, then other bytes over it, and return the URI with the digest of the first."""
-        first, second = VERSIONS[archetype][1], VERSIONS[archetype][0]
-        folder, name = self.stack.catalog.adapter(first), f"changed-{archetype}"
-        uri, digest = await asyncio.to_thread(self.stack.publish, folder, name)
-        await asyncio.to_thread(self.stack.publish, self.stack.catalog.adapter(second), name)
+    async def publish_changed(self, archetype: str, folder: Path) -> tuple[str, str]:
+        """Upload an adapter that no pod ever had, then other bytes over it; returns its URI and its first digest."""
+        made, name = folder / archetype, f"changed-{archetype}"
+        shutil.copytree(self.stack.catalog.adapter(VERSIONS[archetype][0]), made)
+        (made / "README.md").write_text(secrets.token_hex(8))
+        uri, digest = await asyncio.to_thread(self.stack.publish, made, name)
+        (made / "README.md").write_text("other words")
+        await asyncio.to_thread(self.stack.publish, made, name)
         return uri, digest
 
     async def publish_hostile(self, name: str, folder: Path) -> tuple[str, str]:

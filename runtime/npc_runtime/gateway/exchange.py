@@ -81,6 +81,7 @@ class Exchange:
         "_target",
         "_trace",
         "_tried",
+        "_unreached",
     )
 
     def __init__(
@@ -117,6 +118,7 @@ class Exchange:
         self._body = b""
         self._body_target: Target | None = None
         self._refreshed = False
+        self._unreached = False
         self._streaming = False
         self._over = False
         series.in_flight += 1
@@ -161,6 +163,9 @@ class Exchange:
             endpoint = pick_endpoint(usable, tried=self._tried, turn=fleet.next_turn(), now=now)
             if endpoint is None:
                 endpoint = pick_endpoint(usable, tried=(), turn=fleet.next_turn(), now=now)
+        if endpoint is None and self._unreached:
+            # The last pod was not reached at all, which a busy network or host can do to the only pod there is.
+            endpoint = pick_endpoint(usable, tried=(), turn=fleet.next_turn(), now=now)
         return endpoint
 
     def _follow_alias(self) -> bool:
@@ -179,6 +184,7 @@ class Exchange:
         except OSError as error:
             self._connecting = None
             endpoint.suspect_until = self._loop.time() + SUSPECT_SECONDS
+            self._unreached = True
             if not self._over:
                 self._failed_attempt(errors.engine_unreachable(), f"cannot connect: {type(error).__name__}")
             return
@@ -187,6 +193,7 @@ class Exchange:
             endpoint.pool.put_back(connection)
         else:
             endpoint.suspect_until = 0.0
+            self._unreached = False
             self._ask(connection, endpoint)
 
     def _ask(self, connection: EngineConnection, endpoint: Endpoint) -> None:

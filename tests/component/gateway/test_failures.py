@@ -11,6 +11,8 @@ import aiohttp
 import pytest
 
 from npc_runtime import wire
+from npc_runtime.gateway.pool import Pool
+from npc_runtime.gateway.upstream import EngineConnection
 from tests.component.gateway.harness import (
     ENGINE_KEY,
     NEW,
@@ -136,6 +138,22 @@ async def test_a_pod_that_is_gone_costs_no_line_and_is_not_asked_again_at_once(
     assert retries is not None
     # Half of those sent together met it; of those after them, one a second looks whether it is back.
     assert float(retries[1]) <= 20
+
+
+async def test_the_only_pod_is_tried_again_when_it_was_not_reached(
+    rig: Rig, world: World, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host without a free core can let a connect wait longer than its limit; there is no other pod to go to."""
+    real, failures = Pool.connect, [TimeoutError()]
+
+    async def connect(pool: Pool) -> EngineConnection:
+        if failures:
+            raise failures.pop()
+        return await real(pool)
+
+    monkeypatch.setattr(Pool, "connect", connect)
+    assert (await rig.say()).status == 200
+    assert not failures
 
 
 async def test_one_pod_that_closes_idle_connections_costs_no_line(rig: Rig, world: World, engine: Engine) -> None:
