@@ -171,6 +171,7 @@ class ProcessTable:
             temporary.write_text(json.dumps(asdict(record)))
             temporary.rename(self._file(role))
         child.returncode = 0  # detached on purpose: keeps Popen from warning that its child still runs
+        self._await_mark(child.pid, record.start_ticks)
         return True
 
     def check(self, role: str, *, log: Path) -> None:
@@ -201,9 +202,34 @@ class ProcessTable:
             if not entry.name.isdigit() or int(entry.name) == os.getpid():
                 continue
             with contextlib.suppress(OSError):  # ended while we looked, or not ours to read
-                if wanted in (entry / "environ").read_bytes().split(b"\0"):
+                if wanted in _environment(int(entry.name)):
                     found.append(int(entry.name))
         return sorted(found)
+
+    def _await_mark(self, pid: int, ticks: int) -> None:
+        """Return once the new process shows its environment, or has ended.
+
+        vfork's parent goes on when exec lets go of the shared memory, which is before the kernel publishes the new
+        program's environment: for that moment ``/proc/PID/environ`` is empty, and ``marked`` would miss the process.
+
+        :raises ClusterError: when it shows none for 20 s (stuck in the kernel).
+        """
+        deadline = time.monotonic() + 20.0
+        while start_ticks(pid) == ticks:
+            with contextlib.suppress(OSError):  # it ended meanwhile: the condition above sees that
+                if _environment(pid) != [b""]:
+                    return
+            if time.monotonic() > deadline:
+                raise ClusterError(f"process {pid} was started but never became its program: stuck in the kernel")
+            time.sleep(0.001)
+
+
+def _environment(pid: int) -> list[bytes]:
+    """The environment ``pid`` was started with, one ``NAME=value`` each; ``[b""]`` while it has none yet.
+
+    :raises OSError: it ended, or is not ours to read.
+    """
+    return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
 
 
 def _send(pid: int, ticks: int | None, number: signal.Signals) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from hack.cluster import processes
 from hack.cluster.console import wait_for
 from hack.cluster.errors import ClusterError
 from hack.cluster.processes import (
@@ -46,6 +47,16 @@ def test_a_started_process_runs_and_is_found_by_its_mark(table: ProcessTable, tm
     record = table.running("sleeper")
     assert record is not None
     assert table.marked() == [record.pid]
+
+
+def test_a_start_returns_only_when_the_process_shows_its_mark(
+    table: ProcessTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = iter([[b""], [b""]])
+    real = processes._environment
+    monkeypatch.setattr(processes, "_environment", lambda pid: next(shown, None) or real(pid))
+    start(table, tmp_path)
+    assert next(shown, None) is None
 
 
 def test_starting_what_runs_already_changes_nothing(table: ProcessTable, tmp_path: Path) -> None:
