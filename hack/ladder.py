@@ -2,7 +2,8 @@
 
 `make test` is the one command that CI and people share, so it must answer three questions at its end: did it hold, how
 many tests really ran (a suite that collected nothing has proven nothing), and where the time went. The cheap rungs all
-run even when one breaks, for one complete answer per round; the rungs that need a cluster only start when they hold.
+run even when one breaks, for one complete answer per round. The rungs that need a cluster only start for a person when
+they hold; unattended, a round costs more than its minutes, so everything runs.
 
     python -m hack.ladder lint verify test-fast test-contract test-e2e
 """
@@ -70,15 +71,15 @@ def run_rung(target: str, reports: Path) -> Rung:
     return Rung(target=target, ok=code == 0 and proven, seconds=seconds, count=count)
 
 
-def climb(targets: Sequence[str], run: Callable[[str], Rung], *, leave_cluster: bool) -> list[Rung]:
-    """Runs the rungs in order; unless `leave_cluster`, what they started is stopped at the end, however they ended."""
+def climb(targets: Sequence[str], run: Callable[[str], Rung], *, unattended: bool) -> list[Rung]:
+    """Runs the rungs in order; `unattended`, all of them, and what they started is stopped however they ended."""
     rungs: list[Rung] = []
     for target in targets:
-        if target in NEEDS_CLUSTER and not all(rung.ok for rung in rungs):
+        if target in NEEDS_CLUSTER and not unattended and not all(rung.ok for rung in rungs):
             rungs.append(Rung(target=target, ok=False, seconds=None, count=None))
             continue
         rungs.append(run(target))
-    if not leave_cluster and any(rung.target in NEEDS_CLUSTER and rung.seconds is not None for rung in rungs):
+    if unattended and any(rung.target in NEEDS_CLUSTER for rung in rungs):
         rungs.append(run(STOP_CLUSTER))
     return rungs
 
@@ -101,8 +102,8 @@ def main() -> int:
     targets: list[str] = parser.parse_args().targets
     with tempfile.TemporaryDirectory(prefix="npc-fleet-ladder-") as folder:
         # A person's next run is faster with the cluster up; a CI machine gets back what it lent.
-        leave_cluster = os.environ.get("CI", "").lower() not in {"1", "true"}
-        rungs = climb(targets, lambda target: run_rung(target, Path(folder)), leave_cluster=leave_cluster)
+        unattended = os.environ.get("CI", "").lower() in {"1", "true"}
+        rungs = climb(targets, lambda target: run_rung(target, Path(folder)), unattended=unattended)
     print("\n==> time spent")
     for rung in rungs:
         print(describe(rung))
