@@ -30,6 +30,11 @@ GATEWAY_HEALTH_PORT = 9081  # plain HTTP: /healthz /readyz /metrics /openapi.jso
 # (60 s).
 LONG_POLL_SECONDS = 50
 
+POD_HEADER = "X-NPC-Pod"
+"""The uid of the pod that a push or poll is meant for. Pod IPs are used again: a receiver that knows its own uid
+refuses what is meant for another one (421, reason OtherPod), so that no order reaches, and no report comes from, a
+stranger."""
+
 DIGEST_PATTERN = r"^sha256:[0-9a-f]{64}$"
 SERVED_NAME_DIGEST_HEX = 12
 
@@ -100,7 +105,14 @@ class Refusal(Wire):
     """Body of every non-2xx answer of agent and gateway admin API."""
 
     reason: Literal[
-        "StaleOrder", "Unauthorized", "BadMessage", "UnsupportedProtocol", "TooLarge", "NotFound", "Internal"
+        "StaleOrder",
+        "Unauthorized",
+        "BadMessage",
+        "UnsupportedProtocol",
+        "TooLarge",
+        "NotFound",
+        "OtherPod",
+        "Internal",
     ]
     message: str
     current: Stamp | None = None
