@@ -1,8 +1,9 @@
-"""Agents and gateways that do nothing but speak: the real wire API, every adapter proven at once.
+"""Agents and gateways that do nothing but speak: the real wire API, every adapter proven at once, or so many a second.
 
 With them an operator's own pace is measured, not that of what it orders: a thousand orders cost them next to no CPU,
-and they note when they were called. What they say is kept on the agent's own board, so that long polls and their
-differences are the real ones.
+and they note when they were called. Proofs that trickle in are what real agents give, and dearer for an operator than
+a thousand at once: each is a report of its own. What they say is kept on the agent's own board, so that long polls and
+their differences are the real ones.
 """
 
 from __future__ import annotations
@@ -71,13 +72,16 @@ class _Server:
 
 
 class LightAgent:
-    """One engine pod's agent. `orders` counts the sets it was handed."""
+    """One engine pod's agent. `orders` counts the sets it was handed. With `pace`, it proves so many a second, in the
+    order of their names, and says meanwhile that the others are queued."""
 
-    def __init__(self, address: str, internal: Path, *, slots: int) -> None:
+    def __init__(self, address: str, internal: Path, *, slots: int, pace: float = 0.0) -> None:
         self.board = Board()
         self.orders = 0
         self.order_bytes = 0
         self._slots = slots
+        self._pace = pace
+        self._proving: asyncio.Task[None] | None = None
         self._known: dict[str, AdapterReport] = {}
         self._expected: dict[bytes, asyncio.Future[float]] = {}
         self._server = _Server(address, AGENT_PORT, internal)
@@ -88,8 +92,13 @@ class LightAgent:
 
     async def start(self) -> None:
         await self._server.start()
+        if self._pace:
+            self._proving = asyncio.create_task(self._prove(), name=f"agent {self.address}")
 
     async def stop(self) -> None:
+        if self._proving is not None:
+            self._proving.cancel()
+            await asyncio.gather(self._proving, return_exceptions=True)
         await self._server.stop()
 
     def expect(self, word: str) -> asyncio.Future[float]:
@@ -120,8 +129,21 @@ class LightAgent:
         return _answer(Accepted(boot_id=self.board.boot_id, stamp=stamp, revision=self.board.revision))
 
     def _publish(self, stamp: Stamp, entries: dict[str, dict[str, str]]) -> None:
-        now = time.time_ns() // 1_000_000
-        self._known = {name: self._known.get(name) or _proven(entry, now) for name, entry in entries.items()}
+        make = _queued if self._pace else _proven
+        self._known = {name: self._known.get(name) or make(entry) for name, entry in entries.items()}
+        self._say(stamp)
+
+    async def _prove(self) -> None:
+        """One after the other, each a word of its own."""
+        while True:
+            await asyncio.sleep(1 / self._pace)
+            waiting = min((name for name, one in self._known.items() if one.phase is AdapterPhase.QUEUED), default=None)
+            if waiting is not None:
+                self._known[waiting] = _resident(self._known[waiting])
+                self._say(self.board.content.stamp)
+
+    def _say(self, stamp: Stamp) -> None:
+        resident = tuple(name for name, one in self._known.items() if one.phase is AdapterPhase.RESIDENT)
         self.board.publish(
             Content(
                 stamp=stamp,
@@ -129,7 +151,7 @@ class LightAgent:
                 accepting=True,
                 engine=EngineReport(state=EngineState.READY, instance="1", since_ms=1),
                 adapters=tuple(self._known.values()),
-                resident=tuple(self._known),
+                resident=resident,
                 slots_used=len(self._known),
                 slots_total=self._slots,
             )
@@ -184,14 +206,22 @@ class LightGateway:
         return _answer(GatewayReport(boot_id=self._boot_id, revision=self._revision, stamp=self._stamp))
 
 
-def _proven(entry: dict[str, str], now: int) -> AdapterReport:
+def _queued(entry: dict[str, str]) -> AdapterReport:
     return AdapterReport(
         served_name=entry["servedName"],
         archetype=entry["archetype"],
         digest=entry["digest"],
-        phase=AdapterPhase.RESIDENT,
-        resident_since_ms=now,
+        phase=AdapterPhase.QUEUED,
     )
+
+
+def _proven(entry: dict[str, str]) -> AdapterReport:
+    return _resident(_queued(entry))
+
+
+def _resident(report: AdapterReport) -> AdapterReport:
+    since = time.time_ns() // 1_000_000
+    return report.model_copy(update={"phase": AdapterPhase.RESIDENT, "resident_since_ms": since})
 
 
 def _answer(message: Wire, status: int = 200) -> web.Response:

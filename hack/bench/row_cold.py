@@ -3,7 +3,8 @@
 Ready means that each adapter was fetched, hashed, inspected, loaded and probed on every pod, so a thousand adapters on
 ten pods are ten thousand proofs. Agents are real processes, engines fake ones; in production each pair has a machine of
 its own, here all of them share one, which is why the CPU is told by whose it was. The same is measured with agents that
-prove at once: then only the operator and the API server work.
+prove at once: then only the operator and the API server work; and with agents that prove so many a second, because each
+proof that trickles in is a report by itself: what those cost the operator does not depend on how busy the machine is.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from hack.models.environment import cache_root
 PATIENCE_SECONDS = 900.0
 SMALL_ADAPTERS, SMALL_PODS = 200, 4
 PODS = 10
+PACE = 20.0
+"""Proofs a second of each agent that trickles; a real one on a machine of its own is about as fast."""
 Cpu = Mapping[str, float]
 
 
@@ -59,7 +62,24 @@ async def measure_cold(options: Options) -> list[Figure]:
                 work = tuple((cpu["operator"] + cpu["agents"]) / (os.cpu_count() or 1) for cpu in cpus)
                 what = f"the same, CPU of operator and agents over {os.cpu_count()} cores"
                 figures.append(Figure(row="cold", what=what, unit="s", runs=work, bar=Bar(limit)))
+    figures.append(await _measure_trickle(options))
     return figures
+
+
+async def _measure_trickle(options: Options) -> Figure:
+    """CPU seconds of the operator alone while proofs come one by one."""
+    cpus: list[Cpu] = []
+    for run in range(options.runs):
+        options.say(f"run {run + 1}: {options.adapters} adapters on {PODS} pods, {PACE:g} proofs a second on each")
+        cpus.append((await _fill(options.adapters, PODS, real=False, pace=PACE))[1])
+    spent = [cpu["operator"] for cpu in cpus]
+    return Figure(
+        row="cold",
+        what=f"CPU of the operator, {options.adapters} adapters on {PODS} pods, {PACE:g} proofs a second on each",
+        unit="s",
+        runs=tuple(spent),
+        note=f"CPU of the run with the median: {describe_cpu(pick_median(spent, cpus))}",
+    )
 
 
 def pick_median(seconds: list[float], cpus: list[Cpu]) -> Cpu:
@@ -74,7 +94,7 @@ def describe_cpu(cpu: Cpu) -> str:
     return ", ".join(f"{name} {number(value)} s" for name, value in ordered)
 
 
-async def _fill(adapters: int, pods: int, *, real: bool) -> tuple[float, Cpu]:
+async def _fill(adapters: int, pods: int, *, real: bool, pace: float = 0.0) -> tuple[float, Cpu]:
     """Seconds from the first object written to the last Ready, and CPU seconds by part."""
     slots = adapters + 50
     real_pods: list[RealPod] = []
@@ -87,7 +107,7 @@ async def _fill(adapters: int, pods: int, *, real: bool) -> tuple[float, Cpu]:
         real_pods.append(pod)
         return pod
 
-    async with World(pods=pods, slots=slots, make_agent=make if real else None) as world:
+    async with World(pods=pods, slots=slots, pace=pace, make_agent=make if real else None) as world:
         if catalog is not None:
             names = [objects.adapter_name(n) for n in range(adapters)]
             sources = await make_sources_aside(world.folder / "sources", catalog.adapter("vampire-v1"), names)

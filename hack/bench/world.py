@@ -43,7 +43,8 @@ AgentMaker = Callable[[str, Path, str], AgentLike]
 
 
 class World:
-    """`async with World(pods=10) as world`. Everything is gone afterwards."""
+    """`async with World(pods=10) as world`. Everything is gone afterwards. `pace`: proofs a second of each light agent,
+    0 for all at once."""
 
     def __init__(
         self,
@@ -52,10 +53,12 @@ class World:
         gateways: int = 2,
         slots: int = 1100,
         resync_seconds: float = 300.0,
+        pace: float = 0.0,
         make_agent: AgentMaker | None = None,
     ) -> None:
         self.pods, self.gateways, self.slots = pods, gateways, slots
         self.resync_seconds = resync_seconds
+        self.pace = pace
         self.folder = Path(tempfile.mkdtemp(prefix="npc-bench-"))
         self.plane = ControlPlane(self.folder)
         self.kube: Kube
@@ -226,7 +229,7 @@ class World:
         return objects.is_ready(await self.kube.call("GET", path))
 
     def _light_agent(self, address: str, internal: Path, _key: str) -> AgentLike:
-        agent = LightAgent(address, internal, slots=self.slots)
+        agent = LightAgent(address, internal, slots=self.slots, pace=self.pace)
         self.light.append(agent)
         return agent
 
