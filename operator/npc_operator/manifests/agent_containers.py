@@ -92,7 +92,11 @@ def build_agent_container(inputs: EngineInputs) -> dict[str, Any]:
         **image_of(inputs.agent_image, inputs.pull_policy),
         "command": ["npc-agent"],
         "args": args,
-        "env": [build_field_env("NPC_NAMESPACE", "metadata.namespace"), build_field_env("NPC_POD", "metadata.name")],
+        "env": [
+            build_field_env("NPC_NAMESPACE", "metadata.namespace"),
+            build_field_env("NPC_POD", "metadata.name"),
+            build_field_env("NPC_POD_UID", "metadata.uid"),
+        ],
         "ports": [build_port("agent", AGENT_PORT), build_port("agent-health", AGENT_HEALTH_PORT)],
         "livenessProbe": build_probe("/healthz", AGENT_HEALTH_PORT, period=10, timeout=5, failures=6),
         # Readiness of the pod follows the engine and its adapters within a second.

@@ -199,7 +199,13 @@ class Agent:
 
     @contextlib.asynccontextmanager
     async def _ports(self) -> AsyncIterator[None]:
-        api = Api(board=self._board, credentials=self._credentials, metrics=self._metrics, accept=self._keeper.accept)
+        api = Api(
+            board=self._board,
+            credentials=self._credentials,
+            metrics=self._metrics,
+            accept=self._keeper.accept,
+            pod_uid=self._settings.pod_uid,
+        )
         host = self._settings.host or None
         runners = [
             web.AppRunner(api.application(), access_log=None, shutdown_timeout=1.0),

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from ..wire import (
     LONG_POLL_SECONDS,
     OLDEST_PROTOCOL,
+    POD_HEADER,
     PROTOCOL,
     Accepted,
     DesiredSet,
@@ -29,6 +30,9 @@ from .report import Board
 BODY_LIMIT = 16 << 20
 """Bytes of one desired set: a thousand adapters with long probes and credentials stay far below."""
 
+_UID_LENGTH = 64
+"""Characters of a sender's header that are told back: a uid has 36."""
+
 log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -44,8 +48,10 @@ class Api:
         credentials: Credentials,
         metrics: Metrics,
         accept: Callable[[DesiredSet], Awaitable[None]],
+        pod_uid: str = "",
     ) -> None:
         self._board = board
+        self._pod_uid = pod_uid
         self._credentials = credentials
         self._metrics = metrics
         self._accept = accept
@@ -60,7 +66,9 @@ class Api:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Token first, then the handler; every fault becomes a Refusal without anything of the request in it."""
+        """Token first, then whether this pod is meant, then the handler, which is the first to read the body; every
+        fault becomes a Refusal without anything of the request in it but a pod's uid.
+        """
         response = await self._answer(request, handler)
         resource = request.match_info.route.resource
         self._metrics.request(resource.canonical if resource is not None else "other", response.status)
@@ -71,6 +79,11 @@ class Api:
             return _refuse(
                 401,
                 Refusal(reason="Unauthorized", message="the bearer token is neither the current nor the previous one"),
+            )
+        meant = request.headers.get(POD_HEADER, "")
+        if meant and self._pod_uid and meant != self._pod_uid:
+            return _refuse(
+                421, Refusal(reason="OtherPod", message=f"this is pod {self._pod_uid}, not {meant[:_UID_LENGTH]}")
             )
         try:
             return await handler(request)

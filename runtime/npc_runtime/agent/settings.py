@@ -1,15 +1,21 @@
-"""The agent's command line, parsed once into frozen settings. Nothing else of the agent reads arguments, and nothing
-reads the environment but boto3.
+"""The agent's command line, parsed once into frozen settings. Nothing else of the agent reads arguments or, but for
+boto3, the environment.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..wire import AGENT_HEALTH_PORT, AGENT_PORT
+
+POD_UID_ENV = "NPC_POD_UID"
+"""The uid of the agent's own pod. An environment variable and no flag: an agent image that does not know it yet still
+starts.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,8 @@ class Settings:
     region: str
     tier: str
     pod: str
+    pod_uid: str
+    """Empty where nobody says it: then nothing is refused for being meant for another pod."""
     host: str
     port: int
     health_port: int
@@ -64,8 +72,13 @@ class ModelSettings:
     log_level: str
 
 
-def parse(arguments: Sequence[str] | None = None) -> Settings | ModelSettings:
-    """The settings of one start; exits with code 2 and a message for wrong usage, as argparse does."""
+def parse(
+    arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None
+) -> Settings | ModelSettings:
+    """The settings of one start, from the process's own arguments and environment where none are given; exits with
+    code 2 and a message for wrong usage, as argparse does.
+    """
+    environment = os.environ if environment is None else environment
     options = _parser().parse_args(arguments)
     if options.command == "fetch-model":
         return ModelSettings(
@@ -97,6 +110,7 @@ def parse(arguments: Sequence[str] | None = None) -> Settings | ModelSettings:
         region=options.region,
         tier=options.tier,
         pod=options.pod,
+        pod_uid=environment.get(POD_UID_ENV, ""),
         host=options.host,
         port=options.port,
         health_port=options.health_port,

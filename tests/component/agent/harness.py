@@ -20,7 +20,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from npc_runtime.agent.app import Agent
 from npc_runtime.agent.credentials import Credentials
 from npc_runtime.agent.settings import Settings, parse
-from npc_runtime.wire import AdapterReport, AgentReport, DesiredAdapter, DesiredSet, Routable, Stamp, server_name
+from npc_runtime.wire import (
+    POD_HEADER,
+    AdapterReport,
+    AgentReport,
+    DesiredAdapter,
+    DesiredSet,
+    Routable,
+    Stamp,
+    server_name,
+)
 
 NAMESPACE = "eu-west"
 TOKEN = "token-of-the-operator"
@@ -97,6 +106,8 @@ class Harness:
     task: asyncio.Task[None]
     generation: int = 0
     token: str = TOKEN
+    meant_for: str | None = None
+    """The pod's uid that requests name; None: they name none."""
 
     @property
     def url(self) -> str:
@@ -114,7 +125,10 @@ class Harness:
             self.url + path,
             data=body,
             params={key: str(value) for key, value in query.items()},
-            headers={"Authorization": f"Bearer {self.token}"},
+            headers={
+                "Authorization": f"Bearer {self.token}",
+                **({POD_HEADER: self.meant_for} if self.meant_for is not None else {}),
+            },
             ssl=self.context(),
             server_hostname=server_name(NAMESPACE),
         ) as answer:

@@ -91,6 +91,44 @@ async def test_without_the_token_nothing_is_told(agent: Harness, path: str, toke
     assert Refusal.model_validate_json(body).reason == "Unauthorized"
 
 
+async def test_what_is_meant_for_another_pod_is_refused_whatever_it_is(world: Path, engine: FakeEngine) -> None:
+    vampire = desired_of(make_adapter(world / "source" / "v"))
+    async with running(make_settings(world, engine.url, pod_uid="uid-of-mine")) as agent:
+        agent.meant_for = "uid-of-another"
+        pushed = await agent.push(vampire)
+        for code, body in (
+            pushed,
+            await agent.call("PUT", "/v1/desired", io.BytesIO(b" " * ((16 << 20) + 1))),  # its body is not looked at
+            await agent.call("GET", "/v1/status"),
+            await agent.call("GET", "/v1/routable"),
+        ):
+            refusal = Refusal.model_validate_json(body)
+            assert (code, refusal.reason) == (421, "OtherPod")
+            assert refusal.message == "this is pod uid-of-mine, not uid-of-another"
+        agent.meant_for = "uid-of-mine"
+        assert (await agent.status()).stamp == Stamp(epoch=0, generation=0)
+        assert (await agent.push(vampire))[0] == 200
+        await agent.routable()
+
+
+@pytest.mark.parametrize(("own", "meant"), [("uid-of-mine", None), ("uid-of-mine", ""), ("", "uid-of-any")])
+async def test_where_one_side_names_no_pod_nothing_is_refused_for_it(
+    world: Path, engine: FakeEngine, own: str, meant: str | None
+) -> None:
+    async with running(make_settings(world, engine.url, pod_uid=own)) as agent:
+        agent.meant_for = meant
+        assert (await agent.push())[0] == 200
+        assert (await agent.status()).stamp == Stamp(epoch=1, generation=1)
+
+
+async def test_a_stranger_is_not_told_which_pod_this_is(world: Path, engine: FakeEngine) -> None:
+    async with running(make_settings(world, engine.url, pod_uid="uid-of-mine")) as agent:
+        agent.token, agent.meant_for = "wrong", "uid-of-another"
+        code, body = await agent.call("GET", "/v1/status")
+        assert code == 401
+        assert b"uid-of-mine" not in body
+
+
 async def test_unknown_paths_and_polls_that_make_no_sense_are_refused(agent: Harness) -> None:
     code, body = await agent.call("GET", "/v1/nothing")
     assert (code, Refusal.model_validate_json(body).reason) == (404, "NotFound")

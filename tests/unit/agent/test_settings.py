@@ -21,6 +21,13 @@ def test_the_required_flags_are_enough() -> None:
     assert settings.engine_key_files == settings.file_roots == ()
 
 
+def test_the_own_pod_is_known_by_the_environment_and_may_be_unknown() -> None:
+    for environment, uid in (({"NPC_POD_UID": "7d1f"}, "7d1f"), ({}, "")):
+        settings = parse(REQUIRED, environment)
+        assert isinstance(settings, Settings)
+        assert settings.pod_uid == uid
+
+
 def test_repeatable_flags_keep_their_order() -> None:
     settings = parse([*REQUIRED, "--engine-key-file=/1", "--engine-key-file=/2", "--file-root=/x", "--file-root=/y"])
     assert isinstance(settings, Settings)

@@ -118,6 +118,11 @@ def test_the_engine_is_started_as_the_agent_expects() -> None:
     assert f"--cache-size={10 * 2**30}" in agent
 
 
+def test_the_agent_is_told_which_pod_it_is_in() -> None:
+    env = {entry["name"]: entry for entry in containers(pod())["agent"]["env"]}
+    assert env["NPC_POD_UID"]["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.uid"
+
+
 def test_two_models_never_share_a_folder() -> None:
     def folder(uri: str) -> str:
         args: list[str] = containers(pod(model={"uri": uri}))["engine"]["args"]
