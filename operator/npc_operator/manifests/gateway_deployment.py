@@ -11,7 +11,14 @@ from npc_operator.api.meta import ObjectMeta
 from npc_operator.api.npcregion import NPCRegionSpec
 from npc_operator.manifests.labels import controller_reference, gateway_labels, gateway_selector
 from npc_operator.manifests.placement import build_placement, build_pull_secrets
-from npc_operator.manifests.pod_parts import build_mount, build_port, build_probe, build_resources, image_of
+from npc_operator.manifests.pod_parts import (
+    build_field_env,
+    build_mount,
+    build_port,
+    build_probe,
+    build_resources,
+    image_of,
+)
 from npc_operator.manifests.pod_security import container_security_context, pod_security_context
 from npc_runtime.wire import AGENT_PORT, GATEWAY_ADMIN_PORT, GATEWAY_HEALTH_PORT, GATEWAY_PORT
 
@@ -100,6 +107,7 @@ def _container(spec: NPCRegionSpec, *, image: str, pull_policy: str) -> dict[str
             f"--shutdown-delay-seconds={SHUTDOWN_DELAY_SECONDS}",
             f"--drain-seconds={drain_seconds(spec)}",
         ],
+        "env": [build_field_env("NPC_POD_UID", "metadata.uid")],
         "ports": [
             build_port("http", GATEWAY_PORT),
             build_port("admin", GATEWAY_ADMIN_PORT),

@@ -16,6 +16,9 @@ from npc_runtime.gateway.table import BadTable, compile_table
 
 log = logging.getLogger(__name__)
 
+_UID_LENGTH = 64
+"""Characters of a sender's header that are told back: a uid has 36."""
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -27,13 +30,18 @@ def _refuse(status: int, refusal: wire.Refusal) -> web.Response:
     return _answer(refusal, status)
 
 
-def build_admin(*, routes: Routes, internal: InternalDir) -> web.Application:
-    """The application of the admin port."""
+def build_admin(*, routes: Routes, internal: InternalDir, pod_uid: str = "") -> web.Application:
+    """The application of the admin port. With `pod_uid` what is meant for another pod is refused before its body is
+    read."""
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         if not internal.allows(request.headers.get("Authorization")):
             return _refuse(401, wire.Refusal(reason="Unauthorized", message="A valid bearer token is required."))
+        meant = request.headers.get(wire.POD_HEADER, "")
+        if meant and pod_uid and meant != pod_uid:
+            message = f"this is pod {pod_uid}, not {meant[:_UID_LENGTH]}"
+            return _refuse(421, wire.Refusal(reason="OtherPod", message=message))
         try:
             return await handler(request)
         except web.HTTPRequestEntityTooLarge:

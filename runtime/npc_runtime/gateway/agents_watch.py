@@ -140,7 +140,8 @@ class AgentsWatch:
             async with self._session.get(
                 f"https://{host}:{self._port}/v1/routable",
                 params={"after": revision, "boot": boot_id, "wait": wire.LONG_POLL_SECONDS},
-                headers={"Authorization": f"Bearer {token}"},
+                # Addresses are used again: an agent of another pod refuses, and so is no contact.
+                headers={"Authorization": f"Bearer {token}", wire.POD_HEADER: key.uid},
                 ssl=self._tls,
                 server_hostname=self._server_name,
                 allow_redirects=False,

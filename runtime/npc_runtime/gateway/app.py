@@ -89,7 +89,7 @@ class Gateway:
             )
         self._tasks = [asyncio.create_task(self._internal.follow(), name="internal folder")]
         self.ports["data"] = await self.plane.start(settings.host, settings.port)
-        admin = build_admin(routes=self.routes, internal=self._internal)
+        admin = build_admin(routes=self.routes, internal=self._internal, pod_uid=settings.pod_uid)
         self.ports["admin"] = await self._listen(admin, settings.admin_port, ssl_context=self._internal.tls)
         registry = CollectorRegistry()
         registry.register(

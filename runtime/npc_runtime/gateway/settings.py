@@ -1,14 +1,19 @@
-"""The gateway's command line. All that may differ between two gateways of one region is here; everything else comes
-with the route table."""
+"""The gateway's command line, and the one variable of its environment. All that may differ between two gateways of one
+region is here; everything else comes with the route table."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from npc_runtime import wire
+
+POD_UID_ENV = "NPC_POD_UID"
+"""The uid of the gateway's own pod, from the downward API. A variable and no flag: an image that does not know it yet
+still starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,8 @@ class Settings:
     workers: int
     access_log: bool
     log_level: str
+    pod_uid: str
+    """Empty where nobody says it: then nothing is refused for being meant for another pod."""
 
 
 def _port(text: str) -> int:
@@ -51,8 +58,10 @@ def _workers(text: str) -> int:
     return value
 
 
-def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
-    """Read the command line; exits with status 2 and a message when it is wrong."""
+def parse_settings(arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the command line and the environment, the process's own where none is given; exits with status 2 and a
+    message when it is wrong."""
+    environment = os.environ if environment is None else environment
     parser = argparse.ArgumentParser(
         prog="npc-gateway",
         description="OpenAI-compatible gateway of a region: sends each NPC's line to a pod with its adapter.",
@@ -99,4 +108,4 @@ def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
     add("--workers", type=_workers, default=1, help="processes that share the port, one event loop each")
     add("--access-log", action=argparse.BooleanOptionalAction, default=True, help="one JSON line per request on stdout")
     add("--log-level", choices=("debug", "info", "warning", "error"), default="info", help="of the JSON log on stderr")
-    return Settings(**vars(parser.parse_args(arguments)))
+    return Settings(**vars(parser.parse_args(arguments)), pod_uid=environment.get(POD_UID_ENV, ""))

@@ -241,6 +241,9 @@ class Agent:
         self._internal = internal
         self.host = host
         self.tokens = {AGENT_TOKEN}
+        self.uid = ""
+        self.meant: list[str] = []
+        """The pods that polls said they were meant for."""
         self.word = wire.Routable(boot_id="boot-1", revision=1, accepting=True, resident=resident)
         self.polls = 0
         self.polled = asyncio.Event()
@@ -278,6 +281,10 @@ class Agent:
     async def _routable(self, request: web.Request) -> web.Response:
         if request.headers.get("Authorization", "").removeprefix("Bearer ") not in self.tokens:
             return web.Response(status=401, body=wire.Refusal(reason="Unauthorized", message="no").to_bytes())
+        self.meant.append(request.headers.get(wire.POD_HEADER, ""))
+        if self.uid and self.meant[-1] not in ("", self.uid):
+            refusal = wire.Refusal(reason="OtherPod", message=f"this is pod {self.uid}, not {self.meant[-1]}")
+            return web.Response(status=421, body=refusal.to_bytes())
         changed = self._changed
         self.polls += 1
         self.polled.set()
@@ -401,7 +408,13 @@ class Rig:
         return ssl.create_default_context(cafile=str(self.internal / "ca.crt"))
 
     async def admin(
-        self, method: str, path: str, *, data: bytes | None = None, token: str = ADMIN_TOKEN
+        self,
+        method: str,
+        path: str,
+        *,
+        data: bytes | None = None,
+        token: str = ADMIN_TOKEN,
+        headers: Mapping[str, str] | None = None,
     ) -> tuple[int, dict[str, Any]]:
         """A request to the admin port over a connection of its own, verified like the operator does."""
         async with (
@@ -410,7 +423,7 @@ class Rig:
                 method,
                 f"https://127.0.0.1:{self.gateway.ports['admin']}{path}",
                 data=data,
-                headers={"Authorization": f"Bearer {token}"},
+                headers={"Authorization": f"Bearer {token}", **(headers or {})},
                 ssl=self.admin_tls(),
                 server_hostname=wire.server_name(NAMESPACE),
             ) as answer,
@@ -503,6 +516,7 @@ def settings(tmp_path: Path, **changes: Any) -> Settings:
         "workers": 1,
         "access_log": True,
         "log_level": "info",
+        "pod_uid": "",
     }
     return Settings(**values | changes)
 

@@ -109,6 +109,11 @@ def test_a_gateway_holds_no_rights_and_starts_without_routes() -> None:
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
 
 
+def test_a_gateway_knows_which_pod_it_is() -> None:
+    (container,) = ALL[6]["spec"]["template"]["spec"]["containers"]
+    assert {"name": "NPC_POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}} in container["env"]
+
+
 def test_gateways_go_where_the_user_wants_them_and_pull_with_the_users_secrets() -> None:
     scheduling = {
         "nodeSelector": {"pool": "cpu"},
