@@ -85,27 +85,33 @@ class Kube(Protocol):
 
 
 class Agents(Protocol):
-    """The agents in engine pods, addressed by pod IP, verified against the namespace's certificate."""
+    """The agents in engine pods, addressed by pod IP, verified against the namespace's certificate.
 
-    async def push(self, namespace: str, address: str, desired: DesiredSet) -> Accepted:
+    `pod_uid` says which pod is meant, because IPs are used again: what another pod answers there is no word of the one
+    that is meant, and raises a retryable PortError like an address where nobody listens.
+    """
+
+    async def push(self, namespace: str, address: str, desired: DesiredSet, *, pod_uid: str) -> Accepted:
         """Hand over the whole desired set. Raises StaleLeader when the agent has a newer order."""
         ...
 
-    async def watch(self, namespace: str, address: str, *, after: int, boot_id: str, wait_seconds: int) -> AgentReport:
+    async def watch(
+        self, namespace: str, address: str, *, pod_uid: str, after: int, boot_id: str, wait_seconds: int
+    ) -> AgentReport:
         """Long poll: answers when revision > after, the boot id differs, or wait_seconds passed."""
         ...
 
 
 class Gateways(Protocol):
-    """The gateways of a region, addressed by pod IP."""
+    """The gateways of a region, addressed by pod IP and uid like agents."""
 
-    async def push(self, namespace: str, address: str, table: RouteTable) -> Accepted:
+    async def push(self, namespace: str, address: str, table: RouteTable, *, pod_uid: str) -> Accepted:
         """Hand over the whole route table; returns when every worker applied it. Raises StaleLeader when it has a
         newer one."""
         ...
 
     async def watch(
-        self, namespace: str, address: str, *, after: int, boot_id: str, wait_seconds: int
+        self, namespace: str, address: str, *, pod_uid: str, after: int, boot_id: str, wait_seconds: int
     ) -> GatewayReport:
         """Long poll of what is applied."""
         ...

@@ -42,6 +42,8 @@ class FakeAgent:
     """One pod's agent and its engine."""
 
     address: str
+    pod_uid: str = ""
+    """The pod it is in; empty: it does not know, and takes what is meant for any."""
     boot_id: str = "boot-1"
     state: EngineState = EngineState.READY
     instance: int = 1
@@ -51,6 +53,8 @@ class FakeAgent:
     draining: bool = False
     deaf: bool = False
     """True: it cannot be reached."""
+    uid: str = ""
+    """Its pod's uid; empty: it does not know, and refuses nothing for being meant for another pod."""
     holding: bool = False
     """True: it loads and loads."""
     verdicts: dict[str, Verdict] = field(default_factory=dict)
@@ -154,11 +158,9 @@ class FakeAgents:
     def agent(self, address: str) -> FakeAgent:
         return self.by_address.setdefault(address, FakeAgent(address))
 
-    async def push(self, namespace: str, address: str, desired: DesiredSet) -> Accepted:
+    async def push(self, namespace: str, address: str, desired: DesiredSet, *, pod_uid: str) -> Accepted:
         self.before(f"push desired to {address}")
-        agent = self.by_address.get(address)
-        if agent is None or agent.deaf:
-            raise PortError(f"no agent answers at {address}")
+        agent = self._reach(address, pod_uid)
         self.in_flight[address] = self.in_flight.get(address, 0) + 1
         assert self.in_flight[address] == 1, "two pushes to one agent at once"
         try:
@@ -169,8 +171,18 @@ class FakeAgents:
         self.after(f"push desired to {address}")
         return Accepted(boot_id=agent.boot_id, stamp=desired.stamp, revision=next(self._revisions))
 
-    async def watch(self, namespace: str, address: str, *, after: int, boot_id: str, wait_seconds: int) -> AgentReport:
+    async def watch(
+        self, namespace: str, address: str, *, pod_uid: str, after: int, boot_id: str, wait_seconds: int
+    ) -> AgentReport:
+        return self._reach(address, pod_uid).report()
+
+    def _reach(self, address: str, pod_uid: str) -> FakeAgent:
+        """The agent there, if it can be reached and is the pod's that is meant."""
         agent = self.by_address.get(address)
         if agent is None or agent.deaf:
             raise PortError(f"no agent answers at {address}")
-        return agent.report()
+        if agent.pod_uid not in ("", pod_uid):
+            raise PortError(f"this is pod {agent.pod_uid}, not {pod_uid}", reason="OtherPod")
+        if pod_uid and agent.uid and agent.uid != pod_uid:
+            raise PortError(f"this is pod {agent.uid}, not {pod_uid}", reason="OtherPod", code=421)
+        return agent

@@ -18,6 +18,8 @@ class FakeGateway:
     """One gateway pod."""
 
     address: str
+    pod_uid: str = ""
+    """The pod it is in; empty: it does not know, and takes what is meant for any."""
     boot_id: str = "boot-1"
     deaf: bool = False
     table: RouteTable | None = None
@@ -59,20 +61,24 @@ class FakeGateways:
     def gateway(self, address: str) -> FakeGateway:
         return self.by_address.setdefault(address, FakeGateway(address))
 
-    async def push(self, namespace: str, address: str, table: RouteTable) -> Accepted:
+    async def push(self, namespace: str, address: str, table: RouteTable, *, pod_uid: str) -> Accepted:
         self.before(f"push routes to {address}")
         gateway = self.by_address.get(address)
         if gateway is None or gateway.deaf:
             raise PortError(f"no gateway answers at {address}")
+        if gateway.pod_uid not in ("", pod_uid):
+            raise PortError(f"this is pod {gateway.pod_uid}, not {pod_uid}", reason="OtherPod")
         gateway.take(table)
         self.pushes.append((address, table))
         self.after(f"push routes to {address}")
         return Accepted(boot_id=gateway.boot_id, stamp=table.stamp, revision=next(self._revisions))
 
     async def watch(
-        self, namespace: str, address: str, *, after: int, boot_id: str, wait_seconds: int
+        self, namespace: str, address: str, *, pod_uid: str, after: int, boot_id: str, wait_seconds: int
     ) -> GatewayReport:
         gateway = self.by_address.get(address)
         if gateway is None or gateway.deaf:
             raise PortError(f"no gateway answers at {address}")
+        if gateway.pod_uid not in ("", pod_uid):
+            raise PortError(f"this is pod {gateway.pod_uid}, not {pod_uid}", reason="OtherPod")
         return gateway.report()

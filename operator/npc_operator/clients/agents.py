@@ -20,16 +20,25 @@ class AgentClient:
     async def close(self) -> None:
         await self._transport.close()
 
-    async def push(self, namespace: str, address: str, desired: DesiredSet) -> Accepted:
+    async def push(self, namespace: str, address: str, desired: DesiredSet, *, pod_uid: str) -> Accepted:
         try:
-            accepted = await self._transport.put(namespace, address, "/v1/desired", desired, Accepted)
+            accepted = await self._transport.put(namespace, address, "/v1/desired", desired, Accepted, pod_uid=pod_uid)
         except PortError as error:
             self._metrics.pushed("agent", error.reason)
             raise
         self._metrics.pushed("agent", "Accepted")
         return accepted
 
-    async def watch(self, namespace: str, address: str, *, after: int, boot_id: str, wait_seconds: int) -> AgentReport:
+    async def watch(
+        self, namespace: str, address: str, *, pod_uid: str, after: int, boot_id: str, wait_seconds: int
+    ) -> AgentReport:
         return await self._transport.poll(
-            namespace, address, "/v1/status", AgentReport, after=after, boot_id=boot_id, wait_seconds=wait_seconds
+            namespace,
+            address,
+            "/v1/status",
+            AgentReport,
+            pod_uid=pod_uid,
+            after=after,
+            boot_id=boot_id,
+            wait_seconds=wait_seconds,
         )

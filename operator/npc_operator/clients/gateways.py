@@ -22,9 +22,9 @@ class GatewayClient:
     async def close(self) -> None:
         await self._transport.close()
 
-    async def push(self, namespace: str, address: str, table: RouteTable) -> Accepted:
+    async def push(self, namespace: str, address: str, table: RouteTable, *, pod_uid: str) -> Accepted:
         try:
-            accepted = await self._transport.put(namespace, address, "/v1/routes", table, Accepted)
+            accepted = await self._transport.put(namespace, address, "/v1/routes", table, Accepted, pod_uid=pod_uid)
         except PortError as error:
             self._metrics.pushed("gateway", error.reason)
             raise
@@ -32,8 +32,15 @@ class GatewayClient:
         return accepted
 
     async def watch(
-        self, namespace: str, address: str, *, after: int, boot_id: str, wait_seconds: int
+        self, namespace: str, address: str, *, pod_uid: str, after: int, boot_id: str, wait_seconds: int
     ) -> GatewayReport:
         return await self._transport.poll(
-            namespace, address, "/v1/status", GatewayReport, after=after, boot_id=boot_id, wait_seconds=wait_seconds
+            namespace,
+            address,
+            "/v1/status",
+            GatewayReport,
+            pod_uid=pod_uid,
+            after=after,
+            boot_id=boot_id,
+            wait_seconds=wait_seconds,
         )

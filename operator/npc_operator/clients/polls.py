@@ -131,7 +131,12 @@ class Polls:
 
     async def _hear_agent(self, key: tuple[str, str], target: _Target, revision: int, boot_id: str) -> tuple[int, str]:
         report = await self._agents.watch(
-            key[0], target.ip, after=revision, boot_id=boot_id, wait_seconds=LONG_POLL_SECONDS
+            key[0],
+            target.ip,
+            pod_uid=target.uid,
+            after=revision,
+            boot_id=boot_id,
+            wait_seconds=LONG_POLL_SECONDS,
         )
         fact = merge_report(self._store.get(AgentFact, *key), share(report), pod_uid=target.uid)
         self._store.put(AgentFact, *key, fact)
@@ -141,7 +146,12 @@ class Polls:
         self, key: tuple[str, str], target: _Target, revision: int, boot_id: str
     ) -> tuple[int, str]:
         report = await self._gateways.watch(
-            key[0], target.ip, after=revision, boot_id=boot_id, wait_seconds=LONG_POLL_SECONDS
+            key[0],
+            target.ip,
+            pod_uid=target.uid,
+            after=revision,
+            boot_id=boot_id,
+            wait_seconds=LONG_POLL_SECONDS,
         )
         self._store.put(GatewayFact, *key, GatewayFact(pod_uid=target.uid, boot_id=report.boot_id, stamp=report.stamp))
         return report.revision, report.boot_id

@@ -2,7 +2,8 @@
 
 Pod IPs are reused, so an address proves nothing: the certificate must be signed by the namespace's CA and carry the
 namespace's internal name, and each request carries the namespace's token. Both may be in the middle of a rotation, so
-the CA is a bundle and a refused token is tried again with the previous one.
+the CA is a bundle and a refused token is tried again with the previous one. All pods of a namespace share the two, so
+each request also names the pod it means; a refusal with OtherPod tells where that pod is not, and nothing about it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import aiohttp
 from pydantic import ValidationError
 
 from npc_operator.ports import PortError, StaleLeader
-from npc_runtime.wire import Refusal, Wire, server_name
+from npc_runtime.wire import POD_HEADER, Refusal, Wire, server_name
 
 M = TypeVar("M", bound=Wire)
 
@@ -73,11 +74,13 @@ class PodTransport:
         for session in sessions:
             await session.close()
 
-    async def put(self, namespace: str, address: str, path: str, message: Wire, answer: type[M]) -> M:
+    async def put(self, namespace: str, address: str, path: str, message: Wire, answer: type[M], *, pod_uid: str) -> M:
         """Hand a whole state over. Raises StaleLeader or PortError."""
         async with self._pushes:
             body = self._bytes_of(message)
-            return await self._ask("PUT", namespace, address, path, answer, body=body, seconds=PUSH_SECONDS)
+            return await self._ask(
+                "PUT", namespace, address, path, answer, pod_uid=pod_uid, body=body, seconds=PUSH_SECONDS
+            )
 
     def _bytes_of(self, message: Wire) -> bytes:
         """The message as JSON. One object goes to all pods of a tier: a thousand adapters are written out once, not
@@ -93,12 +96,21 @@ class PodTransport:
         return body
 
     async def poll(
-        self, namespace: str, address: str, path: str, answer: type[M], *, after: int, boot_id: str, wait_seconds: int
+        self,
+        namespace: str,
+        address: str,
+        path: str,
+        answer: type[M],
+        *,
+        pod_uid: str,
+        after: int,
+        boot_id: str,
+        wait_seconds: int,
     ) -> M:
         """Long poll: returns when there is news, or after `wait_seconds`. Raises PortError."""
         query = {"after": str(after), "boot": boot_id, "wait": str(wait_seconds)}
         seconds = wait_seconds + POLL_GRACE_SECONDS
-        return await self._ask("GET", namespace, address, path, answer, query=query, seconds=seconds)
+        return await self._ask("GET", namespace, address, path, answer, pod_uid=pod_uid, query=query, seconds=seconds)
 
     async def _ask(
         self,
@@ -108,6 +120,7 @@ class PodTransport:
         path: str,
         answer: type[M],
         *,
+        pod_uid: str,
         query: dict[str, str] | None = None,
         body: bytes | None = None,
         seconds: float,
@@ -127,7 +140,11 @@ class PodTransport:
                     f"https://{host}:{self._port}{path}",
                     params=query,
                     data=body,
-                    headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+                    headers={
+                        "Authorization": f"Bearer {token}",
+                        "Content-Type": "application/json",
+                        POD_HEADER: pod_uid,
+                    },
                     timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_SECONDS),
                     server_hostname=server_name(namespace),
                     allow_redirects=False,

@@ -78,7 +78,7 @@ class AgentReconciler:
             given = max(agent.stamp.order(), handed[3].order() if handed is not None else (0, 0))
             desired = self._order(key.namespace, pod.tier, entries, given)
             try:
-                accepted = await context.agents.push(key.namespace, pod.ip, desired)
+                accepted = await context.agents.push(key.namespace, pod.ip, desired, pod_uid=pod.uid)
             except StaleLeader as stale:
                 if attempt or not await context.stamps.outrank(stale.current):
                     return Retry(f"the agent of {pod.name} follows another leader")

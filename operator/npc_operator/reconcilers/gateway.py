@@ -36,7 +36,7 @@ async def reconcile_gateway(context: Context, key: Key) -> Outcome:
         if context.routes.up_to_date(door, table):
             return Done()
         try:
-            accepted = await context.gateways.push(key.namespace, door.pod.ip, table)
+            accepted = await context.gateways.push(key.namespace, door.pod.ip, table, pod_uid=door.pod.uid)
         except StaleLeader as stale:
             if attempt or not await context.stamps.outrank(stale.current):
                 return Retry(f"gateway {pod.name} follows another leader")

@@ -332,12 +332,13 @@ class World:
         )
         if template["metadata"]["labels"][names.LABEL_COMPONENT] == names.COMPONENT_ENGINE:
             agent = self.agents.agent(address)
+            agent.pod_uid = pod["metadata"]["uid"]
             if not self.pods_become_ready:
                 agent.state = EngineState.STARTING
             agent.since = self.clock.time
             agent.holding = self.hold_new_agents
         else:
-            self.gateways.gateway(address)
+            self.gateways.gateway(address).pod_uid = pod["metadata"]["uid"]
         return pod
 
     def is_ready(self, pod: Mapping[str, Any]) -> bool:

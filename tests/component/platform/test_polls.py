@@ -55,12 +55,17 @@ class Ears:
 
     answers: asyncio.Queue[AgentReport | GatewayReport | Exception] = field(default_factory=asyncio.Queue)
     asked: list[tuple[str, int, str]] = field(default_factory=list)
+    meant: list[str] = field(default_factory=list)
+    """The uid of the pod that each question was meant for."""
 
-    async def push(self, namespace: str, address: str, message: DesiredSet | RouteTable) -> Accepted:
+    async def push(self, namespace: str, address: str, message: DesiredSet | RouteTable, *, pod_uid: str) -> Accepted:
         raise AssertionError("polls never push")
 
-    async def watch(self, namespace: str, address: str, *, after: int, boot_id: str, wait_seconds: int) -> object:
+    async def watch(
+        self, namespace: str, address: str, *, pod_uid: str, after: int, boot_id: str, wait_seconds: int
+    ) -> object:
         self.asked.append((address, after, boot_id))
+        self.meant.append(pod_uid)
         answer = await self.answers.get()
         if isinstance(answer, Exception):
             raise answer
@@ -174,6 +179,22 @@ def test_a_pod_that_changes_is_asked_on_and_one_that_is_replaced_is_asked_anew()
             await asyncio.sleep(0.01)
             assert store.get(AgentFact, "eu", "gold-0") is None
             assert agents.asked[-1] == ("10.0.0.9", 0, "")
+            assert agents.meant == ["u1", "u1", "u9"]
+
+    run_virtual(scenario)
+
+
+def test_another_pod_at_the_address_says_nothing_about_the_one_that_is_meant() -> None:
+    async def scenario(clock: FakeClock) -> None:
+        async with listening(clock, ENGINE) as (store, agents, _):
+            agents.say(report(1, "a"), PortError("this is pod u7, not u1", reason="OtherPod"))
+            await asyncio.sleep(0.01)
+            fact = store.get(AgentFact, "eu", "gold-0")
+            assert fact is not None
+            assert not fact.reachable
+            assert fact.resident() == {"a"}
+            await asyncio.sleep(1)
+            assert len(agents.asked) >= 3, "it is asked again"
 
     run_virtual(scenario)
 

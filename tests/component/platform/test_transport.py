@@ -20,6 +20,7 @@ from npc_operator.clients.transport import Trust
 from npc_operator.ports import PortError, StaleLeader
 from npc_operator.reconcilers.material import Certificate, make_certificate
 from npc_runtime.wire import (
+    POD_HEADER,
     Accepted,
     AgentReport,
     DesiredAdapter,
@@ -34,6 +35,7 @@ from npc_runtime.wire import (
 )
 
 NAMESPACE = "eu-west"
+POD = "uid-of-the-pod"
 STAMP = Stamp(epoch=7, generation=3)
 DESIRED = DesiredSet(
     stamp=STAMP,
@@ -116,7 +118,7 @@ async def test_a_push_carries_the_whole_set_and_its_secrets_and_returns_what_was
         return say(ACCEPTED)
 
     async with pod(certificate, tmp_path, handler) as port, agents(port, trusting(certificate)) as client:
-        assert await client.push(NAMESPACE, "127.0.0.1", DESIRED) == ACCEPTED
+        assert await client.push(NAMESPACE, "127.0.0.1", DESIRED, pod_uid=POD) == ACCEPTED
     assert (heard["method"], heard["path"], heard["token"]) == ("PUT", "/v1/desired", "Bearer token")
     assert heard["message"].adapters[0].credentials["AWS_SECRET_ACCESS_KEY"].get_secret_value() == "hush"
 
@@ -129,8 +131,36 @@ async def test_a_long_poll_says_what_it_knows_and_how_long_it_waits(certificate:
         return say(REPORT)
 
     async with pod(certificate, tmp_path, handler) as port, agents(port, trusting(certificate)) as client:
-        assert await client.watch(NAMESPACE, "127.0.0.1", after=4, boot_id="boot", wait_seconds=50) == REPORT
+        assert (
+            await client.watch(NAMESPACE, "127.0.0.1", pod_uid=POD, after=4, boot_id="boot", wait_seconds=50) == REPORT
+        )
     assert asked == {"after": "4", "boot": "boot", "wait": "50"}
+
+
+async def test_each_call_names_the_pod_it_means(certificate: Certificate, tmp_path: Path) -> None:
+    meant: list[str] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        meant.append(f"{request.method} {request.headers[POD_HEADER]}")
+        return say(ACCEPTED if request.method == "PUT" else REPORT)
+
+    async with pod(certificate, tmp_path, handler) as port, agents(port, trusting(certificate)) as client:
+        await client.push(NAMESPACE, "127.0.0.1", DESIRED, pod_uid="one")
+        await client.watch(NAMESPACE, "127.0.0.1", pod_uid="two", after=0, boot_id="", wait_seconds=1)
+    assert meant == ["PUT one", "GET two"]
+
+
+async def test_another_pod_at_the_address_is_an_error_that_may_pass(certificate: Certificate, tmp_path: Path) -> None:
+    async def handler(_: web.Request) -> web.Response:
+        return say(Refusal(reason="OtherPod", message="this is pod b, not a"), 421)
+
+    async with pod(certificate, tmp_path, handler) as port, agents(port, trusting(certificate)) as client:
+        with pytest.raises(PortError, match="this is pod b, not a") as pushed:
+            await client.push(NAMESPACE, "127.0.0.1", DESIRED, pod_uid="a")
+        with pytest.raises(PortError) as polled:
+            await client.watch(NAMESPACE, "127.0.0.1", pod_uid="a", after=0, boot_id="", wait_seconds=1)
+    assert not isinstance(pushed.value, StaleLeader)
+    assert [(error.reason, error.retryable) for error in (pushed.value, polled.value)] == [("OtherPod", True)] * 2
 
 
 async def test_connections_are_kept_between_calls(certificate: Certificate, tmp_path: Path) -> None:
@@ -143,7 +173,7 @@ async def test_connections_are_kept_between_calls(certificate: Certificate, tmp_
 
     async with pod(certificate, tmp_path, handler) as port, agents(port, trusting(certificate)) as client:
         for _ in range(5):
-            await client.push(NAMESPACE, "127.0.0.1", DESIRED)
+            await client.push(NAMESPACE, "127.0.0.1", DESIRED, pod_uid=POD)
     assert len(peers) == 1
 
 
@@ -157,7 +187,7 @@ async def test_a_refused_token_is_tried_again_with_the_previous_one(certificate:
         return say(ACCEPTED)
 
     async with pod(certificate, tmp_path, handler) as port, agents(port, trusting(certificate, "new", "old")) as client:
-        await client.push(NAMESPACE, "127.0.0.1", DESIRED)
+        await client.push(NAMESPACE, "127.0.0.1", DESIRED, pod_uid=POD)
     assert tried == ["Bearer new", "Bearer old"]
 
 
@@ -169,7 +199,7 @@ async def test_tokens_that_are_all_refused_are_an_error_without_the_tokens(
 
     async with pod(certificate, tmp_path, handler) as port, agents(port, trusting(certificate, "s3cr3t")) as client:
         with pytest.raises(PortError) as caught:
-            await client.push(NAMESPACE, "127.0.0.1", DESIRED)
+            await client.push(NAMESPACE, "127.0.0.1", DESIRED, pod_uid=POD)
     assert caught.value.reason == "Unauthorized"
     assert "s3cr3t" not in f"{caught.value!r} {caught.value.__cause__!r}"
     assert "hush" not in f"{caught.value!r}"
@@ -181,7 +211,7 @@ async def test_an_older_order_is_refused_with_the_newer_one(certificate: Certifi
 
     async with pod(certificate, tmp_path, handler) as port, agents(port, trusting(certificate)) as client:
         with pytest.raises(StaleLeader) as caught:
-            await client.push(NAMESPACE, "127.0.0.1", DESIRED)
+            await client.push(NAMESPACE, "127.0.0.1", DESIRED, pod_uid=POD)
     assert caught.value.current.order() == (9, 1)
 
 
@@ -197,7 +227,7 @@ async def test_a_refusal_says_whether_trying_again_can_help(
 
     async with pod(certificate, tmp_path, handler) as port, agents(port, trusting(certificate)) as client:
         with pytest.raises(PortError, match="because") as caught:
-            await client.push(NAMESPACE, "127.0.0.1", DESIRED)
+            await client.push(NAMESPACE, "127.0.0.1", DESIRED, pod_uid=POD)
     assert (caught.value.reason, caught.value.retryable) == (reason, retryable)
 
 
@@ -207,10 +237,10 @@ async def test_an_answer_that_makes_no_sense_is_an_error_and_no_crash(certificat
 
     async with pod(certificate, tmp_path, handler) as port, agents(port, trusting(certificate)) as client:
         with pytest.raises(PortError) as caught:
-            await client.push(NAMESPACE, "127.0.0.1", DESIRED)
+            await client.push(NAMESPACE, "127.0.0.1", DESIRED, pod_uid=POD)
         assert caught.value.reason == "BadMessage"
         with pytest.raises(PortError, match="HTTP 502"):
-            await client.watch(NAMESPACE, "127.0.0.1", after=0, boot_id="", wait_seconds=1)
+            await client.watch(NAMESPACE, "127.0.0.1", pod_uid=POD, after=0, boot_id="", wait_seconds=1)
 
 
 async def test_a_pod_of_another_namespace_is_not_believed(certificate: Certificate, tmp_path: Path) -> None:
@@ -221,7 +251,7 @@ async def test_a_pod_of_another_namespace_is_not_believed(certificate: Certifica
 
     async with pod(certificate, tmp_path, handler) as port, agents(port, trusting(certificate)) as client:
         with pytest.raises(PortError, match="its certificate is not the namespace's"):
-            await client.push("us-east", "127.0.0.1", DESIRED)
+            await client.push("us-east", "127.0.0.1", DESIRED, pod_uid=POD)
 
 
 async def test_a_certificate_of_another_authority_is_not_believed(certificate: Certificate, tmp_path: Path) -> None:
@@ -231,7 +261,7 @@ async def test_a_certificate_of_another_authority_is_not_believed(certificate: C
     stranger = make_certificate(NAMESPACE, time.time())
     async with pod(stranger, tmp_path, handler) as port, agents(port, trusting(certificate)) as client:
         with pytest.raises(PortError, match="its certificate is not the namespace's"):
-            await client.push(NAMESPACE, "127.0.0.1", DESIRED)
+            await client.push(NAMESPACE, "127.0.0.1", DESIRED, pod_uid=POD)
 
 
 async def test_a_rotated_authority_is_believed_from_the_next_call_on(certificate: Certificate, tmp_path: Path) -> None:
@@ -245,22 +275,22 @@ async def test_a_rotated_authority_is_believed_from_the_next_call_on(certificate
         agents(port, lambda _: Trust(ca=trust["ca"], tokens=("token",))) as client,
     ):
         with pytest.raises(PortError):
-            await client.push(NAMESPACE, "127.0.0.1", DESIRED)
+            await client.push(NAMESPACE, "127.0.0.1", DESIRED, pod_uid=POD)
         trust["ca"] = new.authority + certificate.authority
-        assert await client.push(NAMESPACE, "127.0.0.1", DESIRED) == ACCEPTED
+        assert await client.push(NAMESPACE, "127.0.0.1", DESIRED, pod_uid=POD) == ACCEPTED
 
 
 async def test_before_the_namespace_has_credentials_nothing_is_sent() -> None:
     async with agents(1, lambda _: None) as client:
         with pytest.raises(PortError) as caught:
-            await client.push(NAMESPACE, "127.0.0.1", DESIRED)
+            await client.push(NAMESPACE, "127.0.0.1", DESIRED, pod_uid=POD)
     assert (caught.value.reason, caught.value.retryable) == ("NoCredentials", True)
 
 
 async def test_a_pod_that_is_not_there_is_unreachable(certificate: Certificate) -> None:
     async with agents(1, trusting(certificate)) as client:
         with pytest.raises(PortError) as caught:
-            await client.watch(NAMESPACE, "127.0.0.1", after=0, boot_id="", wait_seconds=1)
+            await client.watch(NAMESPACE, "127.0.0.1", pod_uid=POD, after=0, boot_id="", wait_seconds=1)
     assert (caught.value.reason, caught.value.retryable) == ("Unreachable", True)
 
 
@@ -276,8 +306,10 @@ async def test_a_gateway_is_told_its_routes_and_asked_what_it_applied(certificat
     table = RouteTable(stamp=STAMP, namespace=NAMESPACE, region="eu-west", default_tier="gold")
     async with pod(certificate, tmp_path, handler) as port:
         client = GatewayClient(trust=trusting(certificate), metrics=Metrics(), port=port)
-        assert await client.push(NAMESPACE, "127.0.0.1", table) == ACCEPTED
-        assert (await client.watch(NAMESPACE, "127.0.0.1", after=0, boot_id="", wait_seconds=1)).revision == 2
+        assert await client.push(NAMESPACE, "127.0.0.1", table, pod_uid=POD) == ACCEPTED
+        assert (
+            await client.watch(NAMESPACE, "127.0.0.1", pod_uid=POD, after=0, boot_id="", wait_seconds=1)
+        ).revision == 2
         await client.close()
         await asyncio.sleep(0.05)
     assert paths == ["PUT /v1/routes", "GET /v1/status"]
@@ -303,6 +335,6 @@ async def test_one_message_for_many_pods_is_written_out_once(
         for generation in (1, 2):
             message = DESIRED.model_copy(update={"stamp": Stamp(epoch=7, generation=generation)})
             for _ in range(3):
-                await client.push(NAMESPACE, "127.0.0.1", message)
+                await client.push(NAMESPACE, "127.0.0.1", message, pod_uid=POD)
     assert heard == [1, 1, 1, 2, 2, 2]
     assert len(written) == 2
