@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from hack.stack.kubectl import Kubectl, Object
@@ -45,8 +47,26 @@ async def kill_container(kubectl: Kubectl, namespace: str, pod: str, container: 
     From inside it cannot be done (a namespace's process 1 is immune to its children), so this needs the node's host.
     Raises NoSuchProcess.
     """
-    seen = await kubectl.get("pod", pod, namespace)
-    identity = str(container_status(seen, container).get("containerID", ""))
-    pid = await asyncio.to_thread(first_process, identity)
+    pid = await _process_one(kubectl, namespace, pod, container)
     os.kill(pid, signal.SIGKILL)
     return pid
+
+
+@contextlib.asynccontextmanager
+async def frozen_container(kubectl: Kubectl, namespace: str, pod: str, container: str) -> AsyncIterator[None]:
+    """Process 1 of a container stands still while the block runs: it takes connections and answers nothing.
+
+    Only for containers that no liveness probe would end meanwhile. Raises NoSuchProcess.
+    """
+    pid = await _process_one(kubectl, namespace, pod, container)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+async def _process_one(kubectl: Kubectl, namespace: str, pod: str, container: str) -> int:
+    seen = await kubectl.get("pod", pod, namespace)
+    identity = str(container_status(seen, container).get("containerID", ""))
+    return await asyncio.to_thread(first_process, identity)

@@ -75,6 +75,10 @@ class Tally:
             if not line.failure and expected.get((line.ask.archetype, line.digest)) != line.text
         ]
 
+    def started_after(self, moment: float) -> list[Line]:
+        """The lines that started after `moment` (time.monotonic())."""
+        return [line for line in self.lines if line.started > moment]
+
     def first_with(self, digest: str) -> Line | None:
         """The line that started first among those answered by `digest`."""
         return min(
@@ -213,6 +217,16 @@ class Load:
         target = len(self.tally.lines) + lines
         async with self._changed:
             await asyncio.wait_for(self._changed.wait_for(lambda: len(self.tally.lines) >= target), timeout)
+
+    async def until_started_after(self, moment: float, lines: int, *, timeout: float = 120.0) -> None:
+        """Return once `lines` lines that started after `moment` (time.monotonic()) have ended.
+
+        What was under way at `moment` may end much later on a busy machine and says nothing of what holds since.
+        """
+        async with self._changed:
+            await asyncio.wait_for(
+                self._changed.wait_for(lambda: len(self.tally.started_after(moment)) >= lines), timeout
+            )
 
     async def until_answered_by(self, digest: str, archetype: str, *, timeout: float = 120.0) -> None:
         """Return once a line of `archetype` was answered by `digest`."""

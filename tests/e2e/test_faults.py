@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from pathlib import Path
 
 from hack.cluster import api
 from hack.stack.load import Ask, Load
-from tests.e2e.world import ARCHETYPES, PROMPT, TIERS, World
+from tests.e2e.world import ARCHETYPES, PROMPT, TAKEN_SECONDS, TIERS, World
 
 ALL = [Ask(archetype=archetype, prompt=PROMPT, tier=tier) for tier in TIERS for archetype in ARCHETYPES]
 
@@ -36,23 +38,26 @@ async def test_a_deleted_pod_is_replaced_and_serves_only_once_its_adapters_are_p
     assert (await world.pods("silver"))[0]["metadata"]["uid"] != pod["metadata"]["uid"]
 
 
-async def test_killing_the_leader_in_the_middle_of_a_swap_loses_nothing(world: World) -> None:
+async def test_killing_the_leader_in_the_middle_of_a_swap_loses_nothing(world: World, tmp_path: Path) -> None:
     old = await world.stable_digest("vampire", "gold")
-    new = world.other_version("vampire", old)
-    async with Load(
-        world.url, world.key, [Ask(archetype="vampire", prompt=PROMPT, tier=tier) for tier in TIERS], rate=4
-    ) as load:
+    uri, new = await world.publish_copy("vampire", world.other_version("vampire", old), tmp_path)
+    asks = [Ask(archetype="vampire", prompt=PROMPT, tier=tier) for tier in TIERS]
+    async with Load(world.url, world.key, asks, rate=4) as load:
         await load.until(6)
-        leader = await world.leader()
-        await world.set_version("vampire", new)
-        await world.kubectl.run(
-            "delete", "pod", leader, "-n", world.system, "--grace-period=0", "--force", "--wait=false"
-        )
+        pod, leader = await world.leader()
+        # No pod can get the new bytes yet, so this is the middle of the swap for as long as the test likes.
+        async with await world.storage_frozen():
+            await world.region.set_source("vampire", uri, new)
+            await world.until_adapter("vampire", lambda seen: world.digests(seen, "candidate") == {new})
+            await world.kill_operator(pod)
+            seen = await world.kubectl.get("archetypeadapter", "vampire", world.namespace)
+            assert world.digests(seen, "stable") == {old}
         await world.until_adapter_ready("vampire", new, timeout=120)
-        await load.until(12)
+        taken = time.monotonic() + TAKEN_SECONDS
+        await load.until_started_after(taken, len(asks))
     world.assert_clean(load.tally)
-    assert load.tally.lines[-1].digest == new
-    assert await world.leader() != leader
+    assert {line.digest for line in load.tally.started_after(taken)} == {new}
+    assert (await world.leader())[1] != leader
 
 
 async def test_lines_go_on_while_the_api_server_is_away_for_a_minute(world: World) -> None:

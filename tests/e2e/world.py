@@ -10,14 +10,15 @@ import json
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import aiohttp
 
 from hack.models.base import DEFAULT_BASE
 from hack.models.hostile import HOSTILE as MAKERS
-from hack.stack import faults, install, region, regions
+from hack.stack import faults, install, region, regions, storage
 from hack.stack import kubectl as kube
 from hack.stack.install import OPERATOR_DEPLOYMENT, OPERATOR_NAMESPACE, Stack, is_rolled_out
 from hack.stack.kubectl import Kubectl, Object
@@ -27,7 +28,10 @@ from hack.stack.regions import Region
 from npc_runtime.wire import served_name
 from tests.e2e.plans import ARCHETYPES, MAX_TOKENS, PROMPT, RESYNC_SECONDS, TIERS, VERSIONS
 
-__all__ = ["ARCHETYPES", "HOSTILE", "MAX_TOKENS", "PROMPT", "TIERS", "World"]
+__all__ = ["ARCHETYPES", "HOSTILE", "MAX_TOKENS", "PROMPT", "TAKEN_SECONDS", "TIERS", "World"]
+
+TAKEN_SECONDS = 5.0
+"""After which every gateway has surely taken the routes that a status already speaks of, also on a starved machine."""
 
 HOSTILE = {name: hostile.reason for name, hostile in MAKERS.items() if hostile.survives_s3}
 """Hostile adapter -> the reason its refusal must carry; those that an object store would change on the way are unit
@@ -45,7 +49,7 @@ class World:
         self.region = installed
         self.namespace = installed.namespace
         self.url, self.key = installed.url, installed.api_key
-        self.references: Mapping[tuple[str, str], str] = references.expected(PROMPT, MAX_TOKENS)
+        self.references: dict[tuple[str, str], str] = references.expected(PROMPT, MAX_TOKENS)
 
     @property
     def kubectl(self) -> Kubectl:
@@ -85,9 +89,17 @@ class World:
     async def set_source(self, archetype: str, tier: str, uri: str, digest: str) -> None:
         await self.region.set_source(archetype, uri, digest, tiers=(tier,))
 
-    async def restore(self, archetype: str) -> None:
-        """Back to the first catalog version everywhere."""
-        await self.set_version(archetype, self.stack.adapter(VERSIONS[archetype][0])[1])
+    async def publish_copy(self, archetype: str, digest: str, folder: Path) -> tuple[str, str]:
+        """Upload a catalog version under a digest that no pod ever had: the same weights beside another text, hence the
+        same voice, which `assert_clean` knows from now on. Returns (uri, digest).
+        """
+        name = next(one for one in VERSIONS[archetype] if self.stack.adapter(one)[1] == digest)
+        made = folder / name
+        shutil.copytree(self.stack.catalog.adapter(name), made)
+        (made / "README.md").write_text(secrets.token_hex(8))
+        uri, copied = await asyncio.to_thread(self.stack.publish, made, f"copy-of-{name}")
+        self.references[archetype, copied] = self.references[archetype, digest]
+        return uri, copied
 
     async def publish_changed(self, archetype: str, folder: Path) -> tuple[str, str]:
         """Upload an adapter that no pod ever had, then other bytes over it; returns its URI and its first digest."""
@@ -121,10 +133,14 @@ class World:
         """Every variant of the archetype has `digest` as its stable one, and the object is Ready."""
 
         def holds(seen: Object) -> bool:
-            stable = {(v.get("stable") or {}).get("digest") for v in seen["status"].get("variants", [])}
-            return kube.is_ready(seen) and stable == {digest}
+            return kube.is_ready(seen) and self.digests(seen, "stable") == {digest}
 
         return await self.until_adapter(archetype, holds, timeout=timeout)
+
+    @staticmethod
+    def digests(seen: Object, what: str) -> set[str]:
+        """The digests of all variants of an adapter's status: what is `stable`, or what is `candidate`."""
+        return {(one.get(what) or {}).get("digest", "") for one in seen.get("status", {}).get("variants", ())}
 
     async def until_all_ready(self, *, timeout: float = 180) -> None:
         """Region, tiers and adapters are Ready at their present generation, and nothing is in motion."""
@@ -148,7 +164,8 @@ class World:
             return any(pod["metadata"]["uid"] in before for pod in await self.region.engine_pods(tier))
 
         async with asyncio.timeout(timeout):
-            if await is_left():
+            # A watch that ends by itself proves nothing: then another begins.
+            while await is_left():
                 # Asked again at each event: what went before the watch began is in no event of it.
                 watch = self.kubectl.watch("pods", self.namespace, "-l", f"npcfleet.dev/tier={tier}")
                 async with contextlib.aclosing(watch) as events:
@@ -210,12 +227,21 @@ class World:
         assert self.stack.cluster.audit_log is not None
         return self.stack.cluster.audit_log
 
-    async def leader(self) -> str:
-        """The pod that holds the Lease."""
+    async def leader(self) -> tuple[str, str]:
+        """The pod that holds the Lease, and the identity of its process: a container that starts again has another."""
         lease = await self.kubectl.get("lease", OPERATOR_DEPLOYMENT, OPERATOR_NAMESPACE)
         holder = str(lease["spec"].get("holderIdentity") or "")
         pods = [pod["metadata"]["name"] for pod in await self.kubectl.list("pods", OPERATOR_NAMESPACE)]
-        return next((name for name in pods if holder.startswith(name)), "")
+        return next((name for name in pods if holder.startswith(name)), ""), holder
+
+    async def kill_operator(self, pod: str) -> None:
+        """SIGKILL: no word to the API server, and the Lease stays taken until it has run out."""
+        await faults.kill_container(self.kubectl, OPERATOR_NAMESPACE, pod, "operator")
+
+    async def storage_frozen(self) -> AbstractAsyncContextManager[None]:
+        """While its block runs the S3 server answers nothing, so no pod can get bytes that it has not."""
+        (pod,) = await self.kubectl.list("pods", storage.NAMESPACE, f"app.kubernetes.io/name={storage.NAME}")
+        return faults.frozen_container(self.kubectl, storage.NAMESPACE, pod["metadata"]["name"], storage.NAME)
 
     async def scale_operator(self, replicas: int) -> None:
         await self.kubectl.run(
@@ -269,6 +295,10 @@ class World:
     async def kill_engine(self, pod: Object) -> None:
         """SIGKILL from outside, as a driver crash or the OOM killer would."""
         await faults.kill_container(self.kubectl, self.namespace, pod["metadata"]["name"], "engine")
+
+    async def kill_agent(self, pod: Object) -> None:
+        """SIGKILL of the sidecar; the engine beside it goes on."""
+        await faults.kill_container(self.kubectl, self.namespace, pod["metadata"]["name"], "agent")
 
     async def upgrade_operator(self) -> None:
         """`helm upgrade` of the operator with something changed, so that its pods really are replaced."""

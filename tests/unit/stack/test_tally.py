@@ -57,6 +57,11 @@ def test_first_and_last_go_by_when_lines_started_not_by_when_they_ended() -> Non
     assert tally.last_without(V2, "vampire") == old[1]
 
 
+def test_what_a_line_says_of_a_moment_goes_by_its_start_not_by_its_end() -> None:
+    before, after = line("old blood", started=4.0), line("new blood", V2, started=6.0)
+    assert Tally([after, before]).started_after(5.0) == [after]
+
+
 def test_first_and_last_leave_out_failures_and_other_archetypes() -> None:
     failed = dataclasses.replace(line("", V2, started=1.0), failure="HTTP 500")
     other = line("brains", ask=ZOMBIE, started=9.0)
