@@ -11,7 +11,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -21,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from hack.cluster.ports import pick_port
 from hack.models.engine_flags import ENGINE_ARGS, ENGINE_ENV, MODULE
 from hack.models.environment import engine_python, ensure_packages
 from hack.models.margins import MAX_TOKENS
@@ -70,7 +70,7 @@ class LoneEngine:
         ready_seconds: float = 300.0,
     ) -> None:
         self.api_key = secrets.token_urlsafe(24)
-        self.port = _free_port()
+        self.port = pick_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.started_seconds = 0.0
         """How long the engine took to become healthy."""
@@ -227,10 +227,3 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
         return
     finally:
         process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import time
@@ -21,17 +20,11 @@ from pathlib import Path
 
 from hack.cluster import pki
 from hack.cluster.binaries import binary
+from hack.cluster.ports import pick_port
 from npc_operator.api.names import PLURALS
 
 CONTEXT = "npc-fleet-test"
 START_SECONDS = 60.0
-
-
-def free_port() -> int:
-    """A loopback port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class KubeEnv:
@@ -44,9 +37,9 @@ class KubeEnv:
         self.audit_log = folder / "audit.log" if audit else None
         self._etcd: subprocess.Popen[bytes] | None = None
         self._apiserver: subprocess.Popen[bytes] | None = None
-        self._etcd_port = free_port()
-        self._etcd_peer_port = free_port()
-        self.port = free_port()
+        self._etcd_port = pick_port()
+        self._etcd_peer_port = pick_port()
+        self.port = pick_port()
 
     @property
     def server(self) -> str:

@@ -16,6 +16,7 @@ import boto3
 from botocore.config import Config
 
 from hack.cluster.api import binary
+from hack.cluster.ports import pick_port
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -43,7 +44,7 @@ class S3Server:
         buckets, metadata = self._folder / "buckets", self._folder / "metadata"
         for path in (buckets, metadata):
             path.mkdir(parents=True, exist_ok=True)
-        port = _free_port(self._host)
+        port = pick_port(self._host)
         with (self._folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
                 # A side-car folder for metadata: extended attributes are not everywhere, tmpfs has none for users.
@@ -121,10 +122,3 @@ def _listens(host: str, port: int) -> bool:
             return True
     except OSError:
         return False
-
-
-def _free_port(host: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from hack.cluster.ports import pick_port
 from npc_operator.clients.kube import KubeClient
 from npc_operator.ports import ObjectRef
 from npc_operator.rights import Scope
 from tests.contract.kube.test_rights import apply_all
-from tests.support.kube_env import KubeEnv, free_port
+from tests.support.kube_env import KubeEnv
 from tests.support.rbac import cluster_wide, in_namespace
 
 LEASE = "npc-operator"
@@ -67,7 +68,7 @@ async def operator(kubeconfig: Path, namespace: str, *arguments: str) -> AsyncIt
         f"--kubeconfig={kubeconfig}",
         f"--lease-namespace={namespace}",
         "--metrics-host=127.0.0.1",
-        f"--metrics-port={free_port()}",
+        f"--metrics-port={pick_port()}",
         stderr=asyncio.subprocess.PIPE,
     )
     made = Process(process)
