@@ -10,7 +10,10 @@ import pytest
 import uvloop
 
 from npc_runtime import wire
-from tests.component.gateway.harness import OLD, Engine, Rig, World, running
+from tests.component.gateway.engines import Engine
+from tests.component.gateway.harness import Rig, running
+from tests.component.gateway.regions import World
+from tests.component.gateway.words import OLD
 
 
 def pytest_asyncio_loop_factories(
@@ -46,3 +49,11 @@ async def world(rig: Rig, engine: Engine) -> World:
     made = World(engines={"gold": [engine]})
     await rig.push(made.table())
     return made
+
+
+@pytest.fixture
+async def pair(rig: Rig, engine: Engine, second: Engine) -> World:
+    """Two equal pods; which of them is asked first is not known."""
+    world = World(engines={"gold": [engine, second]})
+    await rig.push(world.table())
+    return world

@@ -10,17 +10,12 @@ from pathlib import Path
 import pytest
 
 from npc_runtime import wire
-from tests.component.gateway.harness import (
-    NEW,
-    OLD,
-    Agent,
-    Engine,
-    Rig,
-    World,
-    eventually,
-    make_internal,
-    running,
-)
+from tests.component.gateway.agents import Agent
+from tests.component.gateway.certificates import make_internal
+from tests.component.gateway.engines import Engine
+from tests.component.gateway.harness import Rig, eventually, running
+from tests.component.gateway.regions import World
+from tests.component.gateway.words import NEW, OLD
 
 NAME = wire.served_name("vampire", OLD)
 NEXT = wire.served_name("vampire", NEW)

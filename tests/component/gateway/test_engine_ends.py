@@ -11,7 +11,9 @@ import aiohttp
 import pytest
 
 from npc_runtime import wire
-from tests.component.gateway.harness import ENGINE_KEY, OLD, Answer, Rig, World, eventually
+from tests.component.gateway.harness import Answer, Rig, eventually
+from tests.component.gateway.regions import World
+from tests.component.gateway.words import ENGINE_KEY, OLD
 from tests.support.fake_engine import Behaviour, FakeEngine, Settings
 
 NAME = wire.served_name("vampire", OLD)

@@ -4,38 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import re
 
-import aiohttp
 import pytest
 
 from npc_runtime import wire
 from npc_runtime.gateway.pool import Pool
 from npc_runtime.gateway.upstream import EngineConnection
-from tests.component.gateway.harness import (
-    ENGINE_KEY,
-    NEW,
-    OLD,
-    Asked,
-    Engine,
-    Reply,
-    Rig,
-    World,
-    chunk,
-    eventually,
-    raw,
-)
+from tests.component.gateway.engines import Asked, Engine, Reply
+from tests.component.gateway.harness import Rig, eventually
+from tests.component.gateway.regions import World
+from tests.component.gateway.words import ENGINE_KEY, NEW, OLD
 
 NAME = wire.served_name("vampire", OLD)
-
-
-@pytest.fixture
-async def pair(rig: Rig, engine: Engine, second: Engine) -> World:
-    """Two equal pods; which of them is asked first is not known."""
-    world = World(engines={"gold": [engine, second]})
-    await rig.push(world.table())
-    return world
 
 
 async def drop(asked: Asked, reply: Reply) -> None:
@@ -276,150 +257,6 @@ async def test_a_line_whose_pod_fails_after_the_voice_moved_is_answered_by_the_n
     assert other.chats == 1
 
 
-def speak_then(fault: bytes | None) -> object:
-    async def script(asked: Asked, reply: Reply) -> None:
-        await reply.stream_head()
-        await reply.event({"choices": [{"delta": {"content": "begun"}}]})
-        await asyncio.sleep(0.02)
-        if fault is not None:
-            await reply.send(fault)
-        await asyncio.sleep(0.02)
-        reply.reset()
-
-    return script
-
-
-HALF_EVENTS = {
-    "nothing": None,
-    "a character saying DONE": chunk(b'data: {"choices": [{"delta": {"content": "data: [DONE]"}}]}\n\n'),
-    "half a chunk": b'40\r\ndata: {"choices": [{"delta": {"con',
-    "half a chunk header": b"4",
-    "an end without DONE": b"0\r\n\r\n",
-    "nonsense": b"nonsense\r\n",
-    "an end after a half trailer": b"0\r\n\r",
-}
-
-
-@pytest.mark.parametrize("fault", HALF_EVENTS.values(), ids=HALF_EVENTS.keys())
-async def test_a_stream_that_breaks_ends_with_an_error_event_and_no_end(
-    rig: Rig, pair: World, engine: Engine, second: Engine, fault: bytes | None
-) -> None:
-    engine.script = second.script = speak_then(fault)  # type: ignore[assignment]
-    request = completion(stream=True)
-    got = await raw(rig.port, request)
-    head, _, body = got.partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 200 OK")
-    events = [line for line in body.decode().split("\n") if line.startswith("data: ")]
-    assert "begun" in events[0]
-    assert json.loads(events[-1].removeprefix("data: "))["error"]["code"] == "engine_interrupted"
-    assert "data: [DONE]" not in events
-    assert not got.endswith(b"0\r\n\r\n")
-    assert engine.chats + second.chats == 1
-
-
-async def test_an_event_cut_over_two_chunks_gets_no_error_event_glued_to_it(
-    rig: Rig, world: World, engine: Engine
-) -> None:
-    engine.script = speak_then(chunk(b'data: {"half": '))  # type: ignore[assignment]
-    got = await raw(rig.port, completion(stream=True))
-    assert got.endswith(chunk(b'data: {"half": '))
-    assert b"engine_interrupted" not in got
-
-
-async def test_a_client_library_raises_on_a_broken_stream(rig: Rig, world: World, engine: Engine) -> None:
-    engine.script = speak_then(None)  # type: ignore[assignment]
-    with pytest.raises(aiohttp.ClientPayloadError):
-        await rig.say(stream=True)
-
-
-async def test_a_stream_that_said_done_is_whole_even_if_its_framing_breaks(
-    rig: Rig, world: World, engine: Engine
-) -> None:
-    async def script(asked: Asked, reply: Reply) -> None:
-        await reply.stream_head()
-        await reply.event({"choices": [{"delta": {"content": "all"}}]})
-        await reply.send(chunk(b"data: [DONE]\n\n"))
-        reply.reset()
-
-    engine.script = script
-    assert (await rig.say(stream=True)).spoken == "all"
-
-
-async def test_an_answer_that_takes_too_long_is_504_and_frees_the_engine(
-    rig: Rig, world: World, engine: Engine
-) -> None:
-    world.limits = {"request_timeout_seconds": 1}
-    await rig.push(world.table())
-    engine.pause = 30
-    answer = await rig.say()
-    assert (answer.status, answer.error["code"]) == (504, "timeout")
-    await asyncio.wait_for(engine.aborted.wait(), 1)
-
-
-async def test_a_stream_that_takes_too_long_ends_with_an_error_event(rig: Rig, world: World, engine: Engine) -> None:
-    world.limits = {"request_timeout_seconds": 1}
-    await rig.push(world.table())
-
-    async def script(asked: Asked, reply: Reply) -> None:
-        await reply.stream_head()
-        await reply.event({"choices": [{"delta": {"content": "begun"}}]})
-        await asyncio.sleep(30)
-
-    engine.script = script
-    got = await raw(rig.port, completion(stream=True))
-    assert b'"code":"timeout"' in got
-    assert not got.endswith(b"0\r\n\r\n")
-    await asyncio.wait_for(engine.aborted.wait(), 1)
-
-
-@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
-async def test_a_client_that_leaves_frees_the_engine_within_a_second(
-    rig: Rig, world: World, engine: Engine, stream: bool
-) -> None:
-    engine.pause, engine.words = 0.2, 100
-    _, writer = await asyncio.open_connection("127.0.0.1", rig.port)
-    writer.write(completion(stream=stream))
-    await eventually(lambda: engine.running == 1)
-    writer.close()
-    loop = asyncio.get_running_loop()
-    left = loop.time()
-    await asyncio.wait_for(engine.aborted.wait(), 2)
-    assert loop.time() - left < 1.0
-    await eventually(lambda: rig.service.busy == 0)
-    assert 'code="499"' in await rig.metrics()
-
-
-async def test_a_client_that_does_not_read_stops_the_engine_from_filling_memory(
-    rig: Rig, world: World, engine: Engine
-) -> None:
-    sent = 0
-
-    async def flood(asked: Asked, reply: Reply) -> None:
-        nonlocal sent
-        await reply.stream_head()
-        for _ in range(4000):
-            await reply.send(chunk(b"data: " + b"x" * 16000 + b"\n\n"))
-            sent += 16000
-        await reply.end()
-
-    engine.script = flood
-    reader, writer = await asyncio.open_connection("127.0.0.1", rig.port, limit=1 << 14)
-    writer.write(completion(stream=True))
-    await eventually(lambda: sent > 0)
-    before = -1
-    while before != sent:
-        before = sent
-        await asyncio.sleep(0.2)
-    assert sent < 40_000_000
-    got = 0
-    while data := await reader.read(1 << 16):
-        got += len(data)
-        if data.endswith(b"0\r\n\r\n"):
-            break
-    assert got > 64_000_000
-    writer.close()
-
-
 async def test_failed_attempts_and_reasons_are_counted(rig: Rig, pair: World, engine: Engine, second: Engine) -> None:
     engine.script = second.script = drop
     await rig.say()
@@ -428,11 +265,3 @@ async def test_failed_attempts_and_reasons_are_counted(rig: Rig, pair: World, en
     assert f"npc_gateway_errors_total{{{labels}}} 1.0" in text
     assert 'npc_gateway_retries_total{archetype="vampire",tier="gold"} 1.0' in text
     assert 'npc_gateway_requests_in_flight{archetype="vampire",tier="gold"} 0.0' in text
-
-
-def completion(*, stream: bool) -> bytes:
-    body = json.dumps({"model": "vampire", "stream": stream, "messages": [{"role": "user", "content": "x"}]}).encode()
-    return (
-        b"POST /v1/chat/completions HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer game-key\r\n"
-        b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
-    ) + body

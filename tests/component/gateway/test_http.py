@@ -11,7 +11,9 @@ import re
 import pytest
 
 from npc_runtime.gateway.http import limits
-from tests.component.gateway.harness import Engine, Rig, World, eventually, raw
+from tests.component.gateway.engines import Engine
+from tests.component.gateway.harness import Rig, eventually, raw
+from tests.component.gateway.regions import World
 
 BODY = json.dumps({"model": "vampire", "messages": [{"role": "user", "content": "x"}]}).encode()
 AUTH = b"Authorization: Bearer game-key\r\n"

@@ -10,7 +10,10 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from npc_runtime.gateway.openapi import document
-from tests.component.gateway.harness import KEY, Engine, Rig, World
+from tests.component.gateway.engines import Engine
+from tests.component.gateway.harness import Rig
+from tests.component.gateway.regions import World
+from tests.component.gateway.words import KEY
 
 
 @pytest.mark.timeout(180)

@@ -9,18 +9,12 @@ from pathlib import Path
 import pytest
 
 from npc_runtime import wire
-from tests.component.gateway.harness import (
-    ADMIN_TOKEN,
-    NAMESPACE,
-    OLD,
-    Agent,
-    Engine,
-    Rig,
-    World,
-    eventually,
-    make_internal,
-    running,
-)
+from tests.component.gateway.agents import Agent
+from tests.component.gateway.certificates import make_internal
+from tests.component.gateway.engines import Engine
+from tests.component.gateway.harness import Rig, eventually, running
+from tests.component.gateway.regions import World
+from tests.component.gateway.words import ADMIN_TOKEN, NAMESPACE, OLD
 
 OURS = "7d1f2c9e-0000-4000-8000-000000000001"
 THEIRS = "7d1f2c9e-0000-4000-8000-000000000002"

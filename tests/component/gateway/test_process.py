@@ -20,17 +20,12 @@ import pytest
 from npc_runtime import wire
 from npc_runtime.gateway.app import Gateway
 from npc_runtime.gateway.persistence import save_table
-from tests.component.gateway.harness import (
-    NEW,
-    OLD,
-    Agent,
-    Answer,
-    Engine,
-    Rig,
-    World,
-    eventually,
-    make_internal,
-)
+from tests.component.gateway.agents import Agent
+from tests.component.gateway.certificates import make_internal
+from tests.component.gateway.engines import Engine
+from tests.component.gateway.harness import Answer, Rig, eventually
+from tests.component.gateway.regions import World
+from tests.component.gateway.words import NEW, OLD
 
 pytestmark = pytest.mark.timeout(90)
 

@@ -6,7 +6,10 @@ import asyncio
 import json
 
 from npc_runtime import wire
-from tests.component.gateway.harness import ENGINE_KEY, NEW, OLD, Asked, Engine, Reply, Rig, World, chunk, eventually
+from tests.component.gateway.engines import Asked, Engine, Reply, chunk
+from tests.component.gateway.harness import Rig, eventually
+from tests.component.gateway.regions import World
+from tests.component.gateway.words import ENGINE_KEY, NEW, OLD
 
 NAME = wire.served_name("vampire", OLD)
 

@@ -1,0 +1,86 @@
+"""Clients that leave, do not read, or wait too long: the engine is freed and memory does not grow."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.component.gateway.engines import Asked, Engine, Reply, chunk
+from tests.component.gateway.harness import Rig, completion, eventually, raw
+from tests.component.gateway.regions import World
+
+
+async def test_an_answer_that_takes_too_long_is_504_and_frees_the_engine(
+    rig: Rig, world: World, engine: Engine
+) -> None:
+    world.limits = {"request_timeout_seconds": 1}
+    await rig.push(world.table())
+    engine.pause = 30
+    answer = await rig.say()
+    assert (answer.status, answer.error["code"]) == (504, "timeout")
+    await asyncio.wait_for(engine.aborted.wait(), 1)
+
+
+async def test_a_stream_that_takes_too_long_ends_with_an_error_event(rig: Rig, world: World, engine: Engine) -> None:
+    world.limits = {"request_timeout_seconds": 1}
+    await rig.push(world.table())
+
+    async def script(asked: Asked, reply: Reply) -> None:
+        await reply.stream_head()
+        await reply.event({"choices": [{"delta": {"content": "begun"}}]})
+        await asyncio.sleep(30)
+
+    engine.script = script
+    got = await raw(rig.port, completion(stream=True))
+    assert b'"code":"timeout"' in got
+    assert not got.endswith(b"0\r\n\r\n")
+    await asyncio.wait_for(engine.aborted.wait(), 1)
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+async def test_a_client_that_leaves_frees_the_engine_within_a_second(
+    rig: Rig, world: World, engine: Engine, stream: bool
+) -> None:
+    engine.pause, engine.words = 0.2, 100
+    _, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+    writer.write(completion(stream=stream))
+    await eventually(lambda: engine.running == 1)
+    writer.close()
+    loop = asyncio.get_running_loop()
+    left = loop.time()
+    await asyncio.wait_for(engine.aborted.wait(), 2)
+    assert loop.time() - left < 1.0
+    await eventually(lambda: rig.service.busy == 0)
+    assert 'code="499"' in await rig.metrics()
+
+
+async def test_a_client_that_does_not_read_stops_the_engine_from_filling_memory(
+    rig: Rig, world: World, engine: Engine
+) -> None:
+    sent = 0
+
+    async def flood(asked: Asked, reply: Reply) -> None:
+        nonlocal sent
+        await reply.stream_head()
+        for _ in range(4000):
+            await reply.send(chunk(b"data: " + b"x" * 16000 + b"\n\n"))
+            sent += 16000
+        await reply.end()
+
+    engine.script = flood
+    reader, writer = await asyncio.open_connection("127.0.0.1", rig.port, limit=1 << 14)
+    writer.write(completion(stream=True))
+    await eventually(lambda: sent > 0)
+    before = -1
+    while before != sent:
+        before = sent
+        await asyncio.sleep(0.2)
+    assert sent < 40_000_000
+    got = 0
+    while data := await reader.read(1 << 16):
+        got += len(data)
+        if data.endswith(b"0\r\n\r\n"):
+            break
+    assert got > 64_000_000
+    writer.close()

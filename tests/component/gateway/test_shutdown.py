@@ -1,0 +1,43 @@
+"""How a gateway ends: unready at once, and its lines come to their end."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.component.gateway.engines import Engine
+from tests.component.gateway.harness import eventually, running
+from tests.component.gateway.regions import World
+
+
+async def test_on_shutdown_it_turns_unready_at_once_and_finishes_its_lines(tmp_path: Path, engine: Engine) -> None:
+    engine.pause = 0.2
+    async with running(tmp_path, shutdown_delay=0.3) as rig:
+        await rig.push(World(engines={"gold": [engine]}).table())
+        line = asyncio.ensure_future(rig.say(stream=True))
+        await eventually(lambda: engine.running == 1)
+        stopping = asyncio.ensure_future(rig.gateway.stop())
+        await asyncio.sleep(0.05)
+        assert (await rig.ready())[0] == 503
+        late = asyncio.ensure_future(rig.say())
+        answers = await asyncio.gather(line, late)
+        assert [answer.status for answer in answers] == [200, 200]
+        assert answers[1].headers["Connection"] == "close"
+        await asyncio.wait_for(stopping, 3)
+        with pytest.raises(aiohttp.ClientError):
+            await rig.say()
+
+
+async def test_on_shutdown_lines_that_do_not_end_are_cut_after_the_drain_time(tmp_path: Path, engine: Engine) -> None:
+    engine.pause = 30
+    async with running(tmp_path, drain=0.3) as rig:
+        await rig.push(World(engines={"gold": [engine]}).table())
+        line = asyncio.ensure_future(rig.say(stream=True))
+        await eventually(lambda: engine.running == 1)
+        await asyncio.wait_for(rig.gateway.stop(), 3)
+        with pytest.raises(aiohttp.ClientError):
+            await line
+        await asyncio.wait_for(engine.aborted.wait(), 1)
