@@ -27,6 +27,7 @@ KUBERNETES = "v1.34.4"
 ETCD = "v3.6.4"
 COREDNS = "v1.12.4"
 HELM = "v4.2.3"
+HELM3 = "v3.22.0"
 VERSITYGW = "v1.8.0"
 KWOK = "v0.8.0"
 KARPENTER = "v1.14.1"
@@ -92,10 +93,19 @@ def _tools() -> dict[str, Tool]:
     tools.append(
         Tool("coredns", COREDNS, "github.com/coredns/coredns", release=Release(dns, f"{dns}.sha256", "coredns"))
     )
-    helm = f"https://get.helm.sh/helm-{HELM}-linux-{arch}.tar.gz"
-    tools.append(
-        Tool("helm", HELM, "helm.sh/helm/v4/cmd/helm", Release(helm, f"{helm}.sha256sum", f"linux-{arch}/helm"))
-    )
+    # Helm 4 installs; 3 renders what its users would install.
+    for name, version in (("helm", HELM), ("helm3", HELM3)):
+        url = f"https://get.helm.sh/helm-{version}-linux-{arch}.tar.gz"
+        package = f"helm.sh/helm/{version.partition('.')[0]}/cmd/helm"
+        tools.append(
+            Tool(
+                name,
+                version,
+                package,
+                Release(url, f"{url}.sha256sum", f"linux-{arch}/helm"),
+                alias="" if name == "helm" else "helm",
+            )
+        )
     s3 = f"https://github.com/versity/versitygw/releases/download/{VERSITYGW}"
     s3_name = f"versitygw_{VERSITYGW}_Linux_{machine}"
     tools.append(

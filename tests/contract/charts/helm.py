@@ -28,12 +28,14 @@ class Helm:
 
     env: KubeEnv
     home: Path
+    program: str = "helm"
+    """As `hack.cluster` calls it: `helm` is Helm 4, `helm3` its elder."""
 
     def run(self, *arguments: str, values: Mapping[str, Any] | None = None) -> str:
         """Its output; raises HelmRefused when it fails."""
         given = ("--values", "-") if values is not None else ()
         done = subprocess.run(
-            [str(api.binary("helm")), "--kubeconfig", str(self.env.kubeconfig), *arguments, *given],
+            [str(api.binary(self.program)), "--kubeconfig", str(self.env.kubeconfig), *arguments, *given],
             input=json.dumps(values) if values is not None else "",
             capture_output=True,
             text=True,

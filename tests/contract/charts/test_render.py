@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 import yaml
 
+from hack.cluster.binaries import KUBERNETES
 from npc_operator.api.crd import crds
 from tests.contract.charts.helm import CHARTS, Helm, HelmRefused, Object, names, one
 
@@ -33,6 +35,24 @@ def test_a_chart_is_clean_under_strict_lint(helm: Helm, chart: str) -> None:
 def test_a_chart_renders_the_same_twice(helm: Helm, chart: str) -> None:
     values = KEYS if chart == "npc-region" else None
     assert helm.render(chart, values) == helm.render(chart, values)
+
+
+@pytest.mark.parametrize(
+    ("chart", "values"),
+    [
+        ("npc-crds", {"labels": {"wave": "two"}}),
+        ("npc-operator", {}),
+        ("npc-operator", {"watchNamespaces": ["eu", "us"], "networkPolicy": {"enabled": True}}),
+        ("npc-region", KEYS),
+    ],
+)
+def test_helm_3_renders_what_helm_4_renders(helm: Helm, chart: str, values: dict[str, Any]) -> None:
+    older = dataclasses.replace(helm, program="helm3")
+    assert older.run("version", "--short").startswith("v3.")
+    # A Helm that was built from source takes the cluster for an old one unless it is told.
+    flags = ("--kube-version", KUBERNETES, *MONITORING)
+    assert older.render(chart, values, *flags) == helm.render(chart, values, *flags)
+    assert "0 chart(s) failed" in older.run("lint", "--strict", "--kube-version", KUBERNETES, str(CHARTS / chart))
 
 
 @pytest.mark.parametrize("chart", ALL)
