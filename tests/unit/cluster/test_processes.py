@@ -109,7 +109,7 @@ def test_stopping_a_role_whose_pid_was_used_again_leaves_the_stranger_alive(tmp_
         file = tmp_path / "pids" / "sleeper.json"
         record = table.running("sleeper")
         assert record is not None
-        recycled = dataclasses.replace(record, pid=stranger.pid, start_ticks=record.start_ticks - 100)
+        recycled = dataclasses.replace(record, pid=stranger.pid, start_ticks=1)
         file.write_text(json.dumps(dataclasses.asdict(recycled)))
         table.stop(["sleeper"], grace_seconds=0)
         assert stranger.poll() is None
