@@ -14,6 +14,8 @@ PYTHON := $(VENV)/bin/python
 # More arguments for pytest, e.g. `make test-fast PYTEST_ARGS="-k digest -x"`.
 PYTEST_ARGS ?=
 PYTEST := $(PYTHON) -m pytest
+# What tests run beside the cluster. Built or fetched before them, because a test has not the minutes it takes once.
+HAVE_PROGRAMS = $(PYTHON) -m hack.cluster.binaries helm helm3 versitygw >/dev/null && $(PYTHON) -m hack.models venv >/dev/null
 
 ##@ Start here
 
@@ -68,10 +70,12 @@ test-fast: venv ## Unit and component tests: seconds, neither root nor cluster
 
 .PHONY: test-contract
 test-contract: cluster-up ## The contract with a real kube-apiserver: schemas, CEL rules, server-side apply
+	$(HAVE_PROGRAMS)
 	$(PYTEST) tests/contract $(PYTEST_ARGS)
 
 .PHONY: test-e2e
 test-e2e: cluster-up images ## The whole product on the local cluster with real vLLM pods
+	$(HAVE_PROGRAMS)
 	$(PYTEST) tests/e2e $(PYTEST_ARGS)
 
 .PHONY: bench

@@ -12,11 +12,12 @@ import hashlib
 import os
 import platform
 import shutil
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hack.cluster.console import run_logged, step
+from hack.cluster.console import run_logged, say, step
 from hack.cluster.downloads import Release, fetch
 from hack.cluster.errors import ClusterError
 from hack.cluster.files import locked
@@ -245,3 +246,24 @@ def _publish(temporary: Path, folder: Path) -> None:
     if folder.exists():  # can only be a remnant without the program: the caller looked under the lock
         shutil.rmtree(folder)
     temporary.rename(folder)
+
+
+def main(wanted: Sequence[str]) -> int:
+    """``python3 -m hack.cluster.binaries NAME...``: have programs at hand, and print their paths.
+
+    What takes minutes on a new machine happens here, where it is told, and not within the time of a test.
+    """
+    try:
+        for name in wanted:
+            print(binary(name))
+    except ClusterError as error:
+        say(f"error: {error}")
+        return 1
+    except KeyboardInterrupt:
+        say("interrupted; the same command goes on from here")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.server
 import io
+import re
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -204,3 +205,31 @@ def test_the_version_of_go_is_understood(text: str, expected: tuple[int, int] | 
 def test_only_packages_of_missing_things_are_asked_for(tmp_path: Path) -> None:
     needs = {"sh": "dash", "no-such-command-here": "b-package", str(tmp_path): "there", f"{tmp_path}/no": "a-package"}
     assert missing_packages(needs) == ["a-package", "b-package"]
+
+
+def test_programs_are_had_by_name_before_somebody_is_in_a_hurry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "helm"
+    mine.touch(mode=0o755)
+    monkeypatch.setenv("NPC_FLEET_BIN_HELM", str(mine))
+    assert binaries.main(["helm"]) == 0
+    assert capsys.readouterr().out == f"{mine}\n"
+    assert binaries.main(["rm"]) == 1
+    assert "unknown program 'rm'" in capsys.readouterr().err
+
+
+def test_tests_get_every_program_they_run_before_they_begin() -> None:
+    root = Path(__file__).parents[3]
+    prepared = re.search(r"hack\.cluster\.binaries ([a-z0-9 ]+?) >", (root / "Makefile").read_text())
+    assert prepared is not None
+    # Those of the cluster itself are there once it runs.
+    running = {*binaries.CONTROL_PLANE, *binaries.NODE, "kubectl"}
+    named = {name for name in binaries.names() if name not in running}
+    used = {
+        name
+        for name in named
+        for path in (*(root / "tests").rglob("*.py"), *(root / "hack" / "stack").glob("*.py"))
+        if path != Path(__file__) and re.search(rf"""["']{name}["']""", path.read_text())
+    }
+    assert used <= set(prepared[1].split())
