@@ -109,11 +109,17 @@ class LocalDriver:
                 context=CONTEXT,
                 network=chosen_network().base,
             )
-        if existing.checkout != str(repository()):
-            say(f"this host's cluster was made by the checkout in {existing.checkout}; using it")
+        self._say_whose(existing)
         if nodes is not None and tuple(nodes) != existing.nodes:
             raise ClusterError("a cluster runs already with other nodes; change them with 'node add' and 'node remove'")
         return existing
+
+    def _say_whose(self, existing: ClusterState) -> None:
+        """There is one cluster per host, so it may be another checkout's, or lie elsewhere than one was told."""
+        if existing.checkout != str(repository()):
+            say(f"this host's cluster was made by the checkout in {existing.checkout}")
+        if self._layout.root != state_dir():
+            say(f"this host's cluster lies in {self._layout.root}, not in {state_dir()}")
 
     def _end_strays(self, state: ClusterState) -> None:
         """End what is ours by its mark but on no record: left by an interrupted start, or by nodes that are gone."""
@@ -170,7 +176,10 @@ class LocalDriver:
         with self._turn("down"):
             if not self._layout.root.exists() and host_owner() is None:
                 say(f"no cluster in {self._layout.root}")
-            plan = self._recorded_network()
+            state = self._readable_state()
+            if state is not None:
+                self._say_whose(state)
+            plan = parse_network(state.network) if state else chosen_network()
             with step(f"removing the cluster in {self._layout.root}", usually="2 to 5 s"):
                 self._end_everything()
                 nodes = self._layout.root / "nodes"
@@ -185,12 +194,11 @@ class LocalDriver:
                 remains.remove_empty_folders()
                 release_host(self._layout)
 
-    def _recorded_network(self) -> Network:
+    def _readable_state(self) -> ClusterState | None:
         try:
-            state = load(self._layout)
+            return load(self._layout)
         except ClusterError:
-            state = None  # unreadable, and about to be deleted
-        return parse_network(state.network) if state else chosen_network()
+            return None  # about to be deleted
 
     def _end_everything(self) -> None:
         """Kubelets first, so that none restarts what is being ended; then everything else of ours."""

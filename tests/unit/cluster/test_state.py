@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import threading
@@ -14,8 +15,8 @@ from hack.cluster import state as state_module
 from hack.cluster.addresses import Network, parse_network
 from hack.cluster.errors import ClusterError
 from hack.cluster.files import locked, write_atomically
-from hack.cluster.local import DEFAULT_NODES, check_name
-from hack.cluster.paths import Layout, state_dir
+from hack.cluster.local import DEFAULT_NODES, LocalDriver, check_name
+from hack.cluster.paths import Layout, repository, state_dir
 from hack.cluster.state import ClusterState, NodeSpec, claim_host, decode, encode, host_owner, release_host, save
 
 STATE = ClusterState("local", "/src/npc", DEFAULT_NODES, "npc-fleet-local", "10.216.0.0/15")
@@ -70,6 +71,29 @@ def test_a_second_state_folder_finds_the_hosts_cluster_instead_of_breaking_it(tm
         claim_host(second)
     release_host(second)
     assert host_owner() == first.root
+
+
+def test_a_second_checkout_uses_the_hosts_cluster_and_says_whose_it_is(
+    tmp_path: Path, owner_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = Layout(tmp_path / "first")
+    claim_host(first)
+    save(first, dataclasses.replace(STATE, checkout="/home/somebody/else"))
+    monkeypatch.setenv("NPC_FLEET_STATE", "/srv/second")
+    driver = LocalDriver()
+    assert driver._wanted(None) == driver.state()
+    said = capsys.readouterr().err
+    assert "made by the checkout in /home/somebody/else" in said
+    assert f"lies in {first.root}, not in /srv/second" in said
+
+
+def test_the_first_checkout_is_told_nothing_of_itself(
+    tmp_path: Path, owner_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NPC_FLEET_STATE", "/srv/mine")
+    own = dataclasses.replace(STATE, checkout=str(repository()))
+    LocalDriver()._say_whose(own)
+    assert capsys.readouterr().err == ""
 
 
 def test_a_claim_whose_cluster_is_gone_binds_nobody(tmp_path: Path, owner_file: Path) -> None:
