@@ -1,6 +1,7 @@
 """Gateways in memory: they take route tables, keep the last one over a restart, and remember every table they had.
 
 Honours the words of ports.Gateways: an older order is refused; an answer means that every worker goes by the table.
+What contradicts itself is refused by the very code of the real gateway.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from npc_operator.ports import PortError, StaleLeader
+from npc_runtime.gateway.table import BadTable, compile_table
 from npc_runtime.wire import Accepted, GatewayReport, RouteTable, Stamp
 
 
@@ -30,6 +32,10 @@ class FakeGateway:
         return self.table.stamp if self.table is not None else Stamp(epoch=0, generation=0)
 
     def take(self, table: RouteTable) -> None:
+        try:
+            compile_table(table)
+        except BadTable as error:
+            raise PortError(f"BadMessage: {error}", reason="BadMessage", retryable=False, code=400) from error
         if table.stamp.order() < self.stamp.order():
             raise StaleLeader("older order", current=self.stamp)
         self.table = table
