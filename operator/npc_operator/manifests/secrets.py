@@ -48,6 +48,18 @@ def build_namespace_secret(
     }
 
 
+def build_empty_secret(name: str, namespace: str, *, owners: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What is created before it is filled: only an object that is there has a version to write its first keys over.
+    Nothing is in it that its later keeper would have to take back from its creator.
+    """
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "Opaque",
+        "metadata": {"name": name, "namespace": namespace, "ownerReferences": [dict(owner) for owner in owners]},
+    }
+
+
 def build_routes_secret(meta: ObjectMeta, table: str) -> dict[str, Any]:
     return {
         "apiVersion": "v1",

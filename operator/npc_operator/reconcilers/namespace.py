@@ -1,7 +1,9 @@
 """The two Secrets that all engines and gateways of a namespace share, and their rotation.
 
 Both are read live before anything is decided: what is made here is random, so an old view of the store must never lead
-to making it again.
+to making it again. Looking is not enough for the first time: a leader that was replaced while its write was on the way
+would write over what the next one made. So a Secret is created empty, which only one can do, and keys go into it only
+over the version that was looked at.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from npc_operator.domain.rotation import (
     write_handled,
 )
 from npc_operator.manifests.labels import owner_reference
-from npc_operator.manifests.secrets import build_namespace_secret, decode
+from npc_operator.manifests.secrets import build_empty_secret, build_namespace_secret, decode
 from npc_operator.ports import Conflict, Manifest, NotFound, ObjectRef
 from npc_operator.reconcilers import events
 from npc_operator.reconcilers.context import Context
@@ -189,12 +191,17 @@ async def _write(
     owners: list[dict[str, Any]],
     about: ObjectRef,
 ) -> bool:
-    """Apply one Secret if it differs from the live one; True if it was written."""
+    """Apply one Secret if it differs from the live one; True if it was written. Raises Conflict when somebody else made
+    or changed it since it was looked at.
+    """
     manifest = build_namespace_secret(name, namespace, data=data, handled=write_handled(verdict.handled), owners=owners)
-    if live is not None:
-        if not find_drift(manifest, live, manager=names.MANAGER_CHILDREN):
-            return False
-        manifest["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"]
+    if live is None:
+        live = await context.kube.create(
+            build_empty_secret(name, namespace, owners=owners), manager=names.MANAGER_CHILDREN
+        )
+    elif not find_drift(manifest, live, manager=names.MANAGER_CHILDREN):
+        return False
+    manifest["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"]
     await context.kube.apply(manifest, manager=names.MANAGER_CHILDREN)
     for need in verdict.needs:
         events.emit(context.recorder, about, events.rotated(need.kind, first=need.first))

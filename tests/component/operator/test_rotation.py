@@ -9,6 +9,7 @@ from cryptography import x509
 
 from npc_operator.api import names
 from npc_operator.manifests.secrets import decode
+from npc_operator.ports import Manifest, ObjectRef
 from npc_runtime.wire import server_name
 from tests.component.operator.harness import World
 from tests.support.builders import NAMESPACE, adapter, region, secret, tier
@@ -40,6 +41,43 @@ def internal(world: World) -> dict[str, str]:
 
 def engine_keys(world: World) -> dict[str, str]:
     return decode(world.live("Secret", names.SECRET_ENGINE_KEY)["data"])
+
+
+@pytest.mark.parametrize("name", [names.SECRET_INTERNAL, names.SECRET_ENGINE_KEY])
+async def test_keys_that_another_leader_made_meanwhile_are_never_overwritten(name: str) -> None:
+    """A leader that was late looked before the new one wrote: what it made is on its way nevertheless."""
+    other = await settled()
+    made = other.live("Secret", name)["data"]
+    world = World()
+    world.put(secret("keys", {"game": "key-of-the-game"}), region(auth="keys"), tier(), adapter())
+    look, looks = world.api.get, 0
+
+    async def look_just_before(ref: ObjectRef) -> Manifest | None:
+        nonlocal looks
+        found = await look(ref)
+        if ref.name == name:
+            looks += 1
+            if looks == 1:
+                assert found is None
+                world.api.put({**secret(name, decode(made))}, manager=names.MANAGER_CHILDREN)
+        return found
+
+    world.api.get = look_just_before  # type: ignore[method-assign]
+    await world.settle()
+    assert looks > 1
+    assert world.live("Secret", name)["data"] == made
+    assert world.live("Secret", name)["metadata"]["ownerReferences"], "what is left is the ordinary keeping"
+
+
+@pytest.mark.parametrize("name", [names.SECRET_INTERNAL, names.SECRET_ENGINE_KEY])
+async def test_new_keys_are_written_only_over_the_version_that_was_looked_at(name: str) -> None:
+    world = World()
+    world.put(secret("keys", {"game": "key-of-the-game"}), region(auth="keys"), tier(), adapter())
+    await world.settle()
+    writes = [call for call in world.api.calls if (call.kind, call.name) == ("Secret", name)]
+    assert [call.verb for call in writes[:2]] == ["create", "apply"]
+    assert "data" not in writes[0].manifest
+    assert all(call.manifest["metadata"].get("resourceVersion") for call in writes if call.verb == "apply")
 
 
 async def test_the_certificate_speaks_for_the_namespace_and_its_authority_signed_it() -> None:
