@@ -27,9 +27,14 @@ def word(seen: Object) -> str:
     return f"{kinds[seen['kind']]} {seen['metadata']['name']}"
 
 
+def is_settled(seen: Object) -> bool:
+    """Ready, and nothing of it is changing: a voice on its way to other bytes is Ready with the old ones."""
+    return is_ready(seen) and condition(seen, "Reconciling").get("status") != "True"
+
+
 def why(seen: Object) -> str:
-    """Why an object is not ready, as its status says; empty when it is."""
-    if is_ready(seen):
+    """Why an object is not ready and at rest, as its status says; empty when it is."""
+    if is_settled(seen):
         return ""
     for type_ in ("Stalled", "Reconciling"):
         found = condition(seen, type_)
@@ -64,7 +69,7 @@ class Pending:
                 self._said[name] = (reason, now)
                 news.append(f"{name}: {reason}")
         if not news and now - self._spoke >= HEARTBEAT_SECONDS:
-            waiting = [word(seen) for seen in objects if not is_ready(seen)]
+            waiting = [word(seen) for seen in objects if not is_settled(seen)]
             news = [f"still waiting for {', '.join(waiting)}"] if waiting else []
         if news:
             self._spoke = now
@@ -108,7 +113,9 @@ class Everything:
 async def until_all_ready(
     kubectl: Kubectl, namespace: str, *, expected: int, say: Say = lambda _: None, timeout: float = 300.0
 ) -> list[Object]:
-    """The objects, once there are at least `expected` and all are ready. Raises NotYet, naming what is not and why."""
+    """The objects, once there are at least `expected` and all are ready with nothing changing. Raises NotYet, naming what
+    is not and why.
+    """
     deadline = time.monotonic() + timeout
     stalled_since: dict[str, float] = {}
     pending = Pending(time.monotonic())
@@ -118,7 +125,7 @@ async def until_all_ready(
             objects, now = everything.objects(), time.monotonic()
             for line in pending.lines(objects, now):
                 say(line)
-            if len(objects) >= expected and all(is_ready(seen) for seen in objects):
+            if len(objects) >= expected and all(is_settled(seen) for seen in objects):
                 return objects
             stalled = {word(seen) for seen in objects if is_stalled(seen)}
             stalled_since = {name: stalled_since.get(name, now) for name in stalled}
@@ -134,4 +141,4 @@ async def until_all_ready(
 
 
 def _reasons(objects: Iterable[Object]) -> str:
-    return "; ".join(f"{word(seen)} ({why(seen)})" for seen in objects if not is_ready(seen)) or "none"
+    return "; ".join(f"{word(seen)} ({why(seen)})" for seen in objects if not is_settled(seen)) or "none"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hack.stack.kubectl import describe, is_ready
-from hack.stack.watching import HEARTBEAT_SECONDS, QUIET_SECONDS, Pending, is_stalled, why, word
+from hack.stack.watching import HEARTBEAT_SECONDS, QUIET_SECONDS, Pending, is_settled, is_stalled, why, word
 
 
 def seen(
@@ -54,6 +54,14 @@ def test_why_prefers_what_needs_a_person_to_what_is_changing() -> None:
     assert why(stalled) == "SecretNotFound: make it"
     assert why(STARTING) == "Starting: engine Starting"
     assert why(READY) == ""
+
+
+def test_a_voice_that_is_ready_with_its_old_bytes_is_still_waited_for() -> None:
+    moving = seen("ArchetypeAdapter", "vampire", Ready=("True", "Serving: v2"), Reconciling=("True", "Loading: v1"))
+    assert is_ready(moving)
+    assert not is_settled(moving)
+    assert why(moving) == "Loading: v1"
+    assert is_settled(READY)
 
 
 def test_an_object_without_status_says_that_nobody_looked() -> None:
