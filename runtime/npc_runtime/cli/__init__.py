@@ -1,0 +1,1 @@
+"""`kubectl npc`: asks a cluster what its voices do and why, with the caller's own rights and nothing else."""

@@ -1,0 +1,121 @@
+"""Why a voice does not serve its newest digest: per tier what the status says, then the tier and pods it hangs on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .. import vocabulary as v
+from ..facts import Adapter, Pod, VariantState, World
+from .advice import next_step
+from .chain import Link, clip, gather
+from .operators import explain_unobserved
+from .pods import explain_pod
+from .tiers import explain_tier
+
+DIGITS = 12
+"""Hex digits of a digest that people read, as in served names."""
+
+FINE = frozenset({"Serving", ""})
+OF_THE_TIER = frozenset({"NoReadyEngine", "SlotsExceeded", "NoRegion"})
+"""Reasons of a voice whose cause is to be found at its tier."""
+_POD = re.compile(r"\bpod ([a-z0-9][a-z0-9.-]*[a-z0-9])")
+
+
+def short(digest: str) -> str:
+    """A digest as people read it."""
+    return digest.removeprefix("sha256:")[:DIGITS]
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterCase:
+    """One voice among everything else, at one moment."""
+
+    adapter: Adapter
+    world: World
+    now: float
+
+    @property
+    def thing(self) -> str:
+        return f"adapter {self.adapter.meta.name}"
+
+
+def find_unobserved(case: AdapterCase) -> Sequence[Link]:
+    return explain_unobserved(case.thing, v.KIND_ADAPTER, case.adapter.meta, case.adapter.conditions)
+
+
+def find_terminating(case: AdapterCase) -> Sequence[Link]:
+    if not case.adapter.meta.deleted:
+        return ()
+    says = "It is being deleted; its digests leave the pods when nobody uses them any more."
+    return [Link(object=case.thing, reason="Terminating", since=case.adapter.meta.deleted, says=says, next="nothing")]
+
+
+def find_variants(case: AdapterCase) -> Sequence[Link]:
+    return [link for state in case.adapter.states for link in explain_variant(case, state)]
+
+
+def find_unsaid(case: AdapterCase) -> Sequence[Link]:
+    """A Stalled condition that no variant repeats."""
+    condition = case.adapter.conditions.find(v.STALLED)
+    if condition is None or condition.status != "True":
+        return ()
+    if any(state.reason == condition.reason for state in case.adapter.states):
+        return ()
+    step = _advice(case, condition.reason)
+    says = f"A person is needed: {clip(condition.message)}."
+    return [Link(object=case.thing, reason=condition.reason, since=condition.since, says=says, next=step)]
+
+
+def explain_variant(case: AdapterCase, state: VariantState) -> list[Link]:
+    """One tier of a voice, and what is below it."""
+    if state.reason in FINE:
+        return []
+    newest = short(state.candidate or _wanted(case, state.tier))
+    serves = (
+        f"traffic stays on {short(state.stable)}"
+        if state.stable and state.candidate
+        else f"{short(state.stable)} is what it serves"
+        if state.stable
+        else "nothing of it is served yet"
+    )
+    proven = f"{newest} is proven on {state.resident} of {state.wanted} pods" if state.wanted else "no pod counts yet"
+    condition = case.adapter.conditions.find(v.STALLED) or case.adapter.conditions.find(v.READY)
+    since = state.candidate_since or (condition.since if condition is not None else "")
+    pods = _named_pods(case, state)
+    step = _advice(case, state.reason, tier=state.tier, pod=pods[0].meta.name if pods else "")
+    says = f"On tier {state.tier} {serves}, and {proven}: {clip(state.message) or state.reason}."
+    links = [Link(object=case.thing, reason=state.reason, since=since, says=says, next=step)]
+    tier = case.world.tier(state.tier)
+    if tier is not None and state.reason in OF_THE_TIER:
+        links += explain_tier(tier, case.world, case.now)
+    for pod in pods:
+        links += explain_pod(pod, case.world, case.now)
+    return links
+
+
+def _wanted(case: AdapterCase, tier: str) -> str:
+    return next((one.digest for one in case.adapter.variants if one.tier == tier), "")
+
+
+def _named_pods(case: AdapterCase, state: VariantState) -> list[Pod]:
+    """The pods that a message speaks of, as far as they exist."""
+    # AgentUnknown lists names without the word; every pod of the tier is looked for in the message.
+    words = set(_POD.findall(state.message)) | set(re.split(r"[\s;:,]+", state.message))
+    return [pod for pod in case.world.pods_of(state.tier) if pod.meta.name in words]
+
+
+def _advice(case: AdapterCase, reason: str, *, tier: str = "", pod: str = "") -> str:
+    meta = case.adapter.meta
+    return next_step(
+        reason, namespace=meta.namespace, short=v.SHORT[v.KIND_ADAPTER], name=meta.name, tier=tier, pod=pod
+    )
+
+
+RULES = (find_unobserved, find_terminating, find_variants, find_unsaid)
+
+
+def explain_adapter(adapter: Adapter, world: World, now: float) -> tuple[Link, ...]:
+    """The chain of a voice; empty if every tier serves the newest digest."""
+    return gather(RULES, AdapterCase(adapter, world, now))

@@ -1,0 +1,1 @@
+"""Facts as answers: which rows there are and what stands in them."""

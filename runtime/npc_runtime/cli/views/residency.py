@@ -1,0 +1,218 @@
+"""What pods say they hold, and how that differs from what specs want.
+
+An agent's word is the truth about its pod; a pod whose agent was not heard is shown as not heard, never as empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from ...wire import AdapterPhase, AdapterReport, AgentReport
+from ..answers import Answer, Block, Cell, Code, Table, Tone, text
+from ..explain.adapters import short
+from ..explain.chain import clip, how_long
+from ..facts import Adapter, Pod, Tier, World
+
+_TONES = {AdapterPhase.RESIDENT: Tone.GOOD, AdapterPhase.REFUSED: Tone.BAD, AdapterPhase.RETRYING: Tone.BAD}
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """One engine pod and what its agent said; `why` it was not heard where there is no report."""
+
+    pod: Pod
+    report: AgentReport | None
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing that is not as the spec wants it."""
+
+    archetype: str
+    tier: str
+    pod: str
+    wanted: str
+    serves: str
+    says: str
+
+
+def view_matrix(world: World, heard: Iterable[Heard], *, archetype: str = "", tier: str = "", now: float) -> Answer:
+    """Archetype x tier x pod: digest and since when it is proven there."""
+    rows: list[tuple[Cell, ...]] = []
+    data: list[dict[str, object]] = []
+    silent = []
+    for one in sorted(heard, key=lambda each: (each.pod.tier, each.pod.meta.name)):
+        if tier and one.pod.tier != tier:
+            continue
+        if one.report is None:
+            silent.append(one)
+            continue
+        for report in sorted(one.report.adapters, key=lambda each: (each.archetype, each.served_name)):
+            if archetype and report.archetype != archetype:
+                continue
+            since = since_of(report)
+            role = _role(world, one.pod.tier, report)
+            rows.append(
+                (
+                    Cell(report.archetype),
+                    Cell(one.pod.tier),
+                    Cell(one.pod.meta.name),
+                    Cell(short(report.digest)),
+                    Cell(role),
+                    Cell(report.phase.value, _TONES.get(report.phase, Tone.BUSY)),
+                    Cell(f"{since} ({how_long(since, now)})" if since else ""),
+                    Cell(clip(f"{report.reason}: {report.message}") if report.reason else ""),
+                )
+            )
+            data.append(
+                {
+                    "archetype": report.archetype,
+                    "tier": one.pod.tier,
+                    "pod": one.pod.meta.name,
+                    "digest": report.digest,
+                    "role": role,
+                    "phase": report.phase.value,
+                    "residentSince": since,
+                    "reason": report.reason,
+                    "message": report.message,
+                }
+            )
+    rows.sort(key=lambda row: tuple(cell.text for cell in row[:4]))
+    data.sort(key=lambda row: (str(row["archetype"]), str(row["tier"]), str(row["pod"]), str(row["digest"])))
+    columns = ("ARCHETYPE", "TIER", "POD", "DIGEST", "ROLE", "PHASE", "RESIDENT SINCE", "MESSAGE")
+    blocks: list[Block] = [Table("", columns, tuple(rows), empty="no pod holds an adapter")]
+    if silent:
+        blocks.append(text(*(f"not heard: pod {one.pod.meta.name} ({one.pod.tier}): {one.why}" for one in silent)))
+    unheard = [{"pod": one.pod.meta.name, "tier": one.pod.tier, "why": one.why} for one in silent]
+    return Answer({"rows": data, "notHeard": unheard}, tuple(blocks), Code.NOT_REACHED if silent else Code.FINE)
+
+
+def find_differences(world: World, heard: Iterable[Heard]) -> tuple[Difference, ...]:
+    """Wanted by spec against what pods hold: what is missing, and what is there that nobody wants."""
+    answered = [one for one in heard if one.report is not None]
+    found: list[Difference] = []
+    for adapter in sorted(world.adapters, key=lambda one: one.meta.name):
+        for variant in adapter.variants:
+            tier = world.tier(variant.tier)
+            if tier is None:
+                says = f"there is no GpuTier {variant.tier}"
+                found.append(_difference(adapter, variant.tier, "", variant.digest, "", says))
+                continue
+            pods = [one for one in answered if one.pod.tier == variant.tier]
+            found += [gap for one in pods if (gap := _gap(adapter, variant.tier, variant.digest, one)) is not None]
+            state = adapter.state(variant.tier)
+            if pods and state is not None and state.stable != variant.digest:
+                said = state.reason or "moving"
+                stable = short(state.stable) or "nothing"
+                says = f"traffic goes to {stable}, the spec names {short(variant.digest)} ({said})"
+                found.append(_difference(adapter, variant.tier, "", variant.digest, state.stable, says))
+    found += _strays(world, answered)
+    return tuple(found)
+
+
+def view_diff(world: World, heard: Iterable[Heard]) -> Answer:
+    """The differences, and the pods of which nothing is known."""
+    every = tuple(heard)
+    found = find_differences(world, every)
+    silent = [one for one in every if one.report is None]
+    rows = tuple(
+        (
+            Cell(one.archetype),
+            Cell(one.tier),
+            Cell(one.pod),
+            Cell(short(one.wanted)),
+            Cell(short(one.serves)),
+            Cell(clip(one.says), Tone.BAD),
+        )
+        for one in found
+    )
+    columns = ("ARCHETYPE", "TIER", "POD", "WANTED", "HOLDS", "WHAT DIFFERS")
+    heard_count = len(every) - len(silent)
+    none = f"nothing differs on the {heard_count} pods that were heard"
+    blocks: list[Block] = [Table("", columns, rows, empty=none)]
+    if silent:
+        blocks.append(text(*(f"not heard: pod {one.pod.meta.name} ({one.pod.tier}): {one.why}" for one in silent)))
+    data = {
+        "differences": [
+            {
+                "archetype": one.archetype,
+                "tier": one.tier,
+                "pod": one.pod,
+                "wanted": one.wanted,
+                "holds": one.serves,
+                "says": one.says,
+            }
+            for one in found
+        ],
+        "podsHeard": heard_count,
+        "notHeard": [{"pod": one.pod.meta.name, "tier": one.pod.tier, "why": one.why} for one in silent],
+    }
+    code = Code.NOT_AS_WANTED if found else Code.NOT_REACHED if silent else Code.FINE
+    return Answer(data, tuple(blocks), code)
+
+
+def since_of(report: AdapterReport) -> str:
+    """When an adapter was proven on its pod (RFC 3339, UTC), empty if it is not."""
+    if report.resident_since_ms is None:
+        return ""
+    return datetime.fromtimestamp(report.resident_since_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _role(world: World, tier: str, report: AdapterReport) -> str:
+    """What the adapter's status says this digest is."""
+    adapters = [one for one in world.adapters if one.archetype == report.archetype]
+    state = next((found for one in adapters if (found := one.state(tier)) is not None), None)
+    if state is None:
+        return "-"
+    return {state.stable: "stable", state.candidate: "candidate"}.get(report.digest, "-")
+
+
+def _gap(adapter: Adapter, tier: str, wanted: str, one: Heard) -> Difference | None:
+    assert one.report is not None
+    pod = one.pod.meta.name
+    own = [report for report in one.report.adapters if report.archetype == adapter.archetype]
+    proven = [report for report in own if report.phase is AdapterPhase.RESIDENT]
+    if any(report.digest == wanted for report in proven):
+        return None
+    holds = proven[0].digest if proven else ""
+    coming = next((report for report in own if report.digest == wanted), None)
+    if coming is None:
+        says = "its agent has not begun with it"
+    elif coming.reason:
+        says = f"{coming.phase.value}: {coming.reason}: {coming.message}"
+    else:
+        says = f"still {coming.phase.value}"
+    return _difference(adapter, tier, pod, wanted, holds, says)
+
+
+def _strays(world: World, answered: Iterable[Heard]) -> list[Difference]:
+    """Adapters that are resident and that no spec and no status knows of."""
+    known: set[tuple[str, str, str]] = set()
+    for adapter in world.adapters:
+        known |= {(adapter.archetype, one.tier, one.digest) for one in adapter.variants}
+        for state in adapter.states:
+            known |= {(adapter.archetype, state.tier, digest) for digest in (state.stable, state.candidate)}
+    found = []
+    for one in answered:
+        for report in one.report.adapters if one.report is not None else ():
+            if report.phase is AdapterPhase.RESIDENT and (report.archetype, one.pod.tier, report.digest) not in known:
+                pod, says = one.pod.meta.name, "resident, and neither spec nor status wants it"
+                found.append(Difference(report.archetype, one.pod.tier, pod, "", report.digest, says))
+    return found
+
+
+def _difference(adapter: Adapter, tier: str, pod: str, wanted: str, serves: str, says: str) -> Difference:
+    return Difference(adapter.archetype, tier, pod, wanted, serves, says)
+
+
+def engine_pods(world: World, tiers: Iterable[Tier]) -> tuple[Pod, ...]:
+    """The pods whose agents can be asked: running ones of these tiers that are not going away."""
+    names = {one.meta.name for one in tiers}
+    return tuple(
+        pod
+        for pod in world.pods
+        if pod.component == "engine" and pod.tier in names and pod.phase == "Running" and not pod.meta.deleted
+    )

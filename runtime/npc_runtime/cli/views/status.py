@@ -1,0 +1,145 @@
+"""Regions, tiers and voices at a glance."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from ..answers import Answer, Block, Cell, Table, Tone, text, tone_of
+from ..explain.adapters import short
+from ..explain.chain import clip, how_long
+from ..explain.operators import explain_operator
+from ..facts import Adapter, Condition, Conditions, Region, Tier, World
+
+
+def view_status(worlds: tuple[World, ...], *, now: float) -> Answer:
+    """What there is in these namespaces and whether it is ready."""
+    wide = len(worlds) > 1
+    regions = [(world, one) for world in worlds for one in world.regions]
+    tiers = [(world, one) for world in worlds for one in world.tiers]
+    adapters = [(world, one) for world in worlds for one in world.adapters]
+    operator = explain_operator(worlds[0], now) if worlds else ()
+    blocks: list[Block] = (
+        [text(*(f"! {link.object}: {link.reason}: {link.says}" for link in operator))] if operator else []
+    )
+    names = ("NAMESPACE",) if wide else ()
+
+    def row(world: World, cells: tuple[Cell, ...]) -> tuple[Cell, ...]:
+        return (Cell(world.namespace), *cells) if wide else cells
+
+    blocks += [
+        Table(
+            "Regions",
+            (*names, "NAME", "READY", "REASON", "TIERS", "GATEWAYS", "ARCHETYPES", "NPCS", "FOR"),
+            tuple(row(world, _region(one, now)) for world, one in regions),
+        ),
+        Table(
+            "Tiers",
+            (*names, "NAME", "QUALITY", "READY", "REASON", "PODS", "ADAPTERS", "FOR", "MESSAGE"),
+            tuple(row(world, _tier(one, now)) for world, one in tiers),
+        ),
+        Table(
+            "Adapters",
+            (*names, "NAME", "READY", "REASON", "VARIANTS", "DIGEST", "FOR", "MESSAGE"),
+            tuple(row(world, _adapter(one, now)) for world, one in adapters),
+        ),
+    ]
+    unread = {(one.what, one.why) for world in worlds for one in world.unread}
+    if unread:
+        blocks.append(text(*(f"not looked at: {what}: {why}" for what, why in sorted(unread))))
+    data = {
+        "operator": [asdict(link) for link in operator],
+        "regions": [_data(one, one.conditions) | _region_data(one) for _, one in regions],
+        "tiers": [_data(one, one.conditions) | _tier_data(one) for _, one in tiers],
+        "adapters": [_data(one, one.conditions) | _adapter_data(one) for _, one in adapters],
+        "notLookedAt": [{"what": what, "why": why} for what, why in sorted(unread)],
+    }
+    return Answer(data, tuple(blocks))
+
+
+def _summary(conditions: Conditions) -> Condition:
+    """What to show: what needs a person, else what is ready or not."""
+    stalled, ready = conditions.find("Stalled"), conditions.find("Ready")
+    if stalled is not None and stalled.status == "True":
+        return stalled
+    return ready or Condition(type="Ready", status="Unknown", reason="NotLookedAt")
+
+
+def _state(conditions: Conditions, now: float) -> tuple[Cell, Cell, Cell, Cell]:
+    """Ready, reason, how long, message."""
+    ready, said = conditions.ready(), _summary(conditions)
+    quiet = ready == "True" and said.type == "Ready"
+    tone = tone_of(ready) if said.type == "Ready" else Tone.BAD
+    if ready == "False" and conditions.holds("Reconciling"):
+        tone = Tone.BUSY
+    message = "" if quiet else clip(said.message)
+    return Cell(ready, tone_of(ready)), Cell(said.reason, tone), Cell(how_long(said.since, now)), Cell(message)
+
+
+def _region(one: Region, now: float) -> tuple[Cell, ...]:
+    ready, reason, since, _ = _state(one.conditions, now)
+    tiers, gateways = f"{one.ready_tiers}/{len(one.tiers)}", f"{one.gateway_ready}/{one.gateway_wanted}"
+    counts = (Cell(tiers), Cell(gateways), Cell(str(one.archetypes)), Cell(str(one.population)))
+    return (Cell(one.meta.name), ready, reason, *counts, since)
+
+
+def _tier(one: Tier, now: float) -> tuple[Cell, ...]:
+    ready, reason, since, message = _state(one.conditions, now)
+    counts = (Cell(f"{one.ready}/{one.wanted}"), Cell(f"{one.resident}/{one.adapters}"))
+    return (Cell(one.meta.name), Cell(one.quality), ready, reason, *counts, since, message)
+
+
+def _adapter(one: Adapter, now: float) -> tuple[Cell, ...]:
+    ready, reason, since, message = _state(one.conditions, now)
+    return (Cell(one.meta.name), ready, reason, Cell(one.ready_variants or "0"), Cell(one.digest), since, message)
+
+
+def _data(one: Region | Tier | Adapter, conditions: Conditions) -> dict[str, object]:
+    said = _summary(conditions)
+    return {
+        "namespace": one.meta.namespace,
+        "name": one.meta.name,
+        "ready": conditions.ready(),
+        "reason": said.reason,
+        "message": said.message,
+        "since": said.since,
+        "suspended": one.suspend,
+    }
+
+
+def _region_data(one: Region) -> dict[str, object]:
+    return {
+        "tiers": list(one.tiers),
+        "readyTiers": one.ready_tiers,
+        "gatewayReady": one.gateway_ready,
+        "gatewayReplicas": one.gateway_wanted,
+        "archetypes": one.archetypes,
+        "population": one.population,
+        "endpoint": one.endpoint,
+        "note": one.note,
+    }
+
+
+def _tier_data(one: Tier) -> dict[str, object]:
+    return {
+        "quality": one.quality,
+        "readyReplicas": one.ready,
+        "wantedReplicas": one.wanted,
+        "adapters": one.adapters,
+        "residentAdapters": one.resident,
+    }
+
+
+def _adapter_data(one: Adapter) -> dict[str, object]:
+    variants = [
+        {
+            "tier": state.tier,
+            "stable": short(state.stable),
+            "candidate": short(state.candidate),
+            "percent": state.percent,
+            "residentReplicas": state.resident,
+            "wantedReplicas": state.wanted,
+            "reason": state.reason,
+        }
+        for state in one.states
+    ]
+    return {"archetype": one.archetype, "digest": one.digest, "readyVariants": one.ready_variants, "variants": variants}
