@@ -113,8 +113,8 @@ class Everything:
 async def until_all_ready(
     kubectl: Kubectl, namespace: str, *, expected: int, say: Say = lambda _: None, timeout: float = 300.0
 ) -> list[Object]:
-    """The objects, once there are at least `expected` and all are ready with nothing changing. Raises NotYet, naming what
-    is not and why.
+    """The objects, once there are at least `expected` and all are ready with nothing changing. Raises NotYet, naming
+    what is not and why.
     """
     deadline = time.monotonic() + timeout
     stalled_since: dict[str, float] = {}
