@@ -9,8 +9,9 @@ from typing import Any
 
 from npc_operator.api import names
 from npc_operator.domain.facts import Adapter, AgentFact, Pod, Region, Tier
+from npc_operator.domain.holdings import Held, hold
 from npc_operator.edge.parse import parse
-from npc_runtime.wire import AdapterPhase, AdapterReport, EngineReport, EngineState, Stamp, served_name
+from npc_runtime.wire import AdapterPhase, EngineReport, EngineState, Stamp, served_name
 
 NAMESPACE = "eu-west"
 CREATED = "2026-11-01T00:00:00Z"
@@ -160,16 +161,14 @@ def pod_fact(name: str = "gold-spot-1", **options: Any) -> Pod:
     return Pod(**{**fields, **options})
 
 
-def report(archetype: str, value: str, phase: AdapterPhase = AdapterPhase.RESIDENT, **options: Any) -> AdapterReport:
-    """What an agent says of one adapter."""
-    return AdapterReport(
-        served_name=served_name(archetype, value), archetype=archetype, digest=value, phase=phase, **options
-    )
+def report(archetype: str, value: str, phase: AdapterPhase = AdapterPhase.RESIDENT, **options: Any) -> Held:
+    """What is known of one adapter on a pod."""
+    return Held(served_name=served_name(archetype, value), archetype=archetype, digest=value, phase=phase, **options)
 
 
 def agent_fact(
     pod: Pod,
-    reports: Sequence[AdapterReport] = (),
+    reports: Sequence[Held] = (),
     *,
     state: EngineState = EngineState.READY,
     since: float = 0.0,
@@ -183,6 +182,6 @@ def agent_fact(
         "ready": True,
         "draining": False,
         "engine": EngineReport(state=state, instance="1", since_ms=int(since * 1000)),
-        "adapters": {one.served_name: one for one in reports},
+        "adapters": hold(reports),
     }
     return AgentFact(**{**fields, **options})

@@ -16,8 +16,9 @@ from typing import Any
 
 from npc_operator.api.names import COMPONENT_ENGINE, COMPONENT_GATEWAY
 from npc_operator.domain.facts import AgentFact, GatewayFact, Pod
+from npc_operator.domain.holdings import Held
 from npc_operator.domain.reports import lost_contact, merge_report
-from npc_operator.loop.slim import share
+from npc_operator.loop.slim import Pool, share
 from npc_operator.loop.store import Change, Store
 from npc_operator.ports import Agents, Gateways, PortError
 from npc_runtime.wire import LONG_POLL_SECONDS
@@ -50,6 +51,8 @@ class Polls:
         self._gateways = gateways
         self._jitter = jitter
         self._tasks: dict[tuple[str, str], tuple[_Target, asyncio.Task[None]]] = {}
+        # Every pod of a tier comes to hold the same, so its words are those of its siblings.
+        self._held: Pool[Held] = Pool(lambda held: held.served_name)
 
     async def run(self) -> None:
         """Follows the pods of the store until cancelled."""
@@ -138,7 +141,8 @@ class Polls:
             boot_id=boot_id,
             wait_seconds=LONG_POLL_SECONDS,
         )
-        fact = merge_report(self._store.get(AgentFact, *key), share(report), pod_uid=target.uid)
+        old = self._store.get(AgentFact, *key)
+        fact = merge_report(old, share(report), pod_uid=target.uid, sharing=self._held.shared)
         self._store.put(AgentFact, *key, fact)
         return report.revision, report.boot_id
 

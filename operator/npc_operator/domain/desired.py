@@ -13,8 +13,9 @@ from pydantic import SecretStr
 
 from npc_operator.api.archetypeadapter import Revision, Variant, VariantStatus
 from npc_operator.domain.facts import Adapter, AgentFact
+from npc_operator.domain.holdings import Held
 from npc_operator.domain.placement import Claim, Placement
-from npc_runtime.wire import AdapterPhase, AdapterReport, DesiredAdapter, Probe, served_name
+from npc_runtime.wire import AdapterPhase, DesiredAdapter, Probe, served_name
 
 Credentials = Callable[[str], Mapping[str, str] | None]
 """Data of a Secret by name; None if it is unknown or does not exist."""
@@ -117,21 +118,23 @@ def pick_kept(
     *,
     routed: Callable[[str], bool],
     unsettled: Callable[[str], bool],
-) -> tuple[AdapterReport, ...]:
+) -> tuple[Held, ...]:
     """What is on a pod, is wanted by no adapter, and must stay for now.
 
     `routed` says whether a gateway may still send lines to a served name: traffic leaves before the adapter does.
     `unsettled` says whether an archetype has no stable digest on this tier, so that what is resident may turn out to be
     it (a lost status).
     """
+    # The few that are left over are found without a step for each of a thousand.
+    unwanted = sorted(agent.adapters.entries.keys() - wanted)
     return tuple(
-        report
-        for name, report in agent.adapters.items()
-        if name not in wanted and report.phase in ON_THE_POD and (routed(name) or unsettled(report.archetype))
+        held
+        for held in map(agent.adapters.entries.__getitem__, unwanted)
+        if held.phase in ON_THE_POD and (routed(held.served_name) or unsettled(held.archetype))
     )
 
 
-def keep_entry(report: AdapterReport, uri: str) -> DesiredAdapter:
+def keep_entry(report: Held, uri: str) -> DesiredAdapter:
     """An entry that asks the agent to leave alone what it has; `uri` may be empty where nobody knows it any more."""
     return DesiredAdapter(
         served_name=report.served_name,

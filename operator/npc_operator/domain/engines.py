@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from npc_operator.domain.facts import AgentFact, Pod
-from npc_runtime.wire import AdapterPhase, AdapterReport, EngineState
+from npc_operator.domain.holdings import Held
+from npc_runtime.wire import AdapterPhase, EngineState
 
 OVER = frozenset({"Succeeded", "Failed"})
 """Phases of pods that will never run again."""
@@ -44,8 +45,8 @@ class Engine:
         """Whether the gateways may be offered this pod; where residency is unknown they ask its agent themselves."""
         return bool(self.pod.ip) and self.counts()
 
-    def report(self, served_name: str) -> AdapterReport | None:
-        return None if self.agent is None else self.agent.adapters.get(served_name)
+    def report(self, served_name: str) -> Held | None:
+        return None if self.agent is None else self.agent.adapters.entries.get(served_name)
 
     def proven(self, served_name: str) -> bool:
         """Whether the present engine process has answered the probe under this name."""

@@ -15,7 +15,8 @@ from npc_operator.api.archetypeadapter import ArchetypeAdapterSpec, ArchetypeAda
 from npc_operator.api.gputier import GpuTierSpec, GpuTierStatus
 from npc_operator.api.meta import ObjectMeta
 from npc_operator.api.npcregion import NPCRegionSpec, NPCRegionStatus
-from npc_runtime.wire import AdapterPhase, AdapterReport, EngineReport, Stamp
+from npc_operator.domain.holdings import Holdings
+from npc_runtime.wire import EngineReport, Stamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,22 +116,15 @@ class AgentFact:
     ready: bool
     draining: bool
     engine: EngineReport
-    adapters: Mapping[str, AdapterReport]
-    """By served name."""
+    adapters: Holdings
     slots_used: int = 0
     slots_total: int = 0
     reachable: bool = True
     """False once the long poll fails: what follows is memory, not news."""
-    _resident: frozenset[str] | None = field(default=None, init=False, compare=False, repr=False)
-    """What `resident` found: asked of every report of a pod with a thousand adapters, and the same for one fact."""
 
     def resident(self) -> frozenset[str]:
         """Served names proven by the present engine process."""
-        known = self._resident
-        if known is None:
-            known = frozenset(name for name, report in self.adapters.items() if report.phase is AdapterPhase.RESIDENT)
-            object.__setattr__(self, "_resident", known)
-        return known
+        return self.adapters.resident
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,43 +1,33 @@
 """From an agent's reports to one fact: full reports replace, partial ones are laid over what was known.
 
-Reports that did not change keep their identity, so that comparing two facts with a thousand adapters costs a thousand
-pointer comparisons.
+Messages end here: what is kept of them is frozen, small, and the same object wherever it says the same.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from npc_operator.domain.facts import AgentFact
+from npc_operator.domain.holdings import NOTHING, Held, follow
 from npc_runtime.wire import AdapterReport, AgentReport
 
+Sharing = Callable[[Held], Held]
+"""Gives an equal entry that is known already, perhaps from another pod, or the very one it was asked about."""
 
-def merge_report(old: AgentFact | None, report: AgentReport, *, pod_uid: str) -> AgentFact:
+
+def merge_report(
+    old: AgentFact | None, report: AgentReport, *, pod_uid: str, sharing: Sharing | None = None
+) -> AgentFact:
     """What is known of a pod's agent after `report`. A partial report of another boot than the known one is taken as
     all there is.
     """
     same = old is not None and old.pod_uid == pod_uid and old.boot_id == report.boot_id
-    known = old.adapters if old is not None and same else {}
-    if report.full or not same:
-        adapters = {one.served_name: _keep(known.get(one.served_name), one) for one in report.adapters}
-    elif report.adapters or report.removed:
-        adapters = dict(known)
-        for gone in report.removed:
-            adapters.pop(gone, None)
-        for one in report.adapters:
-            adapters[one.served_name] = _keep(known.get(one.served_name), one)
-    else:
-        return AgentFact(
-            pod_uid,
-            report.boot_id,
-            report.stamp,
-            report.ready,
-            report.draining,
-            report.engine,
-            known,
-            report.slots_used,
-            report.slots_total,
-        )
+    known = old.adapters if old is not None and same else NOTHING
+    said = [_strip(one, sharing) for one in report.adapters]
+    removed = report.removed
+    if report.full:
+        removed = tuple(known.entries.keys() - {held.served_name for held in said})
     return AgentFact(
         pod_uid=pod_uid,
         boot_id=report.boot_id,
@@ -45,7 +35,7 @@ def merge_report(old: AgentFact | None, report: AgentReport, *, pod_uid: str) ->
         ready=report.ready,
         draining=report.draining,
         engine=report.engine,
-        adapters=adapters,
+        adapters=follow(known, said, removed),
         slots_used=report.slots_used,
         slots_total=report.slots_total,
     )
@@ -56,5 +46,15 @@ def lost_contact(old: AgentFact) -> AgentFact:
     return replace(old, reachable=False)
 
 
-def _keep(known: AdapterReport | None, news: AdapterReport) -> AdapterReport:
-    return known if known is not None and known == news else news
+def _strip(report: AdapterReport, sharing: Sharing | None) -> Held:
+    held = Held(
+        served_name=report.served_name,
+        archetype=report.archetype,
+        digest=report.digest,
+        phase=report.phase,
+        reason=report.reason,
+        message=report.message,
+        done_bytes=report.done_bytes,
+        total_bytes=report.total_bytes,
+    )
+    return held if sharing is None else sharing(held)

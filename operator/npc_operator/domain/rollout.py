@@ -16,8 +16,9 @@ from npc_operator.api.archetypeadapter import HistoryEntry, Revision, VariantSta
 from npc_operator.domain import reasons
 from npc_operator.domain.conditions import Finding, clip, join_messages, parse_rfc3339, rfc3339
 from npc_operator.domain.engines import Engine
+from npc_operator.domain.holdings import Held
 from npc_operator.domain.progress import coarse_share, describe_bytes
-from npc_runtime.wire import AdapterPhase, AdapterReport, served_name
+from npc_runtime.wire import AdapterPhase, served_name
 
 HISTORY = 10
 """Entries of history kept per variant (the schema's bound)."""
@@ -34,7 +35,7 @@ class RolloutFacts:
     status: VariantStatus | None
     engines: Sequence[Engine]
     """Pods of the tier whose engine counts as ready."""
-    serving: Sequence[tuple[str, AdapterReport]] = ()
+    serving: Sequence[tuple[str, Held]] = ()
     """(pod, report) of every adapter of this archetype that is on those pods; looked at only while there is no stable
     digest.
     """
@@ -180,7 +181,7 @@ def find_holder(facts: RolloutFacts, since: float, now: float) -> tuple[Finding 
     return Finding(found[0][0], message), min(deadlines, default=None)
 
 
-def _why_late(engine: Engine, report: AdapterReport | None) -> str:
+def _why_late(engine: Engine, report: Held | None) -> str:
     if engine.agent is None or not engine.agent.reachable:
         return "its agent is not heard"
     if report is None:

@@ -9,7 +9,7 @@ newer ones, deletions included.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar, cast
@@ -39,6 +39,10 @@ class Ticks(Protocol):
     def monotonic(self) -> float: ...
 
 
+_Index = dict[tuple[str, Hashable], dict[str, None]]
+"""Names, in the order they came, by (namespace, value of an attribute)."""
+
+
 class Store:
     """Facts by type, namespace and name. Not thread-safe: it lives on the event loop."""
 
@@ -49,6 +53,7 @@ class Store:
         self._tombstones: dict[tuple[type[Any], str, str], tuple[int, float]] = {}
         self._synced: set[type[Any]] = set()
         self._subscribers: list[Callable[[Change], None]] = []
+        self._indices: dict[type[Any], dict[Callable[[Any], Hashable], _Index]] = {}
 
     # --- reading ---
 
@@ -60,6 +65,21 @@ class Store:
         """All facts of one namespace by name: a live read-only view, so take what you need before the next await."""
         found = self._facts.get(kind, {}).get(namespace)
         return MappingProxyType(found) if found is not None else _NOTHING
+
+    def having(
+        self, kind: type[F], namespace: str, attribute: Callable[[F], Hashable], value: Hashable
+    ) -> tuple[str, ...]:
+        """Names of the facts of one namespace of which `attribute` is `value`, without looking at the others.
+
+        `attribute` is a pure module-level function: each one asked for is an index that is kept from then on.
+        """
+        indices = self._indices.setdefault(kind, {})
+        index = indices.get(attribute)
+        if index is None:
+            index = indices[attribute] = {}
+            for space, name, fact in self.items(kind):
+                index.setdefault((space, attribute(fact)), {})[name] = None
+        return tuple(index.get((namespace, value), ()))
 
     def all(self, kind: type[F]) -> Iterator[F]:
         """Every fact of a type, over all namespaces, in no particular order; safe against changes while iterating."""
@@ -121,6 +141,7 @@ class Store:
         if old is not None and old == fact:
             return False
         facts[name] = fact
+        self._file(kind, namespace, name, old, fact)
         self._tell(Change(kind, namespace, name, old, fact))
         return True
 
@@ -146,6 +167,7 @@ class Store:
         del self._meta[key]
         if not spaces[namespace]:
             del spaces[namespace]
+        self._file(kind, namespace, name, old, None)
         self._tell(Change(kind, namespace, name, old, None))
         return True
 
@@ -167,6 +189,20 @@ class Store:
         """Be told of every change after it happened, in order, synchronously; returns the way to unsubscribe."""
         self._subscribers.append(callback)
         return lambda: self._subscribers.remove(callback)
+
+    def _file(self, kind: type[Any], namespace: str, name: str, old: Any, new: Any) -> None:
+        """Keep the indices of a type in step with one fact."""
+        for attribute, index in self._indices.get(kind, {}).items():
+            before = None if old is None else (namespace, attribute(old))
+            after = None if new is None else (namespace, attribute(new))
+            if before == after:
+                continue
+            if before is not None:
+                index[before].pop(name)
+                if not index[before]:
+                    del index[before]
+            if after is not None:
+                index.setdefault(after, {})[name] = None
 
     def _tell(self, change: Change) -> None:
         for subscriber in tuple(self._subscribers):

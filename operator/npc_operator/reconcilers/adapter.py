@@ -6,6 +6,7 @@ as stable, and it is published before any gateway hears of it, so that a crash b
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from npc_operator.api import names
@@ -14,7 +15,9 @@ from npc_operator.domain import reasons
 from npc_operator.domain.adapter import Check, build_status
 from npc_operator.domain.conditions import Finding, newborn_seconds
 from npc_operator.domain.desired import variant_status, wanted_revision
+from npc_operator.domain.engines import Engine
 from npc_operator.domain.facts import Adapter, Tier
+from npc_operator.domain.holdings import Held
 from npc_operator.domain.keys import Key
 from npc_operator.domain.outcomes import Done, Outcome, Wait
 from npc_operator.domain.placement import describe_left_out
@@ -68,13 +71,23 @@ def decide_variant(context: Context, adapter: Adapter, variant: Variant, now: fl
         if fact is not None and fact.spec.suspend:
             return freeze(facts, f"{kind} {fact.meta.name}")
     if status is None or status.stable is None:
-        facts = replace(facts, serving=world.serving(namespace, facts.engines, adapter.spec.archetype))
+        facts = replace(facts, serving=collect_serving(facts.engines, adapter.spec.archetype))
     placement = roster.placement(tier_name)
     waiting = None
     if adapter.meta.name in placement.left_out or adapter.meta.name in placement.held_back:
         slots = 0 if tier is None else tier.spec.engine.max_cpu_loras
         waiting = Finding(reasons.SLOTS_EXCEEDED, describe_left_out(tier_name, [adapter.meta.name], slots))
     return decide_rollout(replace(facts, fault=check.barred, waiting=waiting, unread=check.unread), now)
+
+
+def collect_serving(engines: Iterable[Engine], archetype: str) -> list[tuple[str, Held]]:
+    """(pod, entry) of everything of an archetype that is on some pods."""
+    return [
+        (engine.pod.name, held)
+        for engine in engines
+        if engine.agent is not None
+        for held in engine.agent.adapters.of(archetype)
+    ]
 
 
 def be_patient(adapter: Adapter, decision: Decision, now: float) -> Decision:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from npc_operator.api.archetypeadapter import Revision
 from npc_operator.domain.facts import Adapter, AgentFact, Pod
+from npc_operator.domain.holdings import Held
 from npc_operator.domain.progress import coarse_share
 from npc_operator.loop.store import Change
-from npc_runtime.wire import AdapterPhase, AdapterReport
+from npc_runtime.wire import AdapterPhase
 
 TELLING = frozenset({AdapterPhase.RESIDENT, AdapterPhase.REFUSED, AdapterPhase.RETRYING, AdapterPhase.DRAINING})
 """Phases of which entering or leaving changes what a status says; the others are progress."""
@@ -24,6 +25,10 @@ def is_reshaped(change: Change) -> bool:
         or before.annotations != after.annotations
         or before.deletion_timestamp != after.deletion_timestamp
     )
+
+
+def archetype_of(adapter: Adapter) -> str:
+    return adapter.spec.archetype
 
 
 def reach_of(adapter: Adapter | None) -> dict[str, object]:
@@ -47,21 +52,21 @@ def engine_traits(fact: AgentFact) -> tuple[object, ...]:
 def moved_archetypes(old: AgentFact, new: AgentFact) -> set[str]:
     """Archetypes of which something worth telling changed on the pod."""
     moved = set()
-    for name, report in new.adapters.items():
-        before = old.adapters.get(name)
-        if before is report:
+    for name in new.adapters.since(old.adapters):
+        before, after = old.adapters.entries.get(name), new.adapters.entries.get(name)
+        if before is not None and after is not None and not _worth_telling(before, after):
             continue
-        if (
-            before is None
-            or (before.phase != report.phase and (before.phase in TELLING or report.phase in TELLING))
-            or _said(before) != _said(report)
-        ):
-            moved.add(report.archetype)
-    moved.update(report.archetype for name, report in old.adapters.items() if name not in new.adapters)
+        moved |= {held.archetype for held in (before, after) if held is not None}
     return moved
 
 
-def _said(report: AdapterReport) -> tuple[str, str, int]:
+def _worth_telling(before: Held, after: Held) -> bool:
+    if before.phase != after.phase and (before.phase in TELLING or after.phase in TELLING):
+        return True
+    return before.archetype != after.archetype or _said(before) != _said(after)
+
+
+def _said(report: Held) -> tuple[str, str, int]:
     return (report.reason, report.message, coarse_share(report.done_bytes, report.total_bytes))
 
 

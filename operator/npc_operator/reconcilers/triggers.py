@@ -25,6 +25,7 @@ from npc_operator.domain.facts import (
 from npc_operator.domain.keys import Key, KeyKind
 from npc_operator.loop.store import Change, Store
 from npc_operator.reconcilers.changes import (
+    archetype_of,
     changed_residency,
     engine_traits,
     is_reshaped,
@@ -251,9 +252,9 @@ def _adapters_of(store: Store, namespace: str, tier: str) -> Iterator[Key]:
 
 
 def _adapters_for(store: Store, namespace: str, archetypes: Set[str]) -> Iterator[Key]:
-    for adapter in store.list(Adapter, namespace).values():
-        if adapter.spec.archetype in archetypes:
-            yield Key(KeyKind.ADAPTER, namespace, adapter.meta.name)
+    for archetype in sorted(archetypes):
+        for name in store.having(Adapter, namespace, archetype_of, archetype):
+            yield Key(KeyKind.ADAPTER, namespace, name)
 
 
 def _siblings(store: Store, namespace: str, change: Change) -> Iterator[Key]:
@@ -261,9 +262,9 @@ def _siblings(store: Store, namespace: str, change: Change) -> Iterator[Key]:
     if change.old is not None and change.new is not None:
         return
     adapter: Adapter = change.new or change.old
-    for other in store.list(Adapter, namespace).values():
-        if other.spec.archetype == adapter.spec.archetype and other.meta.name != adapter.meta.name:
-            yield Key(KeyKind.ADAPTER, namespace, other.meta.name)
+    for name in store.having(Adapter, namespace, archetype_of, adapter.spec.archetype):
+        if name != adapter.meta.name:
+            yield Key(KeyKind.ADAPTER, namespace, name)
 
 
 def _crowded(store: Store, namespace: str, tiers: Set[str]) -> Iterator[Key]:

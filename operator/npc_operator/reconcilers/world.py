@@ -17,7 +17,6 @@ from npc_operator.domain.facts import Adapter, AgentFact, Child, GatewayFact, Po
 from npc_operator.domain.region import names_tier, pick_active_region
 from npc_operator.loop.store import Change, Store
 from npc_operator.reconcilers.roster import Roster
-from npc_runtime.wire import AdapterReport
 
 NEEDED = (Region, Tier, Adapter, Pod)
 """Kinds of which a whole list must have been seen before anything is concluded from what is missing."""
@@ -40,7 +39,6 @@ class World:
         self._engines: dict[tuple[str, str], tuple[Engine, ...]] = {}
         self._pairs: dict[tuple[str, str], Engine] = {}
         self._versions: dict[str, int] = {}
-        self._reports: dict[tuple[str, str], tuple[object, dict[str, list[AdapterReport]]]] = {}
         # The store outlives every leadership: it must not keep the world of a past one alive.
         myself = weakref.ref(self)
 
@@ -99,22 +97,6 @@ class World:
         self._pairs[pod.namespace, pod.name] = made
         return made
 
-    def serving(self, namespace: str, engines: Sequence[Engine], archetype: str) -> list[tuple[str, AdapterReport]]:
-        """(pod, report) of everything of an archetype that is on some pods."""
-        found = []
-        for engine in engines:
-            if engine.agent is None:
-                continue
-            key = (namespace, engine.pod.name)
-            index = self._reports.get(key)
-            if index is None or index[0] is not engine.agent.adapters:
-                by_archetype: dict[str, list[AdapterReport]] = {}
-                for report in engine.agent.adapters.values():
-                    by_archetype.setdefault(report.archetype, []).append(report)
-                index = self._reports[key] = (engine.agent.adapters, by_archetype)
-            found += [(engine.pod.name, report) for report in index[1].get(archetype, ())]
-        return found
-
     def doors(self, namespace: str, region: str) -> tuple[Door, ...]:
         """All gateway pods of a region by name."""
         facts = self.store.list(GatewayFact, namespace)
@@ -138,7 +120,6 @@ class World:
         if change.kind is Pod or change.kind is AgentFact:
             pod = change.new or change.old if change.kind is Pod else self.store.get(Pod, change.namespace, change.name)
             if change.new is None:
-                self._reports.pop((change.namespace, change.name), None)
                 self._pairs.pop((change.namespace, change.name), None)
             if pod is not None:
                 self._engines.pop((change.namespace, pod.tier), None)

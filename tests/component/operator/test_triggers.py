@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from npc_operator.domain.facts import Adapter, AgentFact, Pod, Tier
+from npc_operator.domain.holdings import follow
 from npc_operator.domain.keys import Key, KeyKind
 from npc_operator.loop.store import Change
 from npc_operator.reconcilers import triggers
@@ -77,13 +78,15 @@ async def test_progress_of_one_adapter_on_one_pod_wakes_no_adapter() -> None:
     name = next(iter(world.pods("gold")))
     fact = world.store.get(AgentFact, NAMESPACE, name)
     assert fact is not None
-    old = replace(fact, adapters={**fact.adapters, "x": report("vampire", digest("2"), AdapterPhase.FETCHING)})
-    loading = report("vampire", digest("2"), AdapterPhase.LOADING)
-    found = keys(world, Change(AgentFact, NAMESPACE, name, old, replace(old, adapters={**old.adapters, "x": loading})))
+
+    def after(known: AgentFact, phase: AdapterPhase) -> AgentFact:
+        return replace(known, adapters=follow(known.adapters, [report("vampire", digest("2"), phase)], ()))
+
+    old = after(fact, AdapterPhase.FETCHING)
+    found = keys(world, Change(AgentFact, NAMESPACE, name, old, after(old, AdapterPhase.LOADING)))
     assert found == set()
 
-    proven = report("vampire", digest("2"))
-    found = keys(world, Change(AgentFact, NAMESPACE, name, old, replace(old, adapters={**old.adapters, "x": proven})))
+    found = keys(world, Change(AgentFact, NAMESPACE, name, old, after(old, AdapterPhase.RESIDENT)))
     assert of_kind(found, KeyKind.ADAPTER) == {"vampire"}
     assert of_kind(found, KeyKind.ROUTES) == {"eu-west"}
     assert of_kind(found, KeyKind.TIER) == {"gold"}

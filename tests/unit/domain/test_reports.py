@@ -5,9 +5,23 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from npc_operator.domain.holdings import Held
 from npc_operator.domain.reports import lost_contact, merge_report
-from npc_runtime.wire import AdapterPhase, AdapterReport, AgentReport, EngineReport, EngineState, Stamp
-from tests.support.builders import digest, report
+from npc_runtime.wire import (
+    AdapterPhase,
+    AdapterReport,
+    AgentReport,
+    EngineReport,
+    EngineState,
+    Stamp,
+    served_name,
+)
+from tests.support.builders import digest
+
+
+def report(archetype: str, value: str, phase: AdapterPhase = AdapterPhase.RESIDENT, since: int = 1) -> AdapterReport:
+    name = served_name(archetype, value)
+    return AdapterReport(served_name=name, archetype=archetype, digest=value, phase=phase, resident_since_ms=since)
 
 
 def said(
@@ -32,24 +46,38 @@ A, B = report("a", digest("a")), report("b", digest("b"))
 def test_a_full_report_replaces_and_a_partial_one_is_laid_over() -> None:
     first = merge_report(None, said(A, full=True), pod_uid="u")
     second = merge_report(first, said(B), pod_uid="u")
-    assert set(second.adapters) == {A.served_name, B.served_name}
+    assert set(second.adapters.entries) == {A.served_name, B.served_name}
     third = merge_report(second, said(removed=(A.served_name,)), pod_uid="u")
-    assert set(third.adapters) == {B.served_name}
+    assert set(third.adapters.entries) == {B.served_name}
     fourth = merge_report(third, said(A, full=True), pod_uid="u")
-    assert set(fourth.adapters) == {A.served_name}
+    assert set(fourth.adapters.entries) == {A.served_name}
 
 
 def test_another_boot_or_pod_begins_anew() -> None:
     first = merge_report(None, said(A, full=True), pod_uid="u")
-    assert set(merge_report(first, said(B, boot="b2"), pod_uid="u").adapters) == {B.served_name}
-    assert set(merge_report(first, said(B), pod_uid="other").adapters) == {B.served_name}
+    assert set(merge_report(first, said(B, boot="b2"), pod_uid="u").adapters.entries) == {B.served_name}
+    assert set(merge_report(first, said(B), pod_uid="other").adapters.entries) == {B.served_name}
 
 
 def test_unchanged_reports_keep_their_identity() -> None:
     first = merge_report(None, said(A, B, full=True), pod_uid="u")
     again = merge_report(first, said(A.model_copy(), B.model_copy(), full=True), pod_uid="u")
-    assert again.adapters[A.served_name] is first.adapters[A.served_name]
+    assert again.adapters is first.adapters
     assert again == first
+
+
+def test_pods_that_say_the_same_share_one_entry_whenever_they_proved_it() -> None:
+    known: dict[str, Held] = {}
+    facts = [
+        merge_report(
+            None,
+            said(report("a", digest("a"), since=number), full=True),
+            pod_uid=f"u{number}",
+            sharing=lambda held: known.setdefault(held.served_name, held),
+        )
+        for number in (1, 2)
+    ]
+    assert facts[0].adapters.entries[A.served_name] is facts[1].adapters.entries[A.served_name]
 
 
 def test_lost_contact_keeps_the_last_words() -> None:

@@ -11,8 +11,9 @@ from npc_operator.api.archetypeadapter import HistoryEntry, Revision, VariantSta
 from npc_operator.domain import reasons
 from npc_operator.domain.conditions import Finding, rfc3339
 from npc_operator.domain.engines import Engine
+from npc_operator.domain.holdings import Held
 from npc_operator.domain.rollout import HISTORY, Decision, RolloutFacts, decide_rollout, freeze
-from npc_runtime.wire import AdapterPhase, AdapterReport, EngineState
+from npc_runtime.wire import AdapterPhase, EngineState
 from tests.support.builders import agent_fact, digest, pod_fact, report
 
 NOW = 1_790_000_000.0
@@ -23,7 +24,7 @@ def revision(value: str) -> Revision:
     return Revision(digest=value, uri=f"s3://adapters/{value[7:12]}", rank=8)
 
 
-def engine(name: str, *reports: AdapterReport, **options: Any) -> Engine:
+def engine(name: str, *reports: Held, **options: Any) -> Engine:
     pod = pod_fact(name)
     return Engine(pod, agent_fact(pod, reports, **options))
 
@@ -32,7 +33,7 @@ def silent(name: str) -> Engine:
     return Engine(pod_fact(name), None)
 
 
-def has(value: str, phase: AdapterPhase = AdapterPhase.RESIDENT, **options: Any) -> AdapterReport:
+def has(value: str, phase: AdapterPhase = AdapterPhase.RESIDENT, **options: Any) -> Held:
     return report("vampire", value, phase, **options)
 
 
@@ -212,7 +213,7 @@ def test_what_was_not_read_yet_changes_no_digest_and_needs_no_person() -> None:
         ([], None),
     ],
 )
-def test_a_lost_status_is_what_most_pods_serve(serving: list[tuple[str, AdapterReport]], adopted: str | None) -> None:
+def test_a_lost_status_is_what_most_pods_serve(serving: list[tuple[str, Held]], adopted: str | None) -> None:
     decision = decide(NEW, None, engine("a", has(OLD)), engine("b"), serving=serving)
     assert (decision.status.stable.digest if decision.status.stable else None) == adopted
     if adopted:

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
-from npc_operator.loop.slim import share
+from npc_operator.loop.slim import Pool, share
 
 
 class Colour(StrEnum):
@@ -66,3 +66,32 @@ def test_a_copy_with_another_value_leaves_the_shared_notes_alone() -> None:
     copy = one.model_copy(update={"colour": Colour.RED})
     assert copy.model_fields_set == before | {"colour"}
     assert one.model_fields_set == before
+
+
+class Word:
+    """Equal to whatever says the same, and not kept alive by being shared."""
+
+    def __init__(self, key: str, text: str) -> None:
+        self.key, self.text = key, text
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Word) and (self.key, self.text) == (other.key, other.text)
+
+    __hash__ = None  # type: ignore[assignment] # a pool asks for nothing but equality
+
+
+def test_equal_values_of_many_owners_are_one_object() -> None:
+    pool: Pool[Word] = Pool(lambda word: word.key)
+    first = pool.shared(Word("a", "x"))
+    assert pool.shared(Word("a", "x")) is first
+    other = pool.shared(Word("a", "y"))
+    assert other is not first
+    assert other.text == "y"
+
+
+def test_a_value_nobody_has_is_not_kept() -> None:
+    pool: Pool[Word] = Pool(lambda word: word.key)
+    word = pool.shared(Word("a", "x"))
+    assert len(pool) == 1
+    del word
+    assert len(pool) == 0

@@ -155,3 +155,41 @@ def test_in_whatever_order_words_come_the_newest_wins(order: list[int]) -> None:
         else:
             store.put(Thing, "eu", "a", Thing(version), version=version)
     assert store.get(Thing, "eu", "a") == Thing(8)
+
+
+def value_of(thing: Thing) -> int:
+    return thing.value
+
+
+PLACES = st.tuples(st.sampled_from(["eu", "us"]), st.sampled_from(["a", "b", "c"]))
+
+
+@given(st.lists(st.tuples(PLACES, st.none() | st.integers(0, 2)), max_size=12), st.integers(0, 12))
+def test_an_index_says_what_looking_at_every_fact_would(
+    writes: list[tuple[tuple[str, str], int | None]], asked_first_at: int
+) -> None:
+    store = Store(FakeClock())
+    for number, (place, value) in enumerate(writes):
+        if number == asked_first_at:
+            store.having(Thing, "eu", value_of, 0)  # an index begins whenever somebody asks first
+        if value is None:
+            store.drop(Thing, *place)
+        else:
+            store.put(Thing, *place, Thing(value))
+    for namespace in ("eu", "us"):
+        for value in range(3):
+            found = store.having(Thing, namespace, value_of, value)
+            assert sorted(found) == sorted(
+                name for name, thing in store.list(Thing, namespace).items() if thing.value == value
+            )
+
+
+def test_an_index_holds_the_news_when_subscribers_are_told() -> None:
+    store = Store(FakeClock())
+    store.having(Thing, "eu", value_of, 2)
+    seen: list[tuple[str, ...]] = []
+    store.subscribe(lambda _: seen.append(store.having(Thing, "eu", value_of, 2)))
+    store.put(Thing, "eu", "a", Thing(1))
+    store.put(Thing, "eu", "a", Thing(2))
+    store.drop(Thing, "eu", "a")
+    assert seen == [(), ("a",), ()]
