@@ -321,7 +321,7 @@ class World:
                 await self.kubectl.run(*wait, kind, f"--timeout={timeout:.0f}s", timeout=timeout + 10)
 
     async def fingerprint(self) -> str:
-        """Everything a repeated apply must not change: specs, generations and children's resource versions."""
+        """Everything a repeated apply must not change: specs and generations of our kinds and of children."""
         rows = []
         for kind in ("npcregion", "gputier", "archetypeadapter", "deployment", "service", "poddisruptionbudget"):
             for seen in await self.kubectl.list(kind, self.namespace):
