@@ -6,6 +6,7 @@ All of it happens on a node of its own, beside those that the regions' pods run 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -22,17 +23,38 @@ from hack.stack.install import Stack
 
 SPARE = "spare-1"
 KEY = "e2e.npcfleet.dev/spare"
+ADD = ("node", "add", SPARE, "--label", f"{KEY}=yes", "--taint", f"{KEY}=yes:NoSchedule")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def spare(stack: Stack) -> AsyncIterator[str]:
     """A third node that no pod is scheduled to by chance."""
-    await commands.run_tool(
-        "hack.cluster", "node", "add", SPARE, "--label", f"{KEY}=yes", "--taint", f"{KEY}=yes:NoSchedule"
-    )
+    await commands.run_tool("hack.cluster", *ADD)
     yield SPARE
+    await remove_if_there(stack)
+
+
+async def remove_if_there(stack: Stack) -> None:
+    """Also what a run that was interrupted has left."""
     if await stack.kubectl.find("node", SPARE, ""):
         await commands.run_tool("hack.cluster", "node", "remove", SPARE)
+
+
+async def test_what_ctrl_c_interrupted_is_finished_by_the_same_command(stack: Stack) -> None:
+    await remove_if_there(stack)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "hack.cluster", *ADD),
+        cwd=commands.ROOT,
+        stdin=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    while f"starting node {SPARE}" not in (line := (await process.stderr.readline()).decode()):
+        assert line, "it ended before it began"
+    await commands.interrupt(process)
+    assert process.returncode == 130
+    await commands.run_tool("hack.cluster", *ADD)
+    assert is_ready(await stack.kubectl.get("node", SPARE, ""))
 
 
 async def test_an_added_node_has_its_labels_and_taints_and_runs_a_pod(stack: Stack, spare: str) -> None:
