@@ -257,6 +257,12 @@ class FakeEngine:
             while self.running != count:
                 await self._next_change(timeout)
 
+    async def until_answered(self, path: str, count: int, *, timeout: float = 10.0) -> None:
+        """Wait until `count` requests of this path were answered since the start; raises TimeoutError."""
+        async with asyncio.timeout(timeout):
+            while sum(call.path == path for call in self.calls) < count:
+                await self._next_change(timeout)
+
     def answer(self, name: str, messages: Sequence[Mapping[str, Any]], *, max_tokens: int | None = None) -> str:
         """What the engine answers under `name` now."""
         return answer_of(self._voice(name), messages, self._length(max_tokens))
@@ -295,6 +301,7 @@ class FakeEngine:
         finally:
             if request.path not in _OUR_PATHS:
                 self.calls.append(Call(request.method, request.path, request.get(_MODEL, ""), status))
+                self._wake()
 
     def _is_allowed(self, request: web.Request) -> bool:
         keys = self.settings.api_keys

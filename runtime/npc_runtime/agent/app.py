@@ -24,13 +24,14 @@ from .engine import Engine, Keys
 from .errors import AdapterError
 from .facts import EngineFacts, Facts
 from .inspect.adapter import Limits
-from .keeper import Keeper, KeeperLimits
+from .keeper import Keeper
 from .memory import OrderMemory
 from .metrics import Metrics
 from .plan import Refuse
 from .report import Board, Content
 from .server import Api, health_application
 from .settings import Settings
+from .state import KeeperLimits
 from .view import adapter_reports, resident_names, settled, slots_used
 from .watch import EngineWatch
 
@@ -69,7 +70,12 @@ class Agent:
             cache=self._cache,
             memory=self._memory,
             metrics=self._metrics,
-            limits=KeeperLimits(settings.cache_size, settings.max_lora_rank, settings.drain_seconds),
+            limits=KeeperLimits(
+                cache_size=settings.cache_size,
+                max_rank=settings.max_lora_rank,
+                slots=settings.max_cpu_loras,
+                drain_seconds=settings.drain_seconds,
+            ),
             publish=self._publish,
         )
         self._drain = Drain(

@@ -16,6 +16,7 @@ import os
 import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from operator import attrgetter
 from pathlib import Path
 
 from .digest import digest_of_folder, files_below
@@ -23,6 +24,7 @@ from .errors import AdapterError
 
 _PREFIX = "sha256-"
 _META_VERSION = 1
+_SIZE = attrgetter("size")
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +180,7 @@ class Cache:
 
 def size_of(folders: Iterable[Folder]) -> int:
     """Bytes of all folders together."""
-    return sum(folder.size for folder in folders)
+    return sum(map(_SIZE, folders))
 
 
 def _hex(digest: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from ..wire import DesiredAdapter, EngineState, Stamp
@@ -112,6 +112,21 @@ class Facts:
     """
     drain_seconds: float
     max_rank: int
+    slots: int
+    """Adapters that the engine keeps in memory (--max-cpu-loras)."""
+
+    def frozen(self) -> Facts:
+        """The same, with mappings of its own."""
+        return replace(
+            self,
+            disk=dict(self.disk),
+            proofs=dict(self.proofs),
+            failures=dict(self.failures),
+            busy=dict(self.busy),
+            progress=dict(self.progress),
+            draining_since=dict(self.draining_since),
+            unload_after=dict(self.unload_after),
+        )
 
     def proven(self, name: str) -> bool:
         """Whether the present engine process has answered a probe under this name and still lists it."""

@@ -13,25 +13,38 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ..wire import DesiredAdapter, DesiredSet, Stamp
 from .acts import Acts
+from .backlog import Backlog
 from .cache import Cache, Folder, size_of
 from .errors import AdapterError, Reason, refused, retryable
 from .facts import ENGINE_STAGES, Base, EngineFacts, Facts, Stage, failure_of, identity
 from .inspect.base import BaseModel
 from .memory import OrderMemory, Remembered
 from .metrics import Metrics
-from .plan import ENGINE_TRIES, Plan, Refuse, backoff, current_failure, decide
-from .state import State
-from .view import draining_names
+from .plan import (
+    BOUNDS,
+    ENGINE_TRIES,
+    Plan,
+    Refuse,
+    Step,
+    backoff,
+    current_failure,
+    decide,
+    draining_names,
+    next_step,
+)
+from .state import KeeperLimits, State
 from .work import Work
 
 PROGRESS_SECONDS = 1.0
 """Between two looks at how far the fetches are."""
 PAUSE_SECONDS = 0.05
 """The longest pause between two rounds while there is something to do."""
+PAUSE_SHARE = 10
+"""A pause lasts this many times the round before it, so rounds take a tenth of the loop's time at most."""
 REST_SECONDS = 30.0
 """The longest the loop sleeps without a reason to wake: a safety net, not a poll."""
 
@@ -44,15 +57,6 @@ class StaleOrderError(Exception):
     def __init__(self, current: Stamp) -> None:
         super().__init__("an older order than the last one")
         self.current = current
-
-
-@dataclass(frozen=True, slots=True)
-class KeeperLimits:
-    """What bounds this agent: bytes, seconds, ranks."""
-
-    cache_size: int
-    max_rank: int
-    drain_seconds: float
 
 
 class Keeper:
@@ -76,6 +80,7 @@ class Keeper:
         self._limits = limits
         self._publish = publish
         self._state = State()
+        self._backlog = Backlog()
         self._changed = asyncio.Event()
         self._work = Work(
             state=self._state,
@@ -89,6 +94,7 @@ class Keeper:
         self._cancelled: dict[str, threading.Event] = {}
         self._accepting_order = asyncio.Lock()
         self._progress_seen_at = 0.0
+        self._ending = False
 
     # --- what others tell ---
 
@@ -163,7 +169,7 @@ class Keeper:
     @property
     def draining(self) -> bool:
         """Whether any adapter is on its way out, so that running lines matter."""
-        return bool(draining_names(self.facts()))
+        return bool(draining_names(self._live_facts()))
 
     def listing_mark(self) -> int:
         """Changes with every load and unload that begins or ends: a list asked for across such a change may be older
@@ -172,29 +178,12 @@ class Keeper:
         return self._state.listing_mark
 
     def facts(self) -> Facts:
-        """Everything known now."""
-        state = self._state
-        return Facts(
-            now=time.monotonic(),
-            stamp=state.stamp,
-            desired=state.desired,
-            credentials_lost=state.credentials_lost,
-            engine=state.engine,
-            base=state.base,
-            owned=self._cache.owned,
-            disk=dict(state.folders),
-            staged=frozenset(state.staged),
-            proofs=dict(state.proofs),
-            failures=dict(state.failures),
-            busy=dict(state.busy),
-            busy_digests=frozenset(state.busy_digests.values()),
-            progress=dict(state.progress),
-            draining_since=dict(state.draining_since),
-            unload_after=dict(state.unload_after),
-            busy_names=state.busy_names,
-            drain_seconds=self._limits.drain_seconds,
-            max_rank=self._limits.max_rank,
-        )
+        """Everything known now, for as long as it is wanted."""
+        return self._live_facts().frozen()
+
+    def _live_facts(self) -> Facts:
+        """The same without copies: true until the next change of the state."""
+        return self._state.facts(now=time.monotonic(), owned=self._cache.owned, limits=self._limits)
 
     # --- the loop ---
 
@@ -205,14 +194,15 @@ class Keeper:
                 self._changed.clear()
                 begun = time.monotonic()
                 wake_at = self._round()
-                # A pause of twice the round's own time: with hundreds of adapters on their way, what changes meanwhile
-                # shares the next round instead of having one each. With a few, it is a fraction of a millisecond.
-                await asyncio.sleep(min(2 * (time.monotonic() - begun), PAUSE_SECONDS))
+                # With hundreds of adapters on their way, what changes meanwhile shares the next round instead of having
+                # one each; with a few, the pause is a fraction of a millisecond. Free places do not wait for it.
+                await asyncio.sleep(min(PAUSE_SHARE * (time.monotonic() - begun), PAUSE_SECONDS))
                 # Not wait_for: before Python 3.12 it can swallow a cancellation that arrives together with the event.
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(max(0.0, wake_at - time.monotonic())):
                         await self._changed.wait()
         finally:
+            self._ending = True
             for name in list(self._tasks):
                 self._cancel(name)
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
@@ -224,6 +214,7 @@ class Keeper:
         by_name = self._state.by_name
         for step in plan.steps:
             self._start(step.stage, step.name, by_name.get(step.name))
+        self._backlog.replace(plan.waiting, self._state.ranks)
         self._drop_unwanted(by_name)
         changed = bool(plan.steps or plan.drain)
         facts = self._with_progress(self.facts() if changed else facts)
@@ -286,6 +277,27 @@ class Keeper:
             self._state.succeeded(stage, name)
         else:
             self._failed(stage, name, adapter, error, instance)
+        self._go_on(stage, name)
+
+    def _go_on(self, ended: Stage, name: str) -> None:
+        """Gives the place of a step that ended to who waits for it, and its adapter its next step if there is a place:
+        by the same rules as a round, without a look at all the others.
+        """
+        stages = [ended]
+        if (following := self._next(name)) is not None:
+            self._backlog.add(following)
+            stages.append(following.stage)
+        for stage in stages:
+            while self._has_place(stage) and (waiting := self._backlog.pop(stage)) is not None:
+                step = self._next(waiting)
+                if step is not None and step.stage is stage:
+                    self._start(stage, waiting, self._state.by_name.get(waiting))
+
+    def _next(self, name: str) -> Step | None:
+        return None if self._ending else next_step(self._live_facts(), name, self._state.by_name.get(name))
+
+    def _has_place(self, stage: Stage) -> bool:
+        return sum(running is stage for running in self._state.busy.values()) < BOUNDS[stage]
 
     def _failed(
         self, stage: Stage, name: str, adapter: DesiredAdapter | None, error: AdapterError, instance: str
@@ -294,9 +306,9 @@ class Keeper:
             self._state.unload_after[name] = time.monotonic() + backoff(1, random.random())  # noqa: S311 - jitter
             log.warning("unload failed", extra={"served_name": name, "reason": error.reason, "detail": error.message})
             return
-        if adapter not in (self._state.desired or ()):
+        if self._state.by_name.get(name) != adapter:
             return  # nobody wants this any more, or wants something else under the name
-        known = current_failure(self.facts(), adapter)
+        known = current_failure(self._live_facts(), adapter)
         attempts = known.attempts + 1 if known is not None and known.stage is stage else 1
         if error.reason is Reason.LOAD_FAILED and attempts >= ENGINE_TRIES:
             error = refused(Reason.ENGINE_REFUSED, error.message)

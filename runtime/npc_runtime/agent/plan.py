@@ -55,11 +55,12 @@ class Refuse:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Steps to start now, entries to refuse, names that begin to drain, and when to look again at the latest (None:
-    when something changes).
+    """Steps to start now, steps that only wait for a place, entries to refuse, names that begin to drain, and when to
+    look again at the latest (None: when something changes).
     """
 
     steps: tuple[Step, ...]
+    waiting: tuple[Step, ...]
     refused: tuple[Refuse, ...]
     drain: tuple[str, ...]
     wake_at: float | None
@@ -68,31 +69,73 @@ class Plan:
 def decide(facts: Facts) -> Plan:
     """The next steps towards the desired set."""
     if facts.desired is None:
-        return Plan((), (), (), None)
-    wanted = {adapter.served_name: adapter for adapter in facts.desired}
-    refused = tuple(_refusals(facts, wanted))
-    hopeless = {item.name for item in refused}
-    steps: list[Step] = []
+        return Plan((), (), (), (), None)
+    wanted = {adapter.served_name for adapter in facts.desired}
+    refused: list[Refuse] = []
+    ready: list[Step] = []
     wakes: list[float] = []
-    for adapter in sorted(facts.desired, key=lambda adapter: _IMPORTANCE[adapter.importance]):
-        if adapter.served_name in hopeless or adapter.served_name in facts.busy:
+    begin: list[str] = []
+    for adapter in in_order(facts.desired):
+        if refuse := _refusal(facts, adapter):
+            refused.append(refuse)
+        elif due := _due(facts, adapter):
+            _sort_in(facts, adapter.served_name, due, ready, wakes)
+    for name, path in facts.engine.listed.items():
+        if name in wanted or not path.startswith(facts.owned) or name in facts.busy:
             continue
-        failure = current_failure(facts, adapter)
-        stage = _next_stage(facts, adapter, failure)
-        if stage is None:
-            continue
-        not_before = _not_before(facts, adapter.served_name, stage, failure)
-        if not_before > facts.now:
-            wakes.append(not_before)
-            continue
-        steps.append(Step(stage, adapter.served_name))
-    drain, unload, drain_wakes = _drains(facts, wanted)
-    steps.extend(unload)
-    return Plan(
-        steps=tuple(_bounded(facts, steps)),
-        refused=refused,
-        drain=drain,
-        wake_at=min([*wakes, *drain_wakes], default=None),
+        if name not in facts.draining_since:
+            begin.append(name)
+            wakes.append(facts.now + DRAIN_GRACE_SECONDS)
+        else:
+            _sort_in(facts, name, (Stage.UNLOAD, _drained_at(facts, name)), ready, wakes)
+    steps, waiting = _bounded(facts, ready)
+    return Plan(tuple(steps), tuple(waiting), tuple(refused), tuple(begin), min(wakes, default=None))
+
+
+def next_step(facts: Facts, name: str, adapter: DesiredAdapter | None) -> Step | None:
+    """What may start for one name now by the rules of `decide`, if a place is free; `adapter` is its desired entry,
+    None when it has none.
+    """
+    if facts.desired is None or name in facts.busy:
+        return None
+    if adapter is None:
+        path = facts.engine.listed.get(name, "")
+        drained = path.startswith(facts.owned) and name in facts.draining_since
+        return Step(Stage.UNLOAD, name) if drained and _drained_at(facts, name) <= facts.now else None
+    if _refusal(facts, adapter):
+        return None
+    due = _due(facts, adapter)
+    if due is None or due[1] > facts.now or (due[0] is Stage.LOAD and not slot_is_free(facts)):
+        return None
+    return Step(due[0], name)
+
+
+def in_order(adapters: Iterable[DesiredAdapter]) -> list[DesiredAdapter]:
+    """Who comes first where there is room for some only."""
+    return sorted(adapters, key=lambda adapter: _IMPORTANCE[adapter.importance])
+
+
+def slot_is_free(facts: Facts, *, loading: int | None = None) -> bool:
+    """Whether one more adapter may be loaded beside what the engine holds and `loading` others (unset: those that are
+    being loaded).
+
+    What drains still holds its slot. An engine that is handed more than it has slots evicts whichever it likes, so a
+    load waits for what is about to go; where nothing is, waiting would not help, and the report says that it is over.
+    """
+    if loading is None:
+        loading = sum(stage is Stage.LOAD for stage in facts.busy.values())
+    if len(facts.engine.listed) + loading < facts.slots:
+        return True
+    return not draining_names(facts)
+
+
+def draining_names(facts: Facts) -> tuple[str, ...]:
+    """Ours in the engine, wanted by nobody."""
+    if facts.desired is None:
+        return ()
+    wanted = {adapter.served_name for adapter in facts.desired}
+    return tuple(
+        name for name, path in facts.engine.listed.items() if name not in wanted and path.startswith(facts.owned)
     )
 
 
@@ -111,20 +154,37 @@ def backoff(attempts: int, jitter: float) -> float:
     return min(BACKOFF_LAST, BACKOFF_FIRST * 2.0 ** min(attempts - 1, 10)) * (1 + jitter / 4)
 
 
-def _refusals(facts: Facts, wanted: Mapping[str, DesiredAdapter]) -> Iterable[Refuse]:
-    """Entries that contradict what is there: another's bytes under the name, or a rank nobody may have. What is proven
-    stays so whatever is declared later: lines run on it.
+def _refusal(facts: Facts, adapter: DesiredAdapter) -> Refuse | None:
+    """An entry that contradicts what is there: another's bytes under the name, or a rank nobody may have. What is
+    proven stays so whatever is declared later: lines run on it.
     """
-    for name, adapter in wanted.items():
-        folder = facts.disk.get(adapter.digest)
-        listed = facts.engine.listed.get(name)
-        if listed is not None and name not in facts.busy and listed != _path(facts, adapter):
-            yield Refuse(name, Reason.NAME_CLASH, f"the engine serves other bytes under this name, from {listed}")
-        elif folder is not None and folder.max_rank > min(adapter.rank, facts.max_rank) and not facts.proven(name):
-            limit = min(adapter.rank, facts.max_rank)
-            yield Refuse(
-                name, Reason.RANK_TOO_HIGH, f"rank {folder.max_rank}, at most {limit} is declared or served here"
-            )
+    name = adapter.served_name
+    folder = facts.disk.get(adapter.digest)
+    listed = facts.engine.listed.get(name)
+    if listed is not None and name not in facts.busy and listed != _path(facts, adapter):
+        return Refuse(name, Reason.NAME_CLASH, f"the engine serves other bytes under this name, from {listed}")
+    if folder is not None and folder.max_rank > min(adapter.rank, facts.max_rank) and not facts.proven(name):
+        limit = min(adapter.rank, facts.max_rank)
+        return Refuse(name, Reason.RANK_TOO_HIGH, f"rank {folder.max_rank}, at most {limit} is declared or served here")
+    return None
+
+
+def _due(facts: Facts, adapter: DesiredAdapter) -> tuple[Stage, float] | None:
+    """What this adapter needs next and from when on; None when there is nothing, or something is being done."""
+    name = adapter.served_name
+    if name in facts.busy:
+        return None
+    failure = current_failure(facts, adapter)
+    stage = _next_stage(facts, adapter, failure)
+    return None if stage is None else (stage, _not_before(facts, name, stage, failure))
+
+
+def _sort_in(facts: Facts, name: str, due: tuple[Stage, float], ready: list[Step], wakes: list[float]) -> None:
+    stage, not_before = due
+    if not_before <= facts.now:
+        ready.append(Step(stage, name))
+    else:
+        wakes.append(not_before)
 
 
 def _next_stage(facts: Facts, adapter: DesiredAdapter, failure: Failure | None) -> Stage | None:
@@ -152,44 +212,37 @@ def _not_before(facts: Facts, name: str, stage: Stage, failure: Failure | None) 
     return failure.retry_at
 
 
-def _drains(facts: Facts, wanted: Mapping[str, DesiredAdapter]) -> tuple[tuple[str, ...], list[Step], list[float]]:
-    """Names that begin to drain, unloads that are due, and when the others may be."""
-    begin: list[str] = []
-    unload: list[Step] = []
-    wakes: list[float] = []
-    for name, path in facts.engine.listed.items():
-        if name in wanted or not path.startswith(facts.owned) or name in facts.busy:
-            continue
-        since = facts.draining_since.get(name)
-        if since is None:
-            begin.append(name)
-            wakes.append(facts.now + DRAIN_GRACE_SECONDS)
-            continue
-        quiet_at = since + DRAIN_GRACE_SECONDS
-        silent = facts.busy_names is not None and name not in facts.busy_names
-        due = quiet_at if silent else max(since + facts.drain_seconds, quiet_at)
-        due = max(due, facts.unload_after.get(name, 0.0))
-        if due <= facts.now:
-            unload.append(Step(Stage.UNLOAD, name))
-        else:
-            wakes.append(due)
-    return tuple(begin), unload, wakes
+def _drained_at(facts: Facts, name: str) -> float:
+    """When what drains may be unloaded: once no line runs, at the latest after the drain time."""
+    since = facts.draining_since[name]
+    quiet_at = since + DRAIN_GRACE_SECONDS
+    silent = facts.busy_names is not None and name not in facts.busy_names
+    due = quiet_at if silent else max(since + facts.drain_seconds, quiet_at)
+    return max(due, facts.unload_after.get(name, 0.0))
 
 
-def _bounded(facts: Facts, steps: Iterable[Step]) -> Iterable[Step]:
-    """As many steps of each kind as may run beside those that do; one fetch or inspection per digest."""
+def _bounded(facts: Facts, ready: Iterable[Step]) -> tuple[list[Step], list[Step]]:
+    """As many steps of each kind as may run beside those that do, one fetch or inspection per digest; and the rest."""
     running = Counter(facts.busy.values())
     digests = {adapter.served_name: adapter.digest for adapter in facts.desired or ()}
     taken: set[str] = set(facts.busy_digests)
-    for step in steps:
-        if running[step.stage] >= BOUNDS[step.stage]:
+    steps: list[Step] = []
+    waiting: list[Step] = []
+    full = {stage for stage, bound in BOUNDS.items() if running[stage] >= bound}
+    for step in ready:
+        on_disk = step.stage in _DISK_STAGES
+        if step.stage is Stage.LOAD and step.stage not in full and not slot_is_free(facts, loading=running[Stage.LOAD]):
+            full.add(step.stage)
+        if step.stage in full or (on_disk and digests[step.name] in taken):
+            waiting.append(step)
             continue
-        if step.stage in {Stage.FETCH, Stage.INSPECT}:
-            if digests[step.name] in taken:
-                continue
+        if on_disk:
             taken.add(digests[step.name])
         running[step.stage] += 1
-        yield step
+        if running[step.stage] >= BOUNDS[step.stage]:
+            full.add(step.stage)
+        steps.append(step)
+    return steps, waiting
 
 
 def _path(facts: Facts, adapter: DesiredAdapter) -> str:

@@ -7,10 +7,21 @@ from dataclasses import dataclass, field, replace
 
 from ..wire import DesiredAdapter, DesiredSet, Stamp
 from .cache import Folder
-from .facts import ENGINE_STAGES, Base, EngineFacts, Failure, Progress, Proof, Stage
+from .facts import ENGINE_STAGES, Base, EngineFacts, Facts, Failure, Progress, Proof, Stage
 from .fetch.download import Downloaded
+from .plan import in_order
 
 _NEVER = Stamp(epoch=0, generation=0)
+
+
+@dataclass(frozen=True, slots=True)
+class KeeperLimits:
+    """What bounds an agent: bytes, ranks, adapters that the engine keeps in memory, seconds."""
+
+    cache_size: int
+    max_rank: int
+    slots: int
+    drain_seconds: float
 
 
 @dataclass(slots=True)
@@ -20,6 +31,7 @@ class State:
     stamp: Stamp = _NEVER
     desired: tuple[DesiredAdapter, ...] | None = None
     by_name: dict[str, DesiredAdapter] = field(default_factory=dict)  # the desired ones
+    ranks: dict[str, int] = field(default_factory=dict)  # who comes first, of the desired ones
     credentials_lost: frozenset[str] = frozenset()
     engine: EngineFacts = field(default_factory=EngineFacts)
     base: Base = Base.PENDING
@@ -37,12 +49,38 @@ class State:
     busy_names: frozenset[str] | None = None
     listing_mark: int = 0
 
+    def facts(self, *, now: float, owned: str, limits: KeeperLimits) -> Facts:
+        """What is known, without copies: true until the next change."""
+        return Facts(
+            now=now,
+            stamp=self.stamp,
+            desired=self.desired,
+            credentials_lost=self.credentials_lost,
+            engine=self.engine,
+            base=self.base,
+            owned=owned,
+            disk=self.folders,
+            staged=frozenset(self.staged),
+            proofs=self.proofs,
+            failures=self.failures,
+            busy=self.busy,
+            busy_digests=frozenset(self.busy_digests.values()),
+            progress=self.progress,
+            draining_since=self.draining_since,
+            unload_after=self.unload_after,
+            busy_names=self.busy_names,
+            drain_seconds=limits.drain_seconds,
+            max_rank=limits.max_rank,
+            slots=limits.slots,
+        )
+
     def ordered(self, order: DesiredSet, credentials_lost: frozenset[str]) -> None:
         """A new desired set replaces the old one."""
         self.stamp = order.stamp
         self.desired = order.adapters
         self.credentials_lost = credentials_lost
         self.by_name = {adapter.served_name: adapter for adapter in order.adapters}
+        self.ranks = {adapter.served_name: rank for rank, adapter in enumerate(in_order(order.adapters))}
         names = self.by_name.keys()
         digests = {adapter.digest for adapter in order.adapters}
         for name in [name for name in list(self.progress) if name not in names]:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from ..wire import AdapterPhase, AdapterReport, DesiredAdapter
 from .errors import Reason
 from .facts import Facts, Stage
-from .plan import Refuse, current_failure
+from .plan import Refuse, current_failure, draining_names, slot_is_free
 
 SETTLED_ATTEMPTS = 3
 """Failed tries after which an adapter no longer holds the pod's first readiness back: one bad adapter must not block a
@@ -26,25 +26,16 @@ _WORKING = {
 def adapter_reports(facts: Facts, refused: tuple[Refuse, ...]) -> tuple[AdapterReport, ...]:
     """One report per desired adapter and per one that drains, sorted by name."""
     hopeless = {item.name: item for item in refused}
-    reports = [_desired(facts, adapter, hopeless.get(adapter.served_name)) for adapter in facts.desired or ()]
-    wanted = {report.served_name for report in reports}
-    reports += [_draining(facts, name) for name in draining_names(facts) if name not in wanted]
+    draining = draining_names(facts)
+    queue = "" if slot_is_free(facts) else f"waits for a slot of the engine: {len(draining)} that drain hold theirs"
+    reports = [_desired(facts, adapter, hopeless.get(adapter.served_name), queue) for adapter in facts.desired or ()]
+    reports += [_draining(facts, name) for name in draining]
     return tuple(sorted(reports, key=lambda report: report.served_name))
 
 
 def resident_names(reports: tuple[AdapterReport, ...]) -> tuple[str, ...]:
     """Names that may get new lines: desired and proven by the present engine process."""
     return tuple(report.served_name for report in reports if report.phase is AdapterPhase.RESIDENT)
-
-
-def draining_names(facts: Facts) -> tuple[str, ...]:
-    """Ours in the engine, wanted by nobody."""
-    if facts.desired is None:
-        return ()
-    wanted = {adapter.served_name for adapter in facts.desired}
-    return tuple(
-        name for name, path in facts.engine.listed.items() if name not in wanted and path.startswith(facts.owned)
-    )
 
 
 def settled(reports: tuple[AdapterReport, ...], serving: Collection[str] = ()) -> bool:
@@ -66,7 +57,7 @@ def slots_used(facts: Facts) -> int:
     return len(held | {name for name, stage in facts.busy.items() if stage is Stage.LOAD})
 
 
-def _desired(facts: Facts, adapter: DesiredAdapter, refuse: Refuse | None) -> AdapterReport:
+def _desired(facts: Facts, adapter: DesiredAdapter, refuse: Refuse | None, queue: str) -> AdapterReport:
     name = adapter.served_name
     failure = current_failure(facts, adapter)
     progress = facts.progress.get(name)
@@ -86,6 +77,8 @@ def _desired(facts: Facts, adapter: DesiredAdapter, refuse: Refuse | None) -> Ad
     elif name in facts.credentials_lost and adapter.digest not in facts.disk and adapter.digest not in facts.staged:
         phase, reason = AdapterPhase.RETRYING, Reason.CREDENTIALS_MISSING
         message = "the agent restarted and waits for the operator to push the credentials again"
+    elif queue and facts.engine.ready and adapter.digest in facts.disk and name not in facts.engine.listed:
+        message = queue
     return _report(
         name,
         adapter.archetype,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from npc_runtime.agent import keeper
 from npc_runtime.wire import EngineState, Probe
 from tests.component.agent.harness import ENGINE_KEY, Harness, adapter_of, make_settings, phase_of, running
 from tests.support.fake_engine import FakeEngine, Settings
@@ -270,3 +271,19 @@ async def test_slots_in_use_are_counted_even_beyond_what_the_engine_keeps(
     await agent.push(*adapters)
     report = await agent.until(lambda r: [a.phase for a in r.adapters] == ["Resident"] * 6)
     assert (report.slots_used, report.slots_total) == (6, 4)
+
+
+async def test_a_free_place_is_given_on_without_a_look_at_all_the_others(
+    agent: Harness, engine: FakeEngine, world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = [
+        desired_of(make_adapter(world / "source" / f"v{number}", seed=number), f"voice{number}") for number in range(12)
+    ]
+    await agent.push(wanted[0])
+    await agent.until_phase(wanted[0].served_name, "Resident")
+    monkeypatch.setattr(keeper, "PAUSE_SECONDS", 60.0)
+    monkeypatch.setattr(keeper, "PAUSE_SHARE", 1e9)
+    await agent.push(*wanted)  # one round sees it; the next would be a minute later
+    await engine.until_answered("/v1/chat/completions", len(wanted))
+    assert sorted(engine.names()) == sorted(adapter.served_name for adapter in wanted)
+    assert [loads(engine, adapter.served_name) for adapter in wanted] == [1] * len(wanted)

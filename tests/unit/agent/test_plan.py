@@ -10,7 +10,7 @@ import pytest
 from npc_runtime.agent.cache import Folder
 from npc_runtime.agent.errors import AdapterError, Reason
 from npc_runtime.agent.facts import Base, EngineFacts, Facts, Failure, Proof, Stage, failure_of, identity
-from npc_runtime.agent.plan import DRAIN_GRACE_SECONDS, Plan, Step, backoff, decide
+from npc_runtime.agent.plan import DRAIN_GRACE_SECONDS, Plan, Step, backoff, decide, next_step
 from npc_runtime.agent.view import adapter_reports, resident_names, settled, slots_used
 from npc_runtime.wire import AdapterPhase, AdapterReport, DesiredAdapter, EngineState, Stamp, served_name
 
@@ -59,6 +59,7 @@ def facts(*adapters: DesiredAdapter, **changes: Any) -> Facts:
         busy_names=None,
         drain_seconds=60.0,
         max_rank=16,
+        slots=8,
     )
     return replace(blank, **changes)
 
@@ -112,7 +113,7 @@ def test_the_next_step_follows_from_what_is_there(state: Facts, stage: Stage | N
 
 def test_nothing_is_done_before_any_order_was_seen() -> None:
     plan = decide(facts(desired=None, engine=listing(old=path("b"))))
-    assert plan == Plan((), (), (), None)
+    assert plan == Plan((), (), (), (), None)
 
 
 def test_more_important_adapters_go_first_and_kinds_are_bounded() -> None:
@@ -303,6 +304,42 @@ def test_what_traffic_goes_to_is_waited_for_however_often_it_failed() -> None:
 def test_slots_count_stable_candidate_draining_and_loading_alike() -> None:
     engine = replace(READY, listed={NAME: path(), OLD: path("b"), "static": "/elsewhere"})
     assert slots_used(facts(VAMPIRE, engine=engine, busy={"zombie--cccccccccccc": Stage.LOAD})) == 3
+
+
+CANDIDATE = desired("vampire", "c")
+
+
+def test_what_drains_holds_its_slot_and_a_load_waits_for_it() -> None:
+    engine = replace(READY, listed={NAME: path(), OLD: path("b")})
+    full = {"engine": engine, "proofs": PROVEN, "disk": on_disk("a", "c"), "slots": 2}
+    drains = facts(VAMPIRE, CANDIDATE, draining_since={OLD: NOW - 1}, **full)
+    assert decide(drains).steps == ()
+    assert decide(drains).waiting == (Step(Stage.LOAD, CANDIDATE.served_name),)
+    assert decide(drains).wake_at == NOW + 59  # when the old one may go at the latest
+    waits = next(one for one in adapter_reports(drains, ()) if one.served_name == CANDIDATE.served_name)
+    assert (waits.phase, waits.message) == (
+        AdapterPhase.QUEUED,
+        "waits for a slot of the engine: 1 that drain hold theirs",
+    )
+    assert next_step(drains, CANDIDATE.served_name, CANDIDATE) is None
+    gone = replace(drains, engine=LISTED, draining_since={})
+    assert decide(gone).steps == (Step(Stage.LOAD, CANDIDATE.served_name),)
+
+
+def test_a_load_that_is_under_way_takes_a_slot_too() -> None:
+    zombie = desired("zombie", "d")
+    state = facts(CANDIDATE, zombie, engine=HOLDS_OLD, draining_since={OLD: NOW - 1}, disk=on_disk("c", "d"), slots=2)
+    assert decide(state).steps == (Step(Stage.LOAD, CANDIDATE.served_name),)
+    assert decide(state).waiting == (Step(Stage.LOAD, zombie.served_name),)
+    busy = replace(state, busy={CANDIDATE.served_name: Stage.LOAD})
+    assert decide(busy).steps == ()
+    assert next_step(busy, zombie.served_name, zombie) is None
+
+
+def test_nothing_waits_for_a_slot_that_nobody_is_about_to_give_up() -> None:
+    state = facts(VAMPIRE, CANDIDATE, engine=LISTED, proofs=PROVEN, disk=on_disk("a", "c"), slots=1)
+    assert decide(state).steps == (Step(Stage.LOAD, CANDIDATE.served_name),)
+    assert [one.message for one in adapter_reports(state, ())] == ["", ""]
 
 
 def test_backoff_doubles_from_one_second_to_thirty() -> None:
