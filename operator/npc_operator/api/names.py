@@ -47,7 +47,8 @@ ANNOTATION_HANDLED = f"{GROUP}/rotation-handled"
 ANNOTATION_ENGINE_KEY = f"{GROUP}/engine-key"
 ANNOTATION_TEMPLATE_VERSION = f"{GROUP}/template-version"
 
-# Per-namespace Secrets and the containers of an engine pod.
+# The NetworkPolicy of all engine pods of a namespace, its Secrets, and the containers of an engine pod.
+ENGINE_POLICY = "npc-fleet-engine"
 SECRET_INTERNAL = "npc-fleet-internal"  # tls.crt tls.key ca.crt token token-previous
 SECRET_ENGINE_KEY = "npc-fleet-engine-key"  # one entry per key id, plus `current`
 CONTAINER_ENGINE = "engine"

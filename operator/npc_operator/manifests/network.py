@@ -2,7 +2,9 @@
 agents by gateways too).
 
 The engine's own key guards /v1 alone; /metrics, /tokenize and others of vLLM stay open, so the network has to keep
-strangers out.
+strangers out. One policy guards all engine pods of a namespace and belongs to every region and tier there: it is
+there before the first pod, whether a region names its tier or not, and until the last owner is gone, because the pods
+of a tier that was deleted drain for a while.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import Any
 
 from npc_operator.api import names
 from npc_operator.api.meta import ObjectMeta
-from npc_operator.manifests.labels import controller_reference, engine_selector, gateway_labels, gateway_selector
+from npc_operator.manifests.labels import common_labels, controller_reference, gateway_labels, gateway_selector
 from npc_runtime.wire import AGENT_HEALTH_PORT, AGENT_PORT, GATEWAY_ADMIN_PORT, GATEWAY_HEALTH_PORT, GATEWAY_PORT
 
 
@@ -32,43 +34,52 @@ def _from_operator(operator: OperatorPeer) -> dict[str, Any]:
     }
 
 
-def _admin_rule(port: int, operator: OperatorPeer | None, peers: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+def _admin_rule(port: int, operator: OperatorPeer | None) -> dict[str, Any]:
     """An operator that runs outside the cluster has no pod to name: then TLS and the token alone guard the port."""
     rule: dict[str, Any] = {"ports": [_port(port)]}
     if operator is not None:
-        rule["from"] = [_from_operator(operator), *peers]
+        rule["from"] = [_from_operator(operator)]
     return rule
 
 
-def engine_policy_name(region: str, tier: str) -> str:
-    return f"{region}-{tier}-engine"
-
-
 def build_engine_policy(
-    meta: ObjectMeta, engine_ports: Mapping[str, int], operator: OperatorPeer | None
-) -> list[dict[str, Any]]:
-    """One policy per tier of the region (their engine ports may differ), named after region and tier."""
-    gateways = {"podSelector": {"matchLabels": gateway_selector(meta.name)}}
-    return [
-        _policy(
-            meta,
-            name=engine_policy_name(meta.name, tier),
-            selector=engine_selector(tier=tier),
-            ingress=[
-                {"from": [gateways], "ports": [_port(port)]},
-                _admin_rule(AGENT_PORT, operator, (gateways,)),
-                {"ports": [_port(AGENT_HEALTH_PORT)]},
-            ],
-        )
-        for tier, port in sorted(engine_ports.items())
-    ]
+    namespace: str, operator: OperatorPeer | None, *, owners: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Gateways of the namespace may reach every port: those of engines differ, and gateways have the keys to all."""
+    gateways = {"podSelector": _of_component(names.COMPONENT_GATEWAY, having=names.LABEL_REGION)}
+    return _policy(
+        {
+            "name": names.ENGINE_POLICY,
+            "namespace": namespace,
+            "labels": common_labels(component=names.COMPONENT_ENGINE, instance=names.ENGINE_POLICY),
+            "ownerReferences": [dict(owner) for owner in owners],
+        },
+        selector=_of_component(names.COMPONENT_ENGINE, having=names.LABEL_TIER),
+        ingress=[
+            {"from": [gateways]},
+            _admin_rule(AGENT_PORT, operator),
+            {"ports": [_port(AGENT_HEALTH_PORT)]},
+        ],
+    )
+
+
+def _of_component(component: str, *, having: str) -> dict[str, Any]:
+    """Our pods of a component; `having` is a label that only ours have, since others name components like we do."""
+    return {
+        "matchLabels": {names.LABEL_COMPONENT: component},
+        "matchExpressions": [{"key": having, "operator": "Exists"}],
+    }
 
 
 def build_gateway_policy(meta: ObjectMeta, operator: OperatorPeer | None) -> dict[str, Any]:
     return _policy(
-        meta,
-        name=names.gateway(meta.name),
-        selector=gateway_selector(meta.name),
+        {
+            "name": names.gateway(meta.name),
+            "namespace": meta.namespace,
+            "labels": gateway_labels(meta.name),
+            "ownerReferences": [controller_reference(names.KIND_REGION, meta)],
+        },
+        selector={"matchLabels": gateway_selector(meta.name)},
         ingress=[
             {"ports": [_port(GATEWAY_PORT), _port(GATEWAY_HEALTH_PORT)]},
             _admin_rule(GATEWAY_ADMIN_PORT, operator),
@@ -80,15 +91,10 @@ def _port(port: int) -> dict[str, Any]:
     return {"protocol": "TCP", "port": port}
 
 
-def _policy(meta: ObjectMeta, *, name: str, selector: dict[str, str], ingress: list[dict[str, Any]]) -> dict[str, Any]:
+def _policy(metadata: dict[str, Any], *, selector: dict[str, Any], ingress: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
-        "metadata": {
-            "name": name,
-            "namespace": meta.namespace,
-            "labels": gateway_labels(meta.name),
-            "ownerReferences": [controller_reference(names.KIND_REGION, meta)],
-        },
-        "spec": {"podSelector": {"matchLabels": selector}, "policyTypes": ["Ingress"], "ingress": ingress},
+        "metadata": metadata,
+        "spec": {"podSelector": selector, "policyTypes": ["Ingress"], "ingress": ingress},
     }

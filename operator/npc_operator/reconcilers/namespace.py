@@ -13,7 +13,7 @@ from typing import Any
 
 from npc_operator.api import names
 from npc_operator.domain.drift import find_drift
-from npc_operator.domain.facts import Child, Pod, Region, Tier
+from npc_operator.domain.facts import Child, Pod, Region
 from npc_operator.domain.keys import Key
 from npc_operator.domain.outcomes import Done, Outcome, Wait
 from npc_operator.domain.rotation import (
@@ -38,23 +38,16 @@ from npc_operator.ports import Conflict, Manifest, NotFound, ObjectRef
 from npc_operator.reconcilers import events
 from npc_operator.reconcilers.context import Context
 from npc_operator.reconcilers.material import certificate_end, make_certificate, make_token
+from npc_operator.reconcilers.owners import find_owners
 from npc_operator.reconcilers.routebook import read_routes
 
 
 async def reconcile_namespace(context: Context, key: Key) -> Outcome:
     """Make, renew, rotate and clean up, as far as needed; nothing is written when nothing is."""
-    store = context.world.store
     if not context.world.synced():
         return Wait("the store is being filled", 1.0)
     namespace = key.namespace
-    holders: list[tuple[str, Region | Tier]] = [
-        *((names.KIND_REGION, fact) for fact in store.list(Region, namespace).values()),
-        *((names.KIND_TIER, fact) for fact in store.list(Tier, namespace).values()),
-    ]
-    owners = sorted(
-        ((kind, fact.meta) for kind, fact in holders if fact.meta.deletion_timestamp is None),
-        key=lambda owner: (owner[0], owner[1].name),
-    )
+    owners = find_owners(context.world.store, namespace)
     if not owners:
         return Done()  # the garbage collector removes what had owners
     references = [owner_reference(kind, meta) for kind, meta in owners]

@@ -1,4 +1,4 @@
-"""A region: its gateway's Deployment, Service, disruption budget and NetworkPolicies, and what its status says."""
+"""A region: its gateway's Deployment, Service, disruption budget and NetworkPolicy, and what its status says."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from npc_operator.domain.region import RegionFacts, build_region_status
 from npc_operator.manifests.disruption import build_gateway_budget
 from npc_operator.manifests.gateway_deployment import build_gateway_deployment
 from npc_operator.manifests.gateway_service import build_gateway_service, gateway_endpoint
-from npc_operator.manifests.network import build_engine_policy, build_gateway_policy, engine_policy_name
+from npc_operator.manifests.network import build_gateway_policy
 from npc_operator.reconcilers import events
 from npc_operator.reconcilers.children import Ensured
 from npc_operator.reconcilers.context import Context, split_results
@@ -24,7 +24,7 @@ GRACE_SECONDS = 5.0
 status should.
 """
 
-PRUNED = frozenset({"Service", "NetworkPolicy"})
+PRUNED = frozenset({"Service"})
 """Kinds of which the wanted names can change with the spec, so that a former one has to be removed."""
 
 
@@ -72,24 +72,16 @@ async def reconcile_region(context: Context, key: Key) -> Outcome:
 async def _keep_children(context: Context, region: Region) -> list[Ensured]:
     owner = events.object_ref(names.KIND_REGION, region.meta)
     namespace = region.meta.namespace
-    ports: dict[str, int] = {}
-    for entry in region.spec.tiers:
-        tier = context.world.store.get(Tier, namespace, entry.tier)
-        if tier is not None:
-            ports[entry.tier] = tier.spec.engine.port
     manifests: list[dict[str, Any]] = [
         build_gateway_service(region.meta, region.spec),
         build_gateway_budget(region.meta),
         build_gateway_policy(region.meta, context.operator),
-        *build_engine_policy(region.meta, ports, context.operator),
         build_gateway_deployment(
             region.meta, region.spec, image=context.images.fleet, pull_policy=context.images.pull_policy
         ),
     ]
     results = [await context.children.ensure(manifest, owner) for manifest in manifests]
     wanted = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in manifests}
-    # A tier that is named but not there (deleted, or not readable) may still have pods to guard.
-    wanted |= {("NetworkPolicy", engine_policy_name(region.meta.name, entry.tier)) for entry in region.spec.tiers}
     former = [
         child
         for child in context.world.store.list(Child, namespace).values()

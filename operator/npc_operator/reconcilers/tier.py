@@ -1,4 +1,4 @@
-"""A tier: its two Deployments, its Service, its disruption budget, and what its status says of the pods."""
+"""A tier: its two Deployments, its Service, its disruption budget, what guards its pods, and what its status says."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ from npc_operator.domain.tier import TierFacts, build_tier_status
 from npc_operator.manifests.disruption import build_engine_budget
 from npc_operator.manifests.engine_deployment import build_deployment, keep_template, was_built_otherwise
 from npc_operator.manifests.engine_service import build_engine_service
-from npc_operator.manifests.labels import engine_selector, selector_text
+from npc_operator.manifests.labels import engine_selector, owner_reference, selector_text
+from npc_operator.manifests.network import build_engine_policy
 from npc_operator.manifests.pod_layout import EngineInputs
 from npc_operator.ports import PortError
 from npc_operator.reconcilers import events
 from npc_operator.reconcilers.children import Ensured
 from npc_operator.reconcilers.context import Context, split_results
+from npc_operator.reconcilers.owners import find_owners
 
 SLICES = (names.SLICE_ON_DEMAND, names.SLICE_SPOT)
 
@@ -71,6 +73,11 @@ async def reconcile_tier(context: Context, key: Key) -> Outcome:
 
 async def _keep_children(context: Context, tier: Tier, split: Split, key_id: str) -> list[Ensured]:
     owner = events.object_ref(names.KIND_TIER, tier.meta)
+    owners = [owner_reference(*one) for one in find_owners(context.world.store, tier.meta.namespace)]
+    policy = build_engine_policy(tier.meta.namespace, context.operator, owners=owners)
+    guarded = await context.children.ensure(policy, owner)
+    if guarded.fault is not None or guarded.error:
+        return [guarded]  # no engine pod starts, and none is replaced, that anybody could talk to
     manifests: list[dict[str, Any]] = [
         build_engine_service(tier.meta, tier.spec),
         build_engine_budget(tier.meta, tier.spec.quality),
@@ -96,7 +103,7 @@ async def _keep_children(context: Context, tier: Tier, split: Split, key_id: str
             owned = owned_fields(live, manager=names.MANAGER_CHILDREN) or {}
             built = keep_template(built, extract_owned(live, owned)["spec"]["template"], live)
         manifests.append(built)
-    return [await context.children.ensure(manifest, owner) for manifest in manifests]
+    return [guarded, *[await context.children.ensure(manifest, owner) for manifest in manifests]]
 
 
 def observe_tier(

@@ -80,17 +80,46 @@ async def test_a_default_tier_that_is_not_there_keeps_no_route_of_the_others_bac
         assert [endpoint.tier for endpoint in table.endpoints] == ["gold"] * len(world.pods("gold"))
 
 
-async def test_the_engines_of_a_tier_that_went_away_stay_guarded_while_the_region_names_it() -> None:
+async def test_the_engines_of_a_tier_are_guarded_from_the_first_to_the_last_and_without_a_region() -> None:
     world = World()
+    world.put(tier("gold", spec={"minReplicas": 1}))
+    await world.settle()
+    assert world.pods("gold")
+    calls = [(call.kind, call.name) for call in world.api.calls if call.kind in ("NetworkPolicy", "Deployment")]
+    assert calls[0] == ("NetworkPolicy", names.ENGINE_POLICY), "before any pod can start"
+    world.put(tier("bronze"), region())
+    await world.settle()
+
+    def owners() -> list[str]:
+        policy = world.live("NetworkPolicy", names.ENGINE_POLICY)
+        return sorted(owner["name"] for owner in policy["metadata"]["ownerReferences"])
+
+    assert owners() == ["bronze", "eu-west", "gold"]
+    world.api.remove(names.KIND_TIER, NAMESPACE, "gold")
+    world.api.collect_garbage()
+    assert world.api.find("NetworkPolicy", NAMESPACE, names.ENGINE_POLICY), "its pods drain for a while"
+    world.resync()
+    await world.settle()
+    assert owners() == ["bronze", "eu-west"]
+
+
+async def test_no_engine_starts_while_nothing_can_guard_it() -> None:
+    world = World()
+    taken = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": names.ENGINE_POLICY, "namespace": NAMESPACE},
+        "spec": {"podSelector": {}, "policyTypes": ["Ingress"]},
+    }
+    world.api.put(taken)
     world.put(region(), tier())
     await world.settle()
-    world.api.remove(names.KIND_TIER, NAMESPACE, "gold")
+    assert not world.pods("gold")
+    assert world.said(names.KIND_TIER, "gold", "Stalled")[:2] == ("True", reasons.NAME_TAKEN)
+    world.api.remove("NetworkPolicy", NAMESPACE, names.ENGINE_POLICY)
+    world.resync()
     await world.settle()
-    assert world.api.find("NetworkPolicy", NAMESPACE, "eu-west-gold-engine") is not None
-
-    world.edit(names.KIND_REGION, "eu-west", lambda live: live["spec"]["tiers"][0].update(tier="silver"))
-    await world.settle()
-    assert world.api.find("NetworkPolicy", NAMESPACE, "eu-west-gold-engine") is None
+    assert world.pods("gold")
 
 
 async def test_a_rank_above_the_tier_is_never_brought_in_and_the_old_digest_serves_on() -> None:

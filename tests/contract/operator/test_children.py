@@ -131,7 +131,7 @@ def region_children(namespace: str) -> list[dict[str, Any]]:
         build_gateway_service(meta, fact.spec),
         build_gateway_budget(meta),
         build_gateway_policy(meta, OPERATOR),
-        *build_engine_policy(meta, {"gold": 8000, "silver": 9000}, OPERATOR),
+        build_engine_policy(namespace, OPERATOR, owners=owners),
         build_gateway_deployment(meta, fact.spec, image="npc-fleet:1", pull_policy=""),
         build_namespace_secret("npc-fleet-internal", namespace, data=data, handled="{}", owners=owners),
         build_routes_secret(meta, '{"a": 1}'),

@@ -61,9 +61,9 @@ def children() -> Iterator[Manifest]:
     yield build_gateway_service(region.meta, region.spec)
     yield build_gateway_budget(region.meta)
     yield build_gateway_policy(region.meta, peer)
-    yield from build_engine_policy(region.meta, {"gold": 8000}, peer)
     yield build_routes_secret(region.meta, "{}")
     owners = [owner_reference(names.KIND_REGION, region.meta), owner_reference(names.KIND_TIER, tier.meta)]
+    yield build_engine_policy(tier.meta.namespace, peer, owners=owners)
     for secret in (names.SECRET_INTERNAL, names.SECRET_ENGINE_KEY):
         yield build_namespace_secret(secret, tier.meta.namespace, data={"a": "b"}, handled="{}", owners=owners)
 
@@ -94,7 +94,7 @@ def test_a_child_carries_the_recommended_labels_and_ours(child: Manifest) -> Non
     assert recommended <= set(labels)
     assert labels["app.kubernetes.io/part-of"] == "npc-fleet"
     assert labels["app.kubernetes.io/managed-by"] == "npc-operator"
-    if labels["app.kubernetes.io/component"] == "engine":
+    if labels["app.kubernetes.io/component"] == "engine" and child["metadata"]["name"] != names.ENGINE_POLICY:
         assert labels["npcfleet.dev/tier"] == "gold"
     if labels["app.kubernetes.io/component"] == "gateway":
         assert labels["npcfleet.dev/region"] == "eu-west"

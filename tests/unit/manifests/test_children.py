@@ -11,15 +11,16 @@ from npc_operator.manifests.disruption import build_engine_budget, build_gateway
 from npc_operator.manifests.engine_service import build_engine_service
 from npc_operator.manifests.gateway_deployment import build_gateway_deployment
 from npc_operator.manifests.gateway_service import build_gateway_service, gateway_endpoint
-from npc_operator.manifests.labels import engine_labels, selector_text
+from npc_operator.manifests.labels import engine_labels, gateway_labels, owner_reference, selector_text
 from npc_operator.manifests.network import OperatorPeer, build_engine_policy, build_gateway_policy
 from npc_operator.manifests.secrets import build_namespace_secret, build_routes_secret, decode
-from npc_runtime.wire import AGENT_PORT, GATEWAY_ADMIN_PORT, GATEWAY_PORT
+from npc_runtime.wire import AGENT_HEALTH_PORT, AGENT_PORT, GATEWAY_ADMIN_PORT, GATEWAY_PORT
 from tests.support.builders import region_fact, tier_fact
 
 TIER = tier_fact()
 REGION = region_fact()
 OPERATOR = OperatorPeer("npc-system", {"app.kubernetes.io/name": "npc-operator"})
+OWNERS = [owner_reference(names.KIND_REGION, REGION.meta), owner_reference(names.KIND_TIER, TIER.meta)]
 
 ALL: list[dict[str, Any]] = [
     build_engine_service(TIER.meta, TIER.spec),
@@ -27,7 +28,7 @@ ALL: list[dict[str, Any]] = [
     build_gateway_budget(REGION.meta),
     build_gateway_service(REGION.meta, REGION.spec),
     build_gateway_policy(REGION.meta, OPERATOR),
-    *build_engine_policy(REGION.meta, {"gold": 8000}, OPERATOR),
+    build_engine_policy(REGION.meta.namespace, OPERATOR, owners=OWNERS),
     build_gateway_deployment(REGION.meta, REGION.spec, image="npc-fleet:1", pull_policy=""),
     build_routes_secret(REGION.meta, "{}"),
 ]
@@ -36,7 +37,9 @@ ALL: list[dict[str, Any]] = [
 @pytest.mark.parametrize("manifest", ALL, ids=lambda manifest: f"{manifest['kind']}-{manifest['metadata']['name']}")
 def test_every_child_has_one_controller_our_labels_and_no_empty_values(manifest: dict[str, Any]) -> None:
     metadata = manifest["metadata"]
-    assert [owner["controller"] for owner in metadata["ownerReferences"]] == [True]
+    shared = metadata["name"] == names.ENGINE_POLICY
+    controllers = [owner.get("controller") for owner in metadata["ownerReferences"]]
+    assert controllers == ([None, None] if shared else [True])
     assert metadata["namespace"] == "eu-west"
     for label in (names.LABEL_NAME, names.LABEL_INSTANCE, names.LABEL_COMPONENT, names.LABEL_PART_OF):
         assert metadata["labels"][label]
@@ -74,14 +77,34 @@ def rules(policy: dict[str, Any]) -> dict[int, list[dict[str, Any]] | None]:
     return {port["port"]: rule.get("from") for rule in policy["spec"]["ingress"] for port in rule["ports"]}
 
 
+def picks(selector: dict[str, Any], labels: dict[str, str]) -> bool:
+    """Whether a label selector picks a pod."""
+    assert all(expression["operator"] == "Exists" for expression in selector.get("matchExpressions", ()))
+    return all(labels.get(key) == value for key, value in selector["matchLabels"].items()) and all(
+        expression["key"] in labels for expression in selector.get("matchExpressions", ())
+    )
+
+
 def test_engines_are_reached_by_gateways_and_agents_by_the_operator_too() -> None:
-    (policy,) = build_engine_policy(REGION.meta, {"gold": 8123}, OPERATOR)
-    found = rules(policy)
-    (gateways,) = found[8123] or [{}]
-    assert gateways["podSelector"]["matchLabels"][names.LABEL_REGION] == "eu-west"
-    operator, gateways_too = found[AGENT_PORT] or [{}, {}]
+    policy = build_engine_policy(REGION.meta.namespace, OPERATOR, owners=OWNERS)
+    to_all, admin, health = policy["spec"]["ingress"]
+    (gateways,) = to_all["from"]
+    assert "namespaceSelector" not in gateways, "those of the same namespace"
+    assert "ports" not in to_all
+    assert picks(gateways["podSelector"], gateway_labels("eu-west"))
+    (operator,) = admin["from"]
     assert operator["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "npc-system"}
-    assert gateways_too == gateways
+    assert [port["port"] for port in admin["ports"]] == [AGENT_PORT]
+    assert "from" not in health
+    assert [port["port"] for port in health["ports"]] == [AGENT_HEALTH_PORT]
+
+
+def test_the_engines_policy_guards_every_tier_and_nobody_else() -> None:
+    selector = build_engine_policy(REGION.meta.namespace, OPERATOR, owners=OWNERS)["spec"]["podSelector"]
+    assert picks(selector, engine_labels(tier="gold", quality="Gold", slice_="spot"))
+    assert picks(selector, engine_labels(tier="any", quality="Bronze", slice_="on-demand"))
+    assert not picks(selector, gateway_labels("eu-west"))
+    assert not picks(selector, {names.LABEL_COMPONENT: "engine"}), "somebody else's"
 
 
 def test_the_gateways_data_port_is_open_and_its_admin_port_is_not() -> None:
@@ -92,11 +115,6 @@ def test_the_gateways_data_port_is_open_and_its_admin_port_is_not() -> None:
 
 def test_an_operator_outside_the_cluster_is_not_locked_out() -> None:
     assert rules(build_gateway_policy(REGION.meta, None))[GATEWAY_ADMIN_PORT] is None
-
-
-def test_tiers_with_different_ports_have_policies_of_their_own() -> None:
-    policies = build_engine_policy(REGION.meta, {"gold": 8000, "bronze": 9000}, OPERATOR)
-    assert [policy["metadata"]["name"] for policy in policies] == ["eu-west-bronze-engine", "eu-west-gold-engine"]
 
 
 def test_a_gateway_holds_no_rights_and_starts_without_routes() -> None:
