@@ -53,8 +53,6 @@ class FakeAgent:
     draining: bool = False
     deaf: bool = False
     """True: it cannot be reached."""
-    uid: str = ""
-    """Its pod's uid; empty: it does not know, and refuses nothing for being meant for another pod."""
     holding: bool = False
     """True: it loads and loads."""
     verdicts: dict[str, Verdict] = field(default_factory=dict)
@@ -181,8 +179,6 @@ class FakeAgents:
         agent = self.by_address.get(address)
         if agent is None or agent.deaf:
             raise PortError(f"no agent answers at {address}")
-        if agent.pod_uid not in ("", pod_uid):
-            raise PortError(f"this is pod {agent.pod_uid}, not {pod_uid}", reason="OtherPod")
-        if pod_uid and agent.uid and agent.uid != pod_uid:
-            raise PortError(f"this is pod {agent.uid}, not {pod_uid}", reason="OtherPod", code=421)
+        if pod_uid and agent.pod_uid not in ("", pod_uid):
+            raise PortError(f"this is pod {agent.pod_uid}, not {pod_uid}", reason="OtherPod", code=421)
         return agent
