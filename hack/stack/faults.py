@@ -47,7 +47,7 @@ async def kill_container(kubectl: Kubectl, namespace: str, pod: str, container: 
     From inside it cannot be done (a namespace's process 1 is immune to its children), so this needs the node's host.
     Raises NoSuchProcess.
     """
-    pid = await _process_one(kubectl, namespace, pod, container)
+    pid = await process_one(kubectl, namespace, pod, container)
     os.kill(pid, signal.SIGKILL)
     return pid
 
@@ -58,7 +58,7 @@ async def frozen_container(kubectl: Kubectl, namespace: str, pod: str, container
 
     Only for containers that no liveness probe would end meanwhile. Raises NoSuchProcess.
     """
-    pid = await _process_one(kubectl, namespace, pod, container)
+    pid = await process_one(kubectl, namespace, pod, container)
     os.kill(pid, signal.SIGSTOP)
     try:
         yield
@@ -66,7 +66,10 @@ async def frozen_container(kubectl: Kubectl, namespace: str, pod: str, container
         os.kill(pid, signal.SIGCONT)
 
 
-async def _process_one(kubectl: Kubectl, namespace: str, pod: str, container: str) -> int:
+async def process_one(kubectl: Kubectl, namespace: str, pod: str, container: str) -> int:
+    """Host pid of process 1 of a container: for faults that come when the API server cannot be asked any more. Raises
+    NoSuchProcess.
+    """
     seen = await kubectl.get("pod", pod, namespace)
     identity = str(container_status(seen, container).get("containerID", ""))
     return await asyncio.to_thread(first_process, identity)

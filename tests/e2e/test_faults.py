@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -73,6 +75,34 @@ async def test_lines_go_on_while_the_api_server_is_away_for_a_minute(world: Worl
         await load.until(8)
     world.assert_clean(load.tally)
     await world.until_all_ready(timeout=120)
+
+
+async def test_a_gateway_that_starts_anew_serves_without_operator_and_api_server(quiet: World) -> None:
+    ask = Ask(archetype="vampire", prompt=PROMPT, tier="bronze")
+    served = await quiet.stable_digest("vampire", "bronze")
+    await quiet.scale_operator(0)
+    try:
+        pid = await quiet.gateway_process()
+        away = api.api_server_away("stopped")
+        await asyncio.to_thread(away.__enter__)
+        try:
+            os.kill(pid, signal.SIGKILL)
+            async with asyncio.timeout(120):
+                while is_running(pid):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+                # The kubelet starts the container again by itself; nothing else can bring the gateway its routes.
+                while (line := await quiet.ask(ask)).failure:  # noqa: ASYNC110
+                    await asyncio.sleep(0.2)
+        finally:
+            await asyncio.to_thread(away.__exit__, None, None, None)
+    finally:
+        await quiet.scale_operator(2)
+    assert (line.status, line.digest) == (200, served)
+    await quiet.until_all_ready()
+
+
+def is_running(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
 
 
 async def test_an_operator_that_was_away_catches_up_with_what_it_missed(world: World) -> None:

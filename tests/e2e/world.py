@@ -296,6 +296,11 @@ class World:
         """SIGKILL from outside, as a driver crash or the OOM killer would."""
         await faults.kill_container(self.kubectl, self.namespace, pod["metadata"]["name"], "engine")
 
+    async def gateway_process(self) -> int:
+        """Host pid of the only gateway."""
+        (pod,) = await self.kubectl.list("pods", self.namespace, "app.kubernetes.io/component=gateway")
+        return await faults.process_one(self.kubectl, self.namespace, pod["metadata"]["name"], "gateway")
+
     async def kill_agent(self, pod: Object) -> None:
         """SIGKILL of the sidecar; the engine beside it goes on."""
         await faults.kill_container(self.kubectl, self.namespace, pod["metadata"]["name"], "agent")
