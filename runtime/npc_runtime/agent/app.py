@@ -103,6 +103,9 @@ class Agent:
         self._keeper.resume(remembered, folders)
         keep = [adapter.digest for adapter in (remembered.order.adapters if remembered else ())]
         await asyncio.to_thread(self._cache.remove_staging, keep=keep)
+        # Before anybody can ask: a first word that is taken back a moment later would be passed on as a change.
+        self._watch.begin()
+        self._publish(self._keeper.facts(), ())
         async with self._ports(), self._drain_socket():
             self.listening.set()
             log.info(

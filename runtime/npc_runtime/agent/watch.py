@@ -59,6 +59,10 @@ class EngineWatch:
         self._facts = EngineFacts(since_ms=_now_ms())
         self._silent = 0
 
+    def begin(self) -> None:
+        """Says what is known before the first look: that the base model is still on its way, if it is."""
+        self._lost("the engine was not looked for yet")
+
     async def run(self) -> None:
         """Follows the engine until cancelled."""
         while True:
@@ -158,7 +162,7 @@ class EngineWatch:
         try:
             parsed = json.loads(self._progress_file.read_text())
         except (OSError, ValueError):
-            return {"state": "waiting"}
+            return {"state": "waiting", "message": "the container that fetches the base model has not begun"}
         return parsed if isinstance(parsed, dict) else {}
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from npc_runtime.agent import keeper
+from npc_runtime.agent.report import Board, Content
 from npc_runtime.wire import EngineState, Probe
 from tests.component.agent.harness import ENGINE_KEY, Harness, adapter_of, make_settings, phase_of, running
 from tests.support.fake_engine import FakeEngine, Settings
@@ -241,14 +242,25 @@ async def test_the_engine_may_be_far_from_ready_while_adapters_are_fetched_and_i
     await engine.stop()
 
 
-async def test_the_download_of_the_base_model_is_told(world: Path, engine: FakeEngine) -> None:
+async def test_the_download_of_the_base_model_is_told(
+    world: Path, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[Content] = []
+    publish = Board.publish
+
+    def note(board: Board, content: Content) -> None:
+        said.append(content)
+        publish(board, content)
+
+    monkeypatch.setattr(Board, "publish", note)
     await engine.stop()
     progress = world / "progress.json"
     settings = make_settings(world, f"http://127.0.0.1:{engine._port}", progress_file=progress)
     vampire = desired_of(make_adapter(world / "source" / "v"))
     async with running(settings) as agent:
-        first = await agent.until(lambda r: r.engine.state is EngineState.FETCHING_MODEL)
-        assert (first.engine.done_bytes, first.engine.total_bytes, first.engine.message) == (0, 0, "")
+        first = (await agent.status()).engine
+        assert (first.state, first.done_bytes, first.total_bytes) == (EngineState.FETCHING_MODEL, 0, 0)
+        assert first.message == "the container that fetches the base model has not begun"
         progress.write_text('{"state": "fetching", "doneBytes": 5, "totalBytes": 20, "message": ""}')
         await agent.push(vampire)
         report = await agent.until(lambda r: r.engine.done_bytes == 5 and r.cache_bytes > 0)
@@ -260,6 +272,9 @@ async def test_the_download_of_the_base_model_is_told(world: Path, engine: FakeE
         await agent.until(lambda r: r.engine.state is EngineState.STARTING)
         await engine.start()
         await agent.until_phase(vampire.served_name, "Resident")
+    states = [content.engine.state for content in said]
+    changes = [state for number, state in enumerate(states) if number == 0 or states[number - 1] is not state]
+    assert changes == [EngineState.FETCHING_MODEL, EngineState.STARTING, EngineState.READY]  # never there and back
 
 
 async def test_slots_in_use_are_counted_even_beyond_what_the_engine_keeps(
