@@ -123,10 +123,12 @@ lock() {
     cd "$root"
     say "resolving requirements/*.txt"
     "${compile[@]}" -o requirements/uv.txt requirements/uv.in >/dev/null
+    "${compile[@]}" -o requirements/go.txt requirements/go.in >/dev/null
     "${compile[@]}" --extra dev -o requirements/dev.txt pyproject.toml >/dev/null
     # Constrained by what the tests ran with: the image never holds a version that no test saw.
-    "${compile[@]}" --extra operator --extra agent --extra gateway --constraint requirements/dev.txt \
+    "${compile[@]}" --extra operator --extra agent --extra gateway --extra cli --constraint requirements/dev.txt \
         -o requirements/operator.txt pyproject.toml >/dev/null
+    "${compile[@]}" --constraint requirements/dev.txt -o requirements/wheels.txt requirements/wheels.in >/dev/null
 }
 
 command=${1:-}

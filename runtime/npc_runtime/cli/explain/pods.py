@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .. import vocabulary as v
 from ..facts import Container, Pod, World
@@ -52,10 +52,12 @@ def find_terminating(case: Case) -> Sequence[Link]:
     # deletionTimestamp is the end of the grace period, so it lies ahead while a pod drains as it should.
     late = seconds_since(pod.meta.deleted, case.now)
     if late is not None and late > 0:
-        says = f"It should have ended {how_long(pod.meta.deleted, case.now)} ago and is still there; its node {pod.node or '?'} may be gone."
+        passed = how_long(pod.meta.deleted, case.now)
+        says = f"It should have ended {passed} ago and is still there; its node {pod.node or '?'} may be gone."
         return case.link("StuckTerminating", says, since=pod.meta.deleted, step=f"kubectl get node {pod.node}")
     says = f"It is being deleted: it takes no new lines, lets the running ones end, and has until {pod.meta.deleted}."
-    return case.link("Terminating", says, step="wait; another pod takes its place if the tier wants one")
+    step = "wait; another pod takes its place if one is wanted"
+    return [replace(link, fine=True) for link in case.link("Terminating", says, step=step)]
 
 
 def find_lost_node(case: Case) -> Sequence[Link]:
@@ -136,7 +138,8 @@ def find_model_fault(case: Case) -> Sequence[Link]:
     says = (
         f"The base model cannot be fetched{uri}: container model ended {_times(found)} (exit code {found.exit_code})."
     )
-    step = f"{case.command('logs', '-c model --previous')}, then correct spec.model: kubectl edit gput {case.pod.tier} -n {case.pod.meta.namespace}"
+    edit = f"kubectl edit gput {case.pod.tier} -n {case.pod.meta.namespace}"
+    step = f"{case.command('logs', '-c model --previous')}, then correct spec.model: {edit}"
     return case.link("ModelNotFetched", says, since=found.ended_at, step=step)
 
 
@@ -179,7 +182,7 @@ def find_unready_agent(case: Case) -> Sequence[Link]:
     if not agent.running_since:
         says = "The agent beside the engine does not run, so no adapter is proven and the pod gets no traffic."
     else:
-        says = "The engine answers and the agent is not ready: adapters are not proven on it, or the engine is down for it."
+        says = "The engine answers and the agent is not ready: it has not proven its adapters there."
     return case.link(
         "AdaptersNotProven",
         says + _unhealthy(case),

@@ -88,7 +88,8 @@ def _all(world: World) -> list[Target]:
 def explain(target: Target, world: World, now: float) -> Explanation:
     """The whole chain: what keeps statuses from being true first, then the object's own causes."""
     links = (*explain_operator(world, now), *_own(target.thing, world, now))
-    if all(link.fine for link in links):
+    serves = target.thing.ready() if isinstance(target.thing, Pod) else True
+    if serves and all(link.fine for link in links):
         links = (*links, _serves(target))
     return explanation(str(target), links)
 
@@ -122,10 +123,12 @@ def _own(thing: Thing, world: World, now: float) -> tuple[Link, ...]:
 
 def _serves(target: Target) -> Link:
     """That nothing is wrong, with what is known."""
+    says: str
+    since: str
     match target.thing:
         case Region() as region:
-            says = f"It serves: {region.ready_tiers} tiers, {region.gateway_ready} gateways, {region.archetypes} archetypes."
-            since = _ready_since(region)
+            counts = f"{region.ready_tiers} tiers, {region.gateway_ready} gateways, {region.archetypes} archetypes"
+            says, since = f"It serves: {counts}.", _ready_since(region)
         case Tier() as tier:
             says = f"It serves: {tier.ready} of {tier.wanted} wanted pods are ready."
             since = _ready_since(tier)

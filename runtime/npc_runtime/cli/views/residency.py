@@ -171,9 +171,9 @@ def _role(world: World, tier: str, report: AdapterReport) -> str:
 
 
 def _gap(adapter: Adapter, tier: str, wanted: str, one: Heard) -> Difference | None:
-    assert one.report is not None
     pod = one.pod.meta.name
-    own = [report for report in one.report.adapters if report.archetype == adapter.archetype]
+    reports = one.report.adapters if one.report is not None else ()
+    own = [report for report in reports if report.archetype == adapter.archetype]
     proven = [report for report in own if report.phase is AdapterPhase.RESIDENT]
     if any(report.digest == wanted for report in proven):
         return None

@@ -1,0 +1,80 @@
+"""`kubectl-npc`, which kubectl finds as `kubectl npc`: reads the environment and runs one command."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+from .answers import Code
+from .arguments import build_parser, command_first
+from .completion import COMPLETE, SCRIPTS, answer_shell
+from .console import Console
+from .ports import CliError, Cluster
+from .render import wants_colours
+
+# Only what a command needs is imported, in `pick`: `--help`, `digest` and completion answer at once.
+
+
+RUNS = {
+    "status": ("looking", "run_status"),
+    "why": ("looking", "run_why"),
+    "matrix": ("looking", "run_matrix"),
+    "diff": ("looking", "run_diff"),
+    "say": ("say", "run_say"),
+    "digest": ("files", "run_digest"),
+    "lint": ("files", "run_lint"),
+    "drill": ("drill", "run_drill"),
+    "dump": ("dump", "run_dump"),
+}
+"""Where the function of each command is."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The console script; returns the exit code (see `kubectl npc --help`)."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == [COMPLETE]:
+        sys.stdout.write(answer_shell(given[1:]))
+        return Code.FINE
+    parsed = build_parser().parse_args(command_first(given))
+    colours = wants_colours(terminal=sys.stdout.isatty(), environment=dict(os.environ))
+    form = getattr(parsed, "output", "table")
+    console = Console(sys.stdout, sys.stderr, sys.stdin, form=form, colours=colours)
+    if parsed.command == "completion":
+        console.raw(SCRIPTS[parsed.shell])
+        return Code.FINE
+
+    def connect() -> Cluster:
+        from .clients.kube import connect as connect_kube
+
+        return connect_kube(kubeconfig=parsed.kubeconfig, context=parsed.context)
+
+    from .commands.session import Session
+
+    session = Session(parsed, connect, console, time.time, time.sleep)
+    try:
+        return pick(parsed.command)(session)
+    except CliError as error:
+        console.note(f"error: {error}")
+        if error.step:
+            console.note(f"next: {error.step}")
+        return error.code
+    except BrokenPipeError:
+        # Whoever read has seen enough; the interpreter must not complain about it when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Code.FINE
+    except KeyboardInterrupt:
+        return Code.INTERRUPTED
+
+
+def pick(command: str) -> Callable[..., Code]:
+    """The function of a command."""
+    module, function = RUNS[command]
+    found: Callable[..., Code] = getattr(import_module(f"npc_runtime.cli.commands.{module}"), function)
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,247 @@
+"""The API server through the official client, with the caller's kubeconfig and the caller's rights.
+
+Objects stay the JSON they are: the client's typed models would drop what is newer than they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from ..ports import CliError, Cluster, Forbidden, NoCluster, NotFound, NotReached, Object
+
+PAGE = 500
+CONNECT_SECONDS, READ_SECONDS = 5.0, 30.0
+_POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_VERBS = {"GET": "get", "DELETE": "delete", "POST": "create"}
+
+
+def connect(*, kubeconfig: str = "", context: str = "") -> Cluster:
+    """A client for the given, the usual or, inside a pod, the pod's own credentials. Raises NoCluster."""
+    from kubernetes import config
+    from kubernetes.client import ApiClient, Configuration
+
+    settings = Configuration()
+    # One attempt each: a tool that is watched should say at once that nobody answers.
+    settings.retries = False
+    try:
+        client = config.new_client_from_config(
+            config_file=kubeconfig or None, context=context or None, client_configuration=settings
+        )
+        return KubeCluster(client, namespace=_context_namespace(kubeconfig, context))
+    except config.ConfigException as error:
+        if kubeconfig or context:
+            raise NoCluster(f"the kubeconfig cannot be used: {error}", step="kubectl config get-contexts") from None
+    except (OSError, TypeError, ValueError) as error:
+        raise NoCluster(f"the kubeconfig cannot be read: {error}", step="kubectl config view") from None
+    try:
+        config.load_incluster_config(client_configuration=settings)
+    except config.ConfigException:
+        raise NoCluster("there is no kubeconfig", step="name one with --kubeconfig or KUBECONFIG") from None
+    here = _POD_NAMESPACE.read_text(encoding="utf-8").strip() if _POD_NAMESPACE.exists() else "default"
+    return KubeCluster(ApiClient(configuration=settings), namespace=here)
+
+
+def _context_namespace(kubeconfig: str, context: str) -> str:
+    from kubernetes import config
+
+    contexts, active = config.list_kube_config_contexts(config_file=kubeconfig or None)
+    chosen = next((one for one in contexts if one["name"] == context), active) if context else active
+    return str((chosen or {}).get("context", {}).get("namespace") or "default")
+
+
+class KubeCluster:
+    """ports.Cluster on the real thing."""
+
+    def __init__(self, client: Any, *, namespace: str) -> None:
+        self._client = client
+        self._namespace = namespace
+        # The library swaps a method of the shared client while it opens a stream.
+        self._streams = threading.Lock()
+
+    @property
+    def namespace(self) -> str:
+        return self._namespace
+
+    def get(self, path: str) -> Object:
+        return self._json("GET", path)
+
+    def list(self, path: str, *, selector: str = "") -> Sequence[Object]:
+        found: list[Object] = []
+        query = {"limit": str(PAGE), **({"labelSelector": selector} if selector else {})}
+        while True:
+            page = self._json("GET", path, query=query, listing=True)
+            found += [one for one in page.get("items") or () if isinstance(one, Mapping)]
+            more = (page.get("metadata") or {}).get("continue") or ""
+            if not more:
+                return found
+            query["continue"] = more
+
+    def delete(self, path: str, *, uid: str) -> None:
+        self._json("DELETE", path, body={"preconditions": {"uid": uid}})
+
+    def logs(self, namespace: str, pod: str, container: str, *, previous: bool, lines: int) -> str:
+        query = {"container": container, "tailLines": str(lines), "timestamps": "true"}
+        if previous:
+            query["previous"] = "true"
+        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
+        return self._request("GET", path, query=query).decode(errors="replace")
+
+    def execute(self, namespace: str, pod: str, container: str, command: Sequence[str]) -> None:
+        from kubernetes.client import CoreV1Api
+        from kubernetes.client.rest import ApiException
+        from kubernetes.stream import stream
+
+        try:
+            with self._streams:
+                stream(
+                    CoreV1Api(self._client).connect_get_namespaced_pod_exec,
+                    pod,
+                    namespace,
+                    container=container,
+                    command=list(command),
+                    stderr=True,
+                    stdin=False,
+                    stdout=True,
+                    tty=False,
+                    _request_timeout=READ_SECONDS,
+                )
+        except ApiException as error:
+            raise _stream_fault(error, "create pods/exec", namespace, pod) from None
+
+    @contextlib.contextmanager
+    def forward(self, namespace: str, pod: str, port: int) -> Iterator[socket.socket]:
+        from kubernetes.client import CoreV1Api
+        from kubernetes.client.rest import ApiException
+        from kubernetes.stream import portforward
+
+        try:
+            with self._streams:
+                forwarded = portforward(
+                    CoreV1Api(self._client).connect_get_namespaced_pod_portforward, pod, namespace, ports=str(port)
+                )
+        except ApiException as error:
+            raise _stream_fault(error, "create pods/portforward", namespace, pod) from None
+        connection: socket.socket = forwarded.socket(port)
+        connection.settimeout(READ_SECONDS)
+        try:
+            yield connection
+        except (OSError, EOFError) as error:
+            told = forwarded.error(port)
+            raise NotReached(f"pod {pod} does not answer on port {port}: {told or error}") from None
+        finally:
+            connection.close()
+
+    def _json(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        listing: bool = False,
+    ) -> Mapping[str, Any]:
+        data = self._request(method, path, query=query, body=body, listing=listing)
+        try:
+            parsed = json.loads(data)
+        except ValueError:
+            raise NoCluster(f"the API server answered {path} with something that is no JSON") from None
+        return parsed if isinstance(parsed, Mapping) else {}
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        listing: bool = False,
+    ) -> bytes:
+        from kubernetes.client.rest import ApiException
+        from urllib3.exceptions import HTTPError
+
+        asked = f"{path}?{urlencode(query)}" if query else path
+        try:
+            _, url, headers, _, _ = self._client.param_serialize(
+                method=method,
+                resource_path=asked,
+                header_params={"Accept": "application/json, */*", "Content-Type": "application/json"},
+                auth_settings=["BearerToken"],
+            )
+            response = self._client.call_api(
+                method, url, headers, body, _request_timeout=(CONNECT_SECONDS, READ_SECONDS)
+            )
+            data = bytes(response.read() or b"")
+        except ApiException as error:
+            if not error.status:
+                raise _unreached(self._client, error.reason) from None
+            raise _fault(int(error.status), str(error.reason), method, path, listing=listing) from None
+        except (HTTPError, OSError) as error:
+            raise _unreached(self._client, error) from None
+        if response.status >= 400:
+            raise _fault(response.status, _message(data), method, path, listing=listing)
+        return data
+
+
+def _unreached(client: Any, error: object) -> NoCluster:
+    return NoCluster(
+        f"the API server at {client.configuration.host} does not answer: {error}", step="kubectl cluster-info"
+    )
+
+
+def _message(data: bytes) -> str:
+    """What a Status object says."""
+    try:
+        parsed = json.loads(data)
+    except ValueError:
+        return ""
+    return str(parsed.get("message", "")) if isinstance(parsed, dict) else ""
+
+
+def _fault(status: int, message: str, method: str, path: str, *, listing: bool) -> CliError:
+    """The API server's refusal as one of ours."""
+    resource, namespace, name = split_path(path)
+    if status == 401:
+        return NoCluster(f"the API server does not know you: {message}", step="kubectl auth whoami")
+    if status == 403:
+        verb = "list" if listing else _VERBS.get(method, method.lower())
+        return Forbidden(f"{verb} {resource}", namespace)
+    if status == 404:
+        what = f"{resource}/{name}" if name else resource
+        return NotFound(f"there is no {what}" + (f" in namespace {namespace}" if namespace else ""))
+    if status == 409:
+        return NotFound(f"{resource}/{name} is not the one that was looked at any more")
+    return NoCluster(f"the API server answered {status} for {resource}: {message}")
+
+
+def split_path(path: str) -> tuple[str, str, str]:
+    """(resource as `kubectl auth can-i` names it, namespace, name) of an API path."""
+    parts = path.strip("/").split("/")
+    group = ""
+    if parts[0] == "apis":
+        group, parts = parts[1], parts[3:]
+    else:
+        parts = parts[2:]
+    namespace = ""
+    if parts[0] == "namespaces" and len(parts) > 2:
+        namespace, parts = parts[1], parts[2:]
+    name = parts[1] if len(parts) > 1 else ""
+    resource = f"{parts[0]}/{parts[2]}" if len(parts) > 2 else parts[0]
+    dotted = resource if not group or group == "apps" else f"{resource}.{group}"
+    return dotted, namespace, name
+
+
+def _stream_fault(error: Any, right: str, namespace: str, pod: str) -> CliError:
+    """Opening a stream failed: the library has the HTTP status only in its words."""
+    told = str(error.reason or error)
+    if "403" in told:
+        return Forbidden(right, namespace)
+    if "404" in told:
+        return NotFound(f"there is no pod {pod} in namespace {namespace}")
+    return NotReached(f"pod {pod} cannot be reached: {told.splitlines()[0][:200]}")

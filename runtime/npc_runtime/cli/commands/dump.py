@@ -1,0 +1,155 @@
+"""dump: everything a stranger needs to understand an incident, in one archive without a secret in it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from .. import paths
+from .. import vocabulary as v
+from ..answers import Answer, Code, text
+from ..explain.target import explain_namespace
+from ..observe import OURS
+from ..ports import CliError, Cluster, Forbidden, NotFound, Object
+from ..redact import Redactor, known_values
+from ..render import render
+from ..views.status import view_status
+from ..views.why import view_why
+from .session import Session
+
+LOG_LINES = 2000
+"""Per container, and as many of the process before it where there was one."""
+
+
+def run_dump(session: Session) -> Code:
+    """Write the archive and say what is in it and what could not be read."""
+    cluster = session.connect()
+    namespace = session.namespace(cluster)
+    made = datetime.fromtimestamp(session.now(), UTC).strftime("%Y%m%dT%H%M%SZ")
+    target = Path(session.option("file") or f"npc-dump-{namespace}-{made}.tar.gz")
+    if target.exists():
+        raise CliError(f"{target} is already there", Code.USAGE, step="name another file with --file")
+    missing: list[str] = []
+    redactor, looked = _redactor(cluster, namespace, missing)
+    files = {
+        name: body if name.endswith(".json") else redactor.text(body)
+        for name, body in _files(session, cluster, namespace, redactor, missing)
+    }
+    files["about.json"] = json.dumps(
+        {
+            "made": made,
+            "namespace": namespace,
+            "secretValuesLookedFor": looked,
+            "notRead": sorted(set(missing)),
+        },
+        indent=2,
+    )
+    try:
+        _write(target, files, int(session.now()))
+    except OSError as error:
+        raise CliError(f"{target} cannot be written: {error}", Code.USAGE) from None
+    size = target.stat().st_size
+    lines = [f"{target}: {len(files)} files, {size} bytes"]
+    if not looked:
+        lines.append(
+            "the values of Secrets could not be read, so logs were only searched for what looks like a secret; "
+            "read them before you hand them on"
+        )
+    lines += [f"not read: {one}" for one in sorted(set(missing))]
+    data = {"file": str(target), "files": sorted(files), "bytes": size, "notRead": sorted(set(missing))}
+    session.console.show(Answer(data, (text(*lines),)))
+    return Code.FINE
+
+
+def _redactor(cluster: Cluster, namespace: str, missing: list[str]) -> tuple[Redactor, bool]:
+    """One that knows the namespace's own secret values where the caller may read them. They stay in memory."""
+    try:
+        return Redactor(known_values(cluster.list(paths.core("secrets", namespace)))), True
+    except Forbidden as refused:
+        missing.append(str(refused))
+        return Redactor(), False
+
+
+def _files(
+    session: Session, cluster: Cluster, namespace: str, redactor: Redactor, missing: list[str]
+) -> Iterator[tuple[str, str]]:
+    """(name, text) of each file; objects are redacted here, value by value, and plain text by the caller."""
+    world = session.world(cluster)
+    missing += [one.why for one in world.unread]
+    now = session.now()
+    yield "status.txt", render(view_status((world,), now=now), form="table", colours=False)
+    why = view_why(explain_namespace(world, now), unread=world.unread, now=now)
+    yield "why.txt", render(why, form="table", colours=False)
+    collections = {
+        **{plural: (paths.own(kind, namespace), "") for kind, plural in v.PLURALS.items()},
+        "pods": (paths.core("pods", namespace), OURS),
+        "services": (paths.core("services", namespace), OURS),
+        "deployments": (paths.deployments(namespace), OURS),
+        "events": (paths.core("events", namespace), ""),
+        "nodes": (paths.core("nodes"), ""),
+    }
+    pods: list[Object] = []
+    for name, (path, selector) in collections.items():
+        found = _read_list(cluster, path, selector, missing)
+        pods = found if name == "pods" else pods
+        yield f"objects/{name}.json", json.dumps([redactor.object(one) for one in found], indent=1)
+    yield from _lease(session, cluster, redactor, missing)
+    for pod in pods:
+        yield from _logs(cluster, pod, missing)
+    operator = session.option("operator_namespace")
+    for pod in _read_list(cluster, paths.core("pods", operator), "app.kubernetes.io/name=npc-operator", missing):
+        yield from _logs(cluster, pod, missing, folder="operator-logs")
+
+
+def _lease(session: Session, cluster: Cluster, redactor: Redactor, missing: list[str]) -> Iterator[tuple[str, str]]:
+    try:
+        found = cluster.get(paths.lease(session.option("operator_namespace")))
+    except (Forbidden, NotFound) as error:
+        missing.append(str(error))
+        return
+    yield "objects/lease.json", json.dumps(redactor.object(found), indent=1)
+
+
+def _read_list(cluster: Cluster, path: str, selector: str, missing: list[str]) -> list[Object]:
+    try:
+        return list(cluster.list(path, selector=selector))
+    except (Forbidden, NotFound) as error:
+        missing.append(str(error))
+        return []
+
+
+def _logs(cluster: Cluster, pod: Object, missing: list[str], *, folder: str = "logs") -> Iterator[tuple[str, str]]:
+    meta: Mapping[str, Any] = pod.get("metadata") or {}
+    status: Mapping[str, Any] = pod.get("status") or {}
+    name, namespace = str(meta.get("name")), str(meta.get("namespace"))
+    for container in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
+        own = str(container.get("name"))
+        wanted = [(False, "log")] + ([(True, "previous.log")] if container.get("restartCount") else [])
+        for previous, suffix in wanted:
+            try:
+                said = cluster.logs(namespace, name, own, previous=previous, lines=LOG_LINES)
+            except CliError as error:
+                # A container that never ran has no log; one refusal must not cost the whole archive.
+                missing.append(f"log of {name}/{own}: {error}")
+                continue
+            yield f"{folder}/{name}/{own}.{suffix}", said
+
+
+def _write(target: Path, files: Mapping[str, str], now: int) -> None:
+    """For its owner's eyes only, whole or not at all."""
+    partial = target.with_name(target.name + ".partial")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    root = target.name.removesuffix(".tar.gz")
+    with os.fdopen(descriptor, "wb") as raw, tarfile.open(fileobj=raw, mode="w:gz") as archive:
+        for name, body in sorted(files.items()):
+            data = body.encode()
+            entry = tarfile.TarInfo(f"{root}/{name}")
+            entry.size, entry.mtime, entry.mode = len(data), now, 0o600
+            archive.addfile(entry, io.BytesIO(data))
+    partial.replace(target)

@@ -1,0 +1,117 @@
+"""status, why, matrix and diff: commands that only look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..answers import Answer, Code
+from ..clients.agents import ask_agents, read_access
+from ..console import CLEAR
+from ..explain.chain import clip
+from ..explain.target import TargetError, explain, explain_namespace, find_target
+from ..facts import World
+from ..observe import observe_glance
+from ..ports import CliError, Cluster, NotFound
+from ..views.residency import Heard, engine_pods, view_diff, view_matrix
+from ..views.status import view_status
+from ..views.why import view_why
+from .session import Session
+
+
+def run_status(session: Session) -> Code:
+    """Regions, tiers and adapters; with --watch again whenever something changed."""
+    cluster = session.connect()
+    namespaces = [""] if session.option("all_namespaces") else [session.namespace(cluster)]
+
+    def look() -> Answer:
+        worlds = observe_glance(cluster, namespaces, operator_namespace=session.option("operator_namespace"))
+        if not any((*one.regions, *one.tiers, *one.adapters) for one in worlds):
+            where = "anywhere" if session.option("all_namespaces") else f"in namespace {namespaces[0]}"
+            session.console.note(f"there are no regions, tiers or adapters {where}")
+        return view_status(worlds, now=session.now())
+
+    if not session.option("watch"):
+        session.console.show(look())
+        return Code.FINE
+    return _watch(session, look)
+
+
+def _watch(session: Session, look: Callable[[], Answer]) -> Code:
+    """Shown again when the data differ; ages alone are no difference. Ends with Ctrl-C."""
+    shown: object = None
+    while True:
+        answer = look()
+        if answer.data != shown:
+            shown = answer.data
+            if session.console.is_terminal() and session.console.form == "table":
+                session.console.raw(CLEAR)
+            session.console.show(answer)
+        session.sleep(session.option("every"))
+
+
+def run_why(session: Session) -> Code:
+    """The chain of causes of one object, or of the whole namespace."""
+    cluster = session.connect()
+    world = session.world(cluster)
+    now = session.now()
+    if session.option("target"):
+        try:
+            target = find_target(session.option("target"), world)
+        except TargetError as error:
+            raise CliError(
+                str(error),
+                Code.USAGE if error.ambiguous else Code.NOT_FOUND,
+                step="" if error.ambiguous else f"kubectl npc status -n {world.namespace}",
+            ) from None
+        explanation = explain(target, world, now)
+    else:
+        explanation = explain_namespace(world, now)
+    answer = view_why(explanation, unread=world.unread, now=now)
+    session.console.show(answer)
+    return answer.code
+
+
+def run_matrix(session: Session) -> Code:
+    """What each engine pod holds, by its agent's own word."""
+    cluster = session.connect()
+    world = session.world(cluster)
+    heard = hear(cluster, world, tier=session.option("tier"))
+    answer = view_matrix(
+        world,
+        heard,
+        archetype=session.option("archetype"),
+        tier=session.option("tier"),
+        now=session.now(),
+    )
+    session.console.show(answer)
+    return answer.code
+
+
+def run_diff(session: Session) -> Code:
+    """Where pods hold something else than specs want."""
+    cluster = session.connect()
+    world = session.world(cluster)
+    answer = view_diff(world, hear(cluster, world))
+    session.console.show(answer)
+    return answer.code
+
+
+def hear(cluster: Cluster, world: World, *, tier: str = "") -> tuple[Heard, ...]:
+    """Ask the agents of the namespace's engine pods, several at once."""
+    if tier and world.tier(tier) is None:
+        raise NotFound(f"there is no GpuTier {tier} in namespace {world.namespace}", step="kubectl get gput")
+    for one in world.unread:
+        if one.what == "pods":
+            raise CliError(one.why, Code.FORBIDDEN, step=f"kubectl auth can-i list pods -n {world.namespace}")
+    pods = engine_pods(world, [one for one in world.tiers if tier in ("", one.meta.name)])
+    if not pods:
+        return ()
+    reports = ask_agents(cluster, read_access(cluster, world.namespace), pods)
+    heard = []
+    for pod in pods:
+        report = reports[pod.meta.name]
+        if isinstance(report, CliError):
+            heard.append(Heard(pod, None, clip(str(report))))
+        else:
+            heard.append(Heard(pod, report))
+    return tuple(heard)

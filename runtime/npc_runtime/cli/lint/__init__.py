@@ -1,0 +1,1 @@
+"""What can be said of manifests and adapters without a cluster."""
