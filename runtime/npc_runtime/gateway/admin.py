@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from math import isnan
 
 from aiohttp import web
 from pydantic import ValidationError
@@ -48,6 +49,9 @@ def build_admin(*, routes: Routes, internal: InternalDir, pod_uid: str = "") -> 
             return _refuse(413, wire.Refusal(reason="TooLarge", message=f"At most {MAX_BYTES} bytes."))
         except web.HTTPException as error:
             return _refuse(error.status, wire.Refusal(reason="NotFound", message=error.reason))
+        except Exception:  # whatever it is, the operator gets an answer that it understands
+            log.exception("a request of the operator could not be handled", extra={"path": request.path})
+            return _refuse(500, wire.Refusal(reason="Internal", message="the gateway failed on this request"))
 
     async def put_routes(request: web.Request) -> web.StreamResponse:
         data = await request.read()
@@ -83,6 +87,8 @@ def build_admin(*, routes: Routes, internal: InternalDir, pod_uid: str = "") -> 
             seconds = float(request.query.get("wait", "0"))
         except ValueError:
             return _refuse(400, wire.Refusal(reason="BadMessage", message="'after' and 'wait' must be numbers."))
+        if isnan(seconds):
+            return _refuse(400, wire.Refusal(reason="BadMessage", message="'wait' must be a number."))
         seconds = min(max(seconds, 0.0), float(wire.LONG_POLL_SECONDS))
         boot_id = request.query.get("boot", "")
         return _answer(await routes.wait_for_news(boot_id=boot_id, after=after, seconds=seconds))

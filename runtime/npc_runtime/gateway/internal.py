@@ -54,10 +54,12 @@ class InternalDir:
         scheme, _, presented = authorization.partition(" ")
         if scheme.lower() != "bearer" or not presented.strip():
             return False
-        if self._matches(presented.strip().encode()):
+        # Bytes that are no UTF-8 come as surrogates: a wrong token like any other.
+        token = presented.strip().encode(errors="surrogateescape")
+        if self._matches(token):
             return True
         self.refresh()
-        return self._matches(presented.strip().encode())
+        return self._matches(token)
 
     def ca(self) -> str:
         """The mounted CA bundle (PEM), empty when there is none."""

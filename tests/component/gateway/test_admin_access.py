@@ -7,10 +7,11 @@ import asyncio
 import aiohttp
 import pytest
 
+from npc_runtime import wire
 from tests.component.gateway.certificates import write_certificate
 from tests.component.gateway.harness import Rig, eventually
 from tests.component.gateway.regions import World
-from tests.component.gateway.words import ADMIN_TOKEN
+from tests.component.gateway.words import ADMIN_TOKEN, NAMESPACE
 
 
 async def test_the_admin_port_wants_a_token(rig: Rig, world: World) -> None:
@@ -60,3 +61,35 @@ async def test_a_broken_certificate_leaves_the_old_one_in_force(rig: Rig, caplog
     for name, data in old.items():
         (rig.internal / name).write_bytes(data)
     assert (await rig.admin("GET", "/v1/status", token="new-token"))[0] == 200
+
+
+async def test_a_token_in_odd_bytes_is_a_wrong_token(rig: Rig) -> None:
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", rig.gateway.ports["admin"], ssl=rig.admin_tls(), server_hostname=wire.server_name(NAMESPACE)
+    )
+    writer.write(b"GET /v1/status HTTP/1.1\r\nHost: g\r\nConnection: close\r\nAuthorization: Bearer \xff\xfe\r\n\r\n")
+    assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 401 ")
+    writer.transport.abort()
+
+
+@pytest.mark.parametrize("query", ["wait=nan", "after=x", "wait=x", "after=1.5", "after=" + "9" * 5000])
+async def test_a_poll_that_makes_no_sense_is_400(rig: Rig, query: str) -> None:
+    status, body = await rig.admin("GET", f"/v1/status?{query}")
+    assert (status, body["reason"]) == (400, "BadMessage")
+
+
+async def test_a_poll_for_ever_is_one_of_the_longest(rig: Rig) -> None:
+    assert (await rig.admin("GET", "/v1/status?after=-1&wait=inf"))[0] == 200
+
+
+async def test_a_fault_of_the_admin_port_is_a_refusal_and_is_logged(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> wire.GatewayReport:
+        raise RuntimeError("odd")
+
+    monkeypatch.setattr(rig.gateway.routes, "report", broken)
+    status, body = await rig.admin("GET", "/v1/status")
+    assert (status, wire.Refusal.model_validate(body).reason) == (500, "Internal")
+    assert "odd" not in body["message"]
+    assert "RuntimeError: odd" in caplog.text
