@@ -52,6 +52,20 @@ def parse_completion(body: bytes) -> dict[str, Any]:
     return payload
 
 
+def write_completion(payload: dict[str, Any], served_name: str) -> bytes:
+    """The body for an engine that knows the archetype by `served_name`.
+
+    Raises:
+        Refused: nested deeper than can be written (254 levels; reading bears 1,024), which is 400.
+
+    """
+    payload["model"] = served_name
+    try:
+        return orjson.dumps(payload)
+    except orjson.JSONEncodeError as error:
+        raise Refused(invalid("The body is nested too deeply.")) from error
+
+
 def parse_id(name: str, value: bytes | None) -> bytes | None:
     """An id header: printable ASCII, 1 to 256 characters, or absent.
 

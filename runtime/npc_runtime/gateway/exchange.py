@@ -14,9 +14,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, Protocol
 
-import orjson
-
-from npc_runtime.gateway import errors
+from npc_runtime.gateway import chat, errors
 from npc_runtime.gateway.access_log import Record
 from npc_runtime.gateway.errors import Fault, Reason
 from npc_runtime.gateway.fleet import Endpoint, Fleet
@@ -97,6 +95,12 @@ class Exchange:
         record: Record,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
+        """Write the body for the first target; from then on the request counts as running.
+
+        Raises:
+            Refused: the body cannot be written.
+
+        """
         self._fleet = fleet
         self._client = client
         self._alias = alias
@@ -115,8 +119,9 @@ class Exchange:
         self._connection: EngineConnection | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._failure: tuple[EngineHead, bytes] | Fault | None = None
-        self._body = b""
-        self._body_target: Target | None = None
+        # Now, and not when a pod is there: nothing is left that could go wrong but the engines.
+        self._body = chat.write_completion(payload, target.served_name)
+        self._body_target = target
         self._refreshed = False
         self._unreached = False
         self._streaming = False
@@ -181,8 +186,11 @@ class Exchange:
     async def _connect(self, endpoint: Endpoint) -> None:
         try:
             connection = await endpoint.pool.connect()
-        except OSError as error:
+        except Exception as error:
             self._connecting = None
+            if not isinstance(error, OSError):
+                # A task's exception is heard by nobody, and the client would wait for its deadline.
+                log.exception("an engine could not be connected", extra={"pod": endpoint.facts.pod})
             endpoint.suspect_until = self._loop.time() + SUSPECT_SECONDS
             self._unreached = True
             if not self._over:
@@ -198,8 +206,7 @@ class Exchange:
 
     def _ask(self, connection: EngineConnection, endpoint: Endpoint) -> None:
         if self._body_target is not self._target:
-            self._payload["model"] = self._target.served_name
-            self._body = orjson.dumps(self._payload)
+            self._body = chat.write_completion(self._payload, self._target.served_name)
             self._body_target = self._target
         body = self._body
         self._connection = connection
@@ -297,9 +304,13 @@ class Exchange:
 
     def cancel(self) -> None:
         """The client is gone: the engine must stop generating for it now."""
+        self.abandon(STATUS_CLIENT_GONE, Reason.CLIENT_GONE)
+
+    def abandon(self, status: int, reason: Reason) -> None:
+        """Stop without a word to the client."""
         if not self._over:
             self._drop_engine()
-            self._finish(STATUS_CLIENT_GONE, Reason.CLIENT_GONE)
+            self._finish(status, reason)
 
     def time_out(self, seconds: int) -> None:
         """The answer took too long."""

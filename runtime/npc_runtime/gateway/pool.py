@@ -50,6 +50,7 @@ class Pool:
         if not connection.is_usable():
             # A dying engine's kernel accepts and resets: the connection may be gone before this task runs again.
             raise ConnectionResetError("closed as it was made")
+        connection.watch_host()
         self._all.add(connection)
         return connection
 

@@ -6,6 +6,7 @@ So no task exists per request; a task runs only while connecting.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import Protocol, cast
 
@@ -16,7 +17,16 @@ from npc_runtime.gateway.http.engine_answer import (
     dechunk,
     parse_engine_head,
 )
-from npc_runtime.gateway.http.limits import MAX_ENGINE_ANSWER_BYTES, MAX_ENGINE_HEAD_BYTES
+from npc_runtime.gateway.http.limits import ENGINE_SILENT_SECONDS, MAX_ENGINE_ANSWER_BYTES, MAX_ENGINE_HEAD_BYTES
+
+_PROBES = 3
+_SOCKET_OPTIONS = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, ENGINE_SILENT_SECONDS // (_PROBES + 1)),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, ENGINE_SILENT_SECONDS // (_PROBES + 1)),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _PROBES),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, ENGINE_SILENT_SECONDS * 1000),
+)
 
 
 class Asker(Protocol):
@@ -77,6 +87,18 @@ class EngineConnection(asyncio.Protocol):
         self._is_stream = False
         self.idle_since = 0.0
         self.requests = 0
+
+    def watch_host(self) -> None:
+        """Let the kernel notice a host that vanished; see ENGINE_SILENT_SECONDS.
+
+        Raises:
+            OSError: the connection is gone already.
+
+        """
+        assert self._transport is not None  # noqa: S101 (asked for right after connecting)
+        end = self._transport.get_extra_info("socket")
+        for option in _SOCKET_OPTIONS:
+            end.setsockopt(*option)
 
     def ask(self, request: bytes, asker: Asker) -> None:
         """Send one request; its answer goes to `asker`. The connection must be idle."""

@@ -80,6 +80,7 @@ class Engine:
         self.key = ENGINE_KEY
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
 
     async def __aenter__(self) -> Engine:
         self._server = await asyncio.start_server(self._accept, self.host, self.port)
@@ -98,6 +99,11 @@ class Engine:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def hang_up(self) -> None:
+        """Close every connection there is, and go on listening."""
+        for writer in self._writers:
+            writer.close()
+
     @property
     def chats(self) -> int:
         return len(self.asked)
@@ -106,6 +112,7 @@ class Engine:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self._writers.add(writer)
         self.connections += 1
         try:
             with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
@@ -113,6 +120,7 @@ class Engine:
                     pass
         finally:
             self._tasks.discard(task)
+            self._writers.discard(writer)
             writer.transport.abort()
 
     async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:

@@ -46,6 +46,10 @@ CONNECT_SECONDS = 1.0
 ENGINE_IDLE_SECONDS = 4.0
 """A pooled engine connection older than this is closed: vLLM's server closes idle ones after 5 s."""
 
+ENGINE_SILENT_SECONDS = 20
+"""A host that acknowledges nothing for so long is gone, with all lines on it: a node that lost its power says no word.
+Longer than an engine may be too busy to read (its kernel answers for it unless its buffers are full)."""
+
 SUSPECT_SECONDS = 1.0
 """After a failed connect a pod is picked only when no other can be."""
 
