@@ -42,6 +42,7 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_advancing",
+        "_body",
         "_buffer",
         "_chunked",
         "_exchange",
@@ -49,6 +50,7 @@ class ClientConnection(asyncio.Protocol):
         "_head_begun",
         "_id_line",
         "_loop",
+        "_missing",
         "_service",
         "_state",
         "_transport",
@@ -67,6 +69,8 @@ class ClientConnection(asyncio.Protocol):
         self._head: RequestHead | None = None
         self._head_begun = False
         self._chunked: ChunkedBody | None = None
+        self._body: list[bytes] = []
+        self._missing = 0
         self._exchange: Exchange | None = None
         self._id_line = b""
         self._write_paused = False
@@ -111,6 +115,7 @@ class ClientConnection(asyncio.Protocol):
         self._state = _State.CLOSED
         self._transport = None
         self._buffer = b""
+        self._body = []
 
     def pause_writing(self) -> None:
         """The client reads more slowly than the engine writes."""
@@ -135,8 +140,8 @@ class ClientConnection(asyncio.Protocol):
 
     @property
     def is_busy(self) -> bool:
-        """Whether an answer is running, or the end of one may still be on its way to the client."""
-        return self._state is _State.ANSWERING or self._state is _State.LINGERING
+        """Whether a request is arriving or being answered, or the end of an answer may still be on its way."""
+        return self._state in (_State.BODY, _State.ANSWERING, _State.LINGERING)
 
     def expire(self) -> None:
         """The deadline of the present state has passed."""
@@ -152,7 +157,11 @@ class ClientConnection(asyncio.Protocol):
             case _State.BODY:
                 self._refuse(errors.too_slow("request body"))
             case _State.ANSWERING if self._exchange is not None:
-                self._exchange.time_out(self._service.limits.request_timeout_seconds)
+                exchange = self._exchange
+                exchange.time_out(self._service.limits.request_timeout_seconds)
+                if self._exchange is exchange:
+                    # A fault left it without an end; its client must not wait for one.
+                    self.abort()
             case _State.ANSWERING | _State.LINGERING:
                 self.abort()
             case _State.CLOSED:
@@ -204,6 +213,9 @@ class ClientConnection(asyncio.Protocol):
         if buffer.startswith(b"\r\n"):
             # RFC 9112, 2.2: an empty line before a request is tolerated; some clients end a body with one.
             buffer = self._buffer = buffer[2:]
+            if not buffer:
+                self._head_begun = False
+                return False
         end = buffer.find(HEAD_END) + 4
         if max(end, len(buffer) if end < 4 else 0) > bounds.max_header_bytes:
             raise Refused(errors.head_too_large(bounds.max_header_bytes))
@@ -231,6 +243,7 @@ class ClientConnection(asyncio.Protocol):
             return True
         if head.has_body:
             self._chunked = ChunkedBody(bounds.max_body_bytes) if head.chunked else None
+            self._missing = head.content_length
             if head.expects_continue and not self._buffer:
                 self._write(CONTINUE)
             self.deadline = self._loop.time() + limits.BODY_SECONDS
@@ -248,11 +261,18 @@ class ClientConnection(asyncio.Protocol):
             body = chunked.body()
             self._chunked = None
         else:
-            length = head.content_length
-            if len(buffer) < length:
+            # Kept in pieces: joining all of it anew with each packet would cost the square of its length.
+            missing = self._missing
+            if len(buffer) < missing:
+                self._body.append(buffer)
+                self._missing = missing - len(buffer)
+                self._buffer = b""
                 return False
-            body = buffer[:length]
-            self._buffer = buffer[length:]
+            self._body.append(buffer[:missing])
+            self._buffer = buffer[missing:]
+            self._missing = 0
+            body = b"".join(self._body)
+            self._body = []
         self._state = _State.ANSWERING
         try:
             self._service.answer(self, head, body)
@@ -260,7 +280,10 @@ class ClientConnection(asyncio.Protocol):
             self.send_fault(refusal.fault, b"")
         except Exception:  # whatever it is, the client gets an answer and the others go on
             log.exception("a request could not be handled")
-            self.send_fault(errors.internal(), b"")
+            fault = errors.internal()
+            if self._exchange is not None:
+                self._exchange.abandon(fault.status, fault.reason)
+            self.send_fault(fault, b"")
         return True
 
     # --- exchange.Client: writing
@@ -276,7 +299,8 @@ class ClientConnection(asyncio.Protocol):
         """Refuse a request that was read to its end, and go on to the next one."""
         keep_alive = self._keeps_alive()
         self._service.count_refusal(self, fault)
-        self._write(fault_answer(fault, extra=self._id_line + extra, keep_alive=keep_alive))
+        extra = self._id_line + extra
+        self._write(fault_answer(fault, extra=extra, keep_alive=keep_alive, head_only=self._asks_head()))
         self._end(keep_alive=keep_alive)
 
     def start_stream(self, content_type: bytes, extra: bytes, data: bytes) -> Callable[[bytes], None]:
@@ -295,6 +319,9 @@ class ClientConnection(asyncio.Protocol):
         if data:
             self._write(data)
         self._end(keep_alive=False)
+
+    def _asks_head(self) -> bool:
+        return self._head is not None and self._head.method == b"HEAD"
 
     def _keeps_alive(self) -> bool:
         return self._head is not None and self._head.keep_alive and not self._service.draining
@@ -325,7 +352,7 @@ class ClientConnection(asyncio.Protocol):
         if self.record is None:
             self.record, self._id_line = self._service.begin(None)
         self._service.count_refusal(self, fault)
-        self._write(fault_answer(fault, extra=self._id_line, keep_alive=False))
+        self._write(fault_answer(fault, extra=self._id_line, keep_alive=False, head_only=self._asks_head()))
         self._end(keep_alive=False)
 
     def _linger(self) -> None:

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from tests.component.gateway.engines import Engine
-from tests.component.gateway.harness import eventually, running
+from tests.component.gateway.harness import completion, eventually, running
 from tests.component.gateway.regions import World
 
 
@@ -41,3 +41,18 @@ async def test_on_shutdown_lines_that_do_not_end_are_cut_after_the_drain_time(tm
         with pytest.raises(aiohttp.ClientError):
             await line
         await asyncio.wait_for(engine.aborted.wait(), 1)
+
+
+async def test_on_shutdown_a_request_that_is_still_arriving_is_answered(tmp_path: Path, engine: Engine) -> None:
+    async with running(tmp_path) as rig:
+        await rig.push(World(engines={"gold": [engine]}).table())
+        reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+        request = completion(stream=False)
+        writer.write(request[:-5])
+        await eventually(lambda: rig.service.connections == 1 and rig.service.busy == 1)
+        stopping = asyncio.ensure_future(rig.gateway.stop())
+        await eventually(lambda: rig.service.draining)
+        writer.write(request[-5:])
+        assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+        await asyncio.wait_for(stopping, 5)

@@ -45,6 +45,9 @@ _HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[\t\x20-\x7e]*)?")
 _MAX_CHUNK_LINE = 256
+# As Go's net/http counts it: 16 bytes of framing a chunk and two for each byte of data are free, what is above adds up.
+_FREE_FRAMING_BYTES = 16
+_MAX_EXCESS_BYTES = 16 << 10
 
 
 class _Collector:
@@ -62,8 +65,12 @@ class _Collector:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
-        if name in self.headers and name in _SINGLETONS:
-            self.repeated = name
+        before = self.headers.get(name)
+        if before is not None:
+            if name in _SINGLETONS:
+                self.repeated = name
+            # One list of values, as RFC 9110 reads it: of two Connection headers neither may hide the other.
+            value = before + b", " + value
         self.headers[name] = value
 
 
@@ -169,13 +176,14 @@ def check_unfinished_head(data: bytes) -> None:
 class ChunkedBody:
     """Decodes one chunked request body, fed piece by piece; bounded in size, without trailers."""
 
-    __slots__ = ("_buffer", "_last", "_limit", "_parts", "_remaining", "_size", "done")
+    __slots__ = ("_buffer", "_excess", "_last", "_limit", "_parts", "_remaining", "_size", "done")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._buffer = b""
         self._parts: list[bytes] = []
         self._size = 0
+        self._excess = 0
         self._last = False
         self._remaining = -1  # data bytes left in the open chunk, its CR LF not counted; -1 between chunks
         self.done = False
@@ -208,6 +216,10 @@ class ChunkedBody:
                 self._size += self._remaining
                 if self._size > self._limit:
                     raise Refused(body_too_large(self._limit))
+                # Extensions mean nothing here: a body may not be made of them, whatever its own size.
+                self._excess = max(0, self._excess + end - position - _FREE_FRAMING_BYTES - 2 * self._remaining)
+                if self._excess > _MAX_EXCESS_BYTES:
+                    raise Refused(malformed("The body is mostly framing."))
                 position = end + 2
                 continue
             if self._remaining == 0:

@@ -41,15 +41,15 @@ def whole_answer(
     )
 
 
-def fault_answer(fault: Fault, *, extra: bytes, keep_alive: bool) -> bytes:
-    """A refusal as a complete answer in OpenAI's error form."""
+def fault_answer(fault: Fault, *, extra: bytes, keep_alive: bool, head_only: bool = False) -> bytes:
+    """A refusal as a complete answer in OpenAI's error form; `head_only` for HEAD, whose answers have no body."""
     if fault.retry_after is not None:
         extra += b"Retry-After: %d\r\n" % fault.retry_after
     if fault.allow is not None:
         extra += b"Allow: " + fault.allow.encode() + b"\r\n"
     if fault.status == 401:
         extra += b"WWW-Authenticate: Bearer\r\n"
-    return whole_answer(fault.status, JSON, fault.body(), extra=extra, keep_alive=keep_alive)
+    return whole_answer(fault.status, JSON, fault.body(), extra=extra, keep_alive=keep_alive, head_only=head_only)
 
 
 def stream_head(content_type: bytes, *, extra: bytes, keep_alive: bool) -> bytes:
