@@ -6,7 +6,7 @@ without waiting for any status to be written. Both come with all that is needed 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from pydantic import SecretStr
@@ -143,6 +143,14 @@ def keep_entry(report: Held, uri: str) -> DesiredAdapter:
         uri=uri,
         rank=ANY_RANK,
         importance="Critical",
+    )
+
+
+def differ_in_marks_alone(one: Sequence[DesiredAdapter], other: Sequence[DesiredAdapter]) -> bool:
+    """Whether two sets ask for the same bytes in the same way, and only say otherwise what traffic goes to."""
+    return len(one) == len(other) and all(
+        mine is its or mine.model_copy(update={"serving": its.serving}) == its
+        for mine, its in zip(one, other, strict=True)
     )
 
 

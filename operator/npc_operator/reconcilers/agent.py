@@ -4,8 +4,10 @@ than the one it has.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from npc_operator.api import names
-from npc_operator.domain.desired import keep_entry, pick_kept
+from npc_operator.domain.desired import differ_in_marks_alone, keep_entry, pick_kept
 from npc_operator.domain.facts import AgentFact, Pod, Tier
 from npc_operator.domain.keys import Key
 from npc_operator.domain.outcomes import Done, Outcome, Retry, Wait
@@ -16,6 +18,21 @@ from npc_runtime.wire import DesiredAdapter, DesiredSet, Stamp
 KEPT_LOOK_SECONDS = 1.0
 """How soon to ask again whether gateways have left what is only kept for them (their reports wake this key earlier)."""
 UNHEARD_LOOK_SECONDS = 30.0
+MARKS_SECONDS = 2.0
+"""How long after an order the next one waits if it would only mark what traffic goes to now. An agent needs the mark
+when its pod starts, and a pod that starts is handed everything anew; at once, a thousand adapters that become stable
+one by one would be hundreds of orders to every pod, each with all thousand in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Handed:
+    """The last order an agent took from this leader."""
+
+    uid: str
+    boot_id: str
+    entries: tuple[DesiredAdapter, ...]
+    stamp: Stamp
+    at: float
 
 
 class AgentReconciler:
@@ -23,7 +40,7 @@ class AgentReconciler:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._handed: dict[tuple[str, str], tuple[str, str, tuple[DesiredAdapter, ...], Stamp]] = {}
+        self._handed: dict[tuple[str, str], _Handed] = {}
         self._orders: dict[tuple[str, str], tuple[tuple[DesiredAdapter, ...], DesiredSet]] = {}
 
     async def reconcile(self, key: Key) -> Outcome:
@@ -68,14 +85,19 @@ class AgentReconciler:
     async def _hand_over(self, key: Key, pod: Pod, agent: AgentFact, entries: tuple[DesiredAdapter, ...]) -> Outcome:
         context = self._context
         handed = self._handed.get((key.namespace, key.name))
-        if handed is not None:
-            uid, boot_id, last, stamp = handed
-            # A newer order than ours was given by another leader: going on as if ours held would hide that.
-            current = agent.stamp.order() <= stamp.order()
-            if uid == pod.uid and boot_id == agent.boot_id and current and last == entries:
+        # A newer order than ours was given by another leader: going on as if ours held would hide that.
+        if (
+            handed is not None
+            and (handed.uid, handed.boot_id) == (pod.uid, agent.boot_id)
+            and agent.stamp.order() <= handed.stamp.order()
+        ):
+            if handed.entries is entries or handed.entries == entries:
                 return Done()
+            wait = handed.at + MARKS_SECONDS - context.clock.monotonic()
+            if wait > 0 and differ_in_marks_alone(handed.entries, entries):
+                return Done(requeue_after=wait)
         for attempt in range(2):
-            given = max(agent.stamp.order(), handed[3].order() if handed is not None else (0, 0))
+            given = max(agent.stamp.order(), handed.stamp.order() if handed is not None else (0, 0))
             desired = self._order(key.namespace, pod.tier, entries, given)
             try:
                 accepted = await context.agents.push(key.namespace, pod.ip, desired, pod_uid=pod.uid)
@@ -86,7 +108,8 @@ class AgentReconciler:
                 continue
             except PortError as error:
                 return Retry(f"the agent of {pod.name}: {error}")
-            self._handed[key.namespace, key.name] = (pod.uid, accepted.boot_id, entries, desired.stamp)
+            at = context.clock.monotonic()
+            self._handed[key.namespace, key.name] = _Handed(pod.uid, accepted.boot_id, entries, desired.stamp, at)
             return Done()
         return Retry(f"the agent of {pod.name} refused twice")
 

@@ -1,9 +1,9 @@
 """One status write per object, only when it differs, and in good time rather than in a flood.
 
-A write that matters at once (traffic moves, somebody is needed) is made at once. Others are made at once too while
-there are few; when a thousand objects change together, each waits up to a second for its own next change, so that
-counting from 0 to 10 pods costs one write instead of ten. What was written is remembered until the watch brings it
-back: deciding again from an older status would do the same transition twice.
+A write that matters at once (traffic moves) is made at once. Others that say something new are made at once too while
+there are few; when a thousand objects change together, each waits up to a second for its own next change. Where only
+numbers moved it always waits, so that counting from 0 to 10 pods costs one write instead of ten. What was written is
+remembered until the watch brings it back: deciding again from an older status would do the same transition twice.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Publisher:
         if fact.status == status:
             self._waiting.pop(key, None)
             return None
-        if not urgent and (delay := self._delay(key)) > 0:
+        if not urgent and (delay := self._delay(key, tells=tells_news(fact.status, status))) > 0:
             return delay
         self._waiting.pop(key, None)
         kind = KINDS[type(fact)]
@@ -105,18 +105,28 @@ class Publisher:
         self._written.pop((kind, namespace, name), None)
         self._waiting.pop((kind, namespace, name), None)
 
-    def _delay(self, key: tuple[str, str, str]) -> float:
+    def _delay(self, key: tuple[str, str, str], *, tells: bool) -> float:
         now = self._clock.monotonic()
-        since = self._waiting.get(key)
-        if since is not None:
-            return max(0.0, since + PATIENCE_SECONDS - now)
+        since = self._waiting.setdefault(key, now)
+        due = since + PATIENCE_SECONDS
+        if now >= due:
+            return 0.0
         self._tokens = min(BURST, self._tokens + (now - self._filled) * RATE)
         self._filled = now
-        if self._tokens >= 1:
+        if tells and self._tokens >= 1:
             self._tokens -= 1
             return 0.0
-        self._waiting[key] = now
-        return PATIENCE_SECONDS
+        return due - now
+
+
+def tells_news(before: Status, after: Status) -> bool:
+    """Whether a status says more than other numbers: about another generation, or with other conditions or reasons."""
+    return _words(before) != _words(after)
+
+
+def _words(status: Status) -> tuple[object, ...]:
+    conditions = tuple((one.type, one.status, one.reason) for one in status.conditions)
+    return (status.observed_generation, conditions)
 
 
 def describe_transition(before: Sequence[Condition], after: Sequence[Condition]) -> Iterable[events.Event]:

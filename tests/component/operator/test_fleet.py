@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from npc_operator.api import names
-from npc_runtime.wire import served_name
+from npc_runtime.wire import AdapterPhase, served_name
 from tests.component.operator.harness import World
 from tests.support.builders import adapter, digest, region, tier
+from tests.support.fake_agents import Verdict
 
 TIERS = ("gold", "silver", "bronze")
 ARCHETYPES = [f"archetype-{number:02}" for number in range(25)]
@@ -67,3 +68,64 @@ async def test_pods_that_prove_adapters_one_by_one_cost_few_status_writes() -> N
     assert all(world.variant(name)["residentReplicas"] == 10 for name in ARCHETYPES)
     statuses = [write for write in world.writes() if "ArchetypeAdapter/status" in write]
     assert len(statuses) <= 100  # not 25 x 10
+
+
+async def test_adapters_that_become_stable_one_by_one_are_not_an_order_each() -> None:
+    world = World()
+    world.put(region(tiers={"gold": 100}), tier(), *(adapter(archetype) for archetype in ARCHETYPES))
+    world.hold_new_agents = True
+    await world.settle(seconds=5)
+    agents = world.pods("gold").values()
+    names_of = [served_name(archetype, digest(f"{archetype}-1")) for archetype in ARCHETYPES]
+    for agent in agents:
+        agent.verdicts = dict.fromkeys(names_of, Verdict(AdapterPhase.QUEUED))
+        agent.holding = False
+    world.agents.pushes.clear()
+    for name in names_of:
+        for agent in agents:
+            del agent.verdicts[name]
+            agent.work()
+        await world.settle(seconds=0.1)
+    await world.settle(seconds=5)
+
+    assert all(len(gateway.routes("gold")) == 25 for gateway in world.doors().values())
+    assert all(entry.serving for agent in agents for entry in agent.desired)
+    assert len(world.agents.pushes) <= 3 * len(agents)  # not 25 for each
+
+
+async def test_bytes_that_are_wanted_do_not_wait_for_a_mark() -> None:
+    world = World()
+    world.put(region(tiers={"gold": 100}), tier(), adapter("vampire"), adapter("zombie"))
+    await world.settle()
+    world.set_digest("vampire", digest("vampire-2"))
+    await world.settle(seconds=0.5)  # an order just now, and the mark of the new digest waits
+    world.set_digest("zombie", digest("zombie-2"))
+    await world.settle(seconds=0.5)
+    wanted = served_name("zombie", digest("zombie-2"))
+    assert all(wanted in agent.resident for agent in world.pods("gold").values())
+
+
+async def test_where_only_numbers_move_a_status_is_written_once_a_second() -> None:
+    world = World()
+    world.put(region(tiers={"gold": 500}), tier(), adapter("vampire"))
+    await world.settle()
+    agents = list(world.pods("gold").values())
+    name = served_name("vampire", digest("vampire-2"))
+    for agent in agents:
+        agent.verdicts = {name: Verdict(AdapterPhase.QUEUED)}
+    world.set_digest("vampire", digest("vampire-2"))
+    await world.settle(seconds=5)
+    world.api.forget_calls()
+    for agent in agents[:5]:
+        agent.verdicts.clear()
+        agent.work()
+        await world.settle(seconds=0.1)
+    assert world.writes_of(names.KIND_ADAPTER) == 0
+    await world.settle(seconds=1)
+    assert world.writes_of(names.KIND_ADAPTER) == 1
+    assert world.variant("vampire")["residentReplicas"] == 5
+
+    agents[5].verdicts = {name: Verdict(AdapterPhase.REFUSED, "DigestMismatch", "other bytes")}
+    agents[5].work()
+    await world.settle(seconds=0.1)
+    assert world.said(names.KIND_ADAPTER, "vampire", "Stalled")[1] == "DigestMismatch", "news do not wait"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from npc_operator.domain.desired import Piece, build_piece, keep_entry, pick_kept
+from npc_operator.domain.desired import Piece, build_piece, differ_in_marks_alone, keep_entry, pick_kept
 from npc_operator.domain.placement import Placement
 from npc_runtime.wire import AdapterPhase, served_name
 from tests.support.builders import adapter_fact, agent_fact, digest, pod_fact, report
@@ -95,3 +95,14 @@ def test_what_gateways_may_use_stays_and_everything_else_goes() -> None:
 def test_what_is_kept_is_asked_for_as_it_is() -> None:
     entry = keep_entry(report("vampire", OLD), "")
     assert (entry.served_name, entry.digest, entry.uri) == (served_name("vampire", OLD), OLD, "")
+
+
+def test_a_digest_that_became_stable_differs_in_its_mark_alone() -> None:
+    (coming,), (stable,) = piece(NEW).served(Placement()), piece(NEW, NEW).served(Placement())
+    assert (coming.serving, stable.serving) == (False, True)
+    other = piece(THIRD).served(Placement())[0]
+    elsewhere = stable.model_copy(update={"uri": "s3://elsewhere"})
+    assert differ_in_marks_alone([other, coming], [other, stable])
+    assert not differ_in_marks_alone([other, coming], [other])
+    assert not differ_in_marks_alone([other, coming], [other, elsewhere])
+    assert not differ_in_marks_alone([other, coming], [stable, other])
