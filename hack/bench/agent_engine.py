@@ -32,13 +32,13 @@ from pathlib import Path
 
 import aiohttp
 
+from hack.bench.internal import NAMESPACE, TOKEN, write_internal
 from hack.models.catalog import make_catalog
 from hack.models.engine_flags import ENGINE_ARGS, ENGINE_ENV, MODULE
 from hack.models.environment import engine_python, ensure_packages
 from hack.models.large import LARGE_RANK, make_large_adapter, make_large_base
 from npc_runtime.agent.digest import digest_of_folder
 from npc_runtime.wire import AgentReport, DesiredAdapter, DesiredSet, Probe, Stamp, served_name, server_name
-from tests.component.agent.harness import NAMESPACE, TOKEN, write_internal
 
 KEY = "bench-key"
 ENGINE_START_SECONDS = 300

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.component.agent.harness import ENGINE_KEY, Harness, make_settings, running, write_internal
+from hack.bench.internal import write_internal
+from tests.component.agent.harness import ENGINE_KEY, Harness, make_settings, running
 from tests.support.fake_engine import FakeEngine, Settings
 from tests.unit.agent.makers import make_base
 

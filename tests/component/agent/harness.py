@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
 import io
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -13,10 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
+from hack.bench.internal import NAMESPACE, TOKEN
 from npc_runtime.agent.app import Agent
 from npc_runtime.agent.credentials import Credentials
 from npc_runtime.agent.settings import Settings, parse
@@ -31,39 +28,7 @@ from npc_runtime.wire import (
     server_name,
 )
 
-NAMESPACE = "eu-west"
-TOKEN = "token-of-the-operator"
 ENGINE_KEY = "key-of-the-engine"
-
-
-def write_internal(folder: Path, *, token: str = TOKEN, previous: str = "", dns: str = "") -> Path:
-    """The internal Secret's folder: a self-signed certificate and tokens."""
-    folder.mkdir(parents=True, exist_ok=True)
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, dns or server_name(NAMESPACE))])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(minutes=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(dns or server_name(NAMESPACE))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = certificate.public_bytes(serialization.Encoding.PEM)
-    # The key first: whoever looks between the two writes finds a pair that does not match, and must keep the old one.
-    (folder / "tls.key").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    (folder / "tls.crt").write_bytes(pem)
-    (folder / "ca.crt").write_bytes(pem)
-    (folder / "token").write_text(token)
-    (folder / "token-previous").write_text(previous)
-    return folder
 
 
 def make_settings(folder: Path, engine_url: str, **changes: Any) -> Settings:

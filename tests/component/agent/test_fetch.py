@@ -19,12 +19,12 @@ import pytest
 from botocore.exceptions import ClientError
 from moto.server import ThreadedMotoServer
 
+from hack.bench.internal import write_internal
 from npc_runtime.agent.digest import digest_of_folder, listing_of, sha256_of
 from npc_runtime.agent.errors import AdapterError, Reason
 from npc_runtime.agent.fetch.download import Downloaded, StoppedError, download_adapter
 from npc_runtime.agent.fetch.s3 import fault_of as s3_fault
 from npc_runtime.agent.fetch.source import Expected, open_source
-from tests.component.agent.harness import write_internal
 from tests.unit.agent.makers import make_adapter
 
 LIMIT = 32 << 20

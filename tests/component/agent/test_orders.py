@@ -11,8 +11,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from hack.bench.internal import NAMESPACE, TOKEN, write_internal
 from npc_runtime.wire import Accepted, DesiredSet, Refusal, Stamp, server_name
-from tests.component.agent.harness import NAMESPACE, TOKEN, Harness, make_settings, phase_of, running, write_internal
+from tests.component.agent.harness import Harness, make_settings, phase_of, running
 from tests.support.fake_engine import FakeEngine
 from tests.unit.agent.makers import desired_of, make_adapter
 
