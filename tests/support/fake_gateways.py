@@ -24,6 +24,8 @@ class FakeGateway:
     """The pod it is in; empty: it does not know, and takes what is meant for any."""
     boot_id: str = "boot-1"
     deaf: bool = False
+    refusing: bool = False
+    """It is heard and takes no table."""
     table: RouteTable | None = None
     history: list[RouteTable] = field(default_factory=list)
 
@@ -74,6 +76,8 @@ class FakeGateways:
             raise PortError(f"no gateway answers at {address}")
         if gateway.pod_uid not in ("", pod_uid):
             raise PortError(f"this is pod {gateway.pod_uid}, not {pod_uid}", reason="OtherPod")
+        if gateway.refusing:
+            raise PortError("not now", reason="Internal")
         gateway.take(table)
         self.pushes.append((address, table))
         self.after(f"push routes to {address}")

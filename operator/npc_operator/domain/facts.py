@@ -82,6 +82,8 @@ class Pod:
     phase: str = ""
     ready: bool = False
     deleting: bool = False
+    ends: str = ""
+    """When its grace is over, while it is being deleted."""
     created: str = ""
     engine_key_id: str = ""
     template_hash: str = ""

@@ -84,6 +84,8 @@ class RegionFacts:
     """Gateway pods that are ready and go by the present routes."""
     waiting: str = ""
     """Why there are no routes yet."""
+    silent: tuple[str, ...] = ()
+    """Gateway pods that may still serve although they are not heard, each as a sentence."""
     auth_secret: SecretFact | None = None
     """Of gateway.auth.secretRef; None if unknown or not referred to."""
     faults: tuple[Finding, ...] = ()
@@ -128,7 +130,7 @@ def find_unready(facts: RegionFacts) -> Finding | None:
         return Finding(reasons.PREPARING, facts.waiting)
     if facts.gateways_ready < spec.gateway.replicas:
         message = f"{facts.gateways_ready} of {spec.gateway.replicas} gateway pods are ready with the present routes"
-        return Finding(reasons.GATEWAY_STARTING, message)
+        return Finding(reasons.GATEWAY_STARTING, join_messages((message, *facts.silent)))
     unready = sorted(
         tier for tier, fact in facts.tiers.items() if fact is None or not holds(fact.status.conditions, READY)
     )
@@ -137,17 +139,25 @@ def find_unready(facts: RegionFacts) -> Finding | None:
     return None
 
 
+def find_silence(facts: RegionFacts) -> Finding | None:
+    """Gateways that hold up the unloading of old adapters, while everything wanted serves."""
+    if not facts.silent:
+        return None
+    advice = "adapters that it may still use stay loaded; if its node is gone for good, delete the node or the pod"
+    return Finding(reasons.GATEWAY_SILENT, f"{join_messages(facts.silent)}; {advice}")
+
+
 def build_region_status(facts: RegionFacts, now: float) -> NPCRegionStatus:
     """The whole status, as it is published."""
     region = facts.region
-    stalled, unready = find_stalled(facts), find_unready(facts)
+    stalled, unready, silence = find_stalled(facts), find_unready(facts), find_silence(facts)
     population = sum(population_of(entry.npcs) for entry in region.spec.tiers)
     going = unready is not None and facts.holder == region.meta.name and not region.spec.suspend
     summary = Summary(
         ready=unready is None,
         why=unready
         or Finding(reasons.SERVING, f"{len(facts.tiers)} tiers and {facts.gateways_ready} gateway pods serve"),
-        reconciling=unready if going else None,
+        reconciling=unready if going else silence,
         stalled=stalled,
     )
     return NPCRegionStatus(

@@ -170,6 +170,7 @@ def parse_pod(manifest: Mapping[str, Any]) -> Pod:
         phase=status.get("phase") or "",
         ready=conditions.get("Ready", {}).get("status") == "True",
         deleting=meta.get("deletionTimestamp") is not None,
+        ends=meta.get("deletionTimestamp") or "",
         created=meta.get("creationTimestamp") or "",
         engine_key_id=annotations.get(names.ANNOTATION_ENGINE_KEY, ""),
         template_hash=labels.get("pod-template-hash", ""),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from npc_operator.api import names
-from npc_operator.domain.conditions import newborn_seconds
+from npc_operator.domain.conditions import newborn_seconds, rfc3339
+from npc_operator.domain.doors import SILENT_SECONDS, gone_at, is_silent
 from npc_operator.domain.facts import Child, Region, Tier
 from npc_operator.domain.keys import Key
 from npc_operator.domain.outcomes import Done, Outcome, Retry, Wait
@@ -46,6 +47,7 @@ async def reconcile_region(context: Context, key: Key) -> Outcome:
     faults, errors = split_results(results)
     now = context.clock.monotonic()
     ready, waiting = count_gateways(context, region, now) if holds else (0, "")
+    silent, look_again = find_silent(context, region) if holds else ((), None)
     reference = region.spec.gateway.auth.secret_ref
     aliases = world.roster(key.namespace).aliases() if holds else ()
     facts = RegionFacts(
@@ -55,6 +57,7 @@ async def reconcile_region(context: Context, key: Key) -> Outcome:
         archetypes=len({alias.archetype for alias in aliases}),
         gateways_ready=ready,
         waiting=waiting,
+        silent=silent,
         auth_secret=None if reference is None else world.secret(key.namespace, reference.name),
         faults=faults,
         errors=errors,
@@ -66,7 +69,7 @@ async def reconcile_region(context: Context, key: Key) -> Outcome:
         return Retry("; ".join(errors))
     if later is None and ready < region.spec.gateway.replicas and holds:
         later = GRACE_SECONDS
-    return Done(requeue_after=later)
+    return Done(requeue_after=min((after for after in (later, look_again) if after is not None), default=None))
 
 
 async def _keep_children(context: Context, region: Region) -> list[Ensured]:
@@ -93,6 +96,28 @@ async def _keep_children(context: Context, region: Region) -> list[Ensured]:
 def _belongs(child: Child, uid: str) -> bool:
     references = child.manifest.get("metadata", {}).get("ownerReferences") or ()
     return any(reference.get("controller") and reference.get("uid") == uid for reference in references)
+
+
+def find_silent(context: Context, region: Region) -> tuple[tuple[str, ...], float | None]:
+    """(gateway pods that may still serve although they are not heard, seconds until that has to be asked again)."""
+    routes, now = context.routes, context.clock.now()
+    found: list[str] = []
+    again: list[float] = []
+    for door in context.world.doors(region.meta.namespace, region.meta.name):
+        since = routes.silent_since(door)
+        # One that is starting is not heard yet, and uses nothing.
+        if since is None or routes.is_gone(door) or not (door.fact or door.pod.ready or door.pod.deleting):
+            continue
+        if is_silent(since, now):
+            found.append(
+                f"gateway pod {door.pod.name} on node {door.pod.node or '?'} has not answered since {rfc3339(since)}"
+            )
+        else:
+            again.append(since + SILENT_SECONDS - now)
+        due = gone_at(door.pod, since)
+        if due is not None:
+            again.append(due - now)
+    return tuple(found), min(again, default=None)
 
 
 def count_gateways(context: Context, region: Region, now: float) -> tuple[int, str]:

@@ -63,7 +63,7 @@ class Reconcilers:
             operator=operator,
             publisher=Publisher(kube, recorder, clock),
             children=Children(kube, self._world, recorder),
-            routes=RouteBook(self._world, stamps),
+            routes=RouteBook(self._world, stamps, clock),
         )
         self._agent = AgentReconciler(self._context)
         self._routes = RoutesReconciler(self._context)

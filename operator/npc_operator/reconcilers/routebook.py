@@ -15,8 +15,9 @@ from pydantic import ValidationError
 
 from npc_operator.api import names
 from npc_operator.api.gputier import Quality
+from npc_operator.domain.doors import gone_at
 from npc_operator.domain.engines import Engine
-from npc_operator.domain.facts import Pod, Region, Tier
+from npc_operator.domain.facts import GatewayFact, Pod, Region, Tier
 from npc_operator.domain.rotation import pick_engine_keys, pick_tokens
 from npc_operator.domain.routes import (
     TierPart,
@@ -30,7 +31,7 @@ from npc_operator.domain.routes import (
 )
 from npc_operator.manifests.gateway_deployment import ROUTES_KEY
 from npc_operator.manifests.secrets import decode
-from npc_operator.ports import Manifest, Stamps
+from npc_operator.ports import Clock, Manifest, Stamps
 from npc_operator.reconcilers.world import Door, World
 from npc_runtime.wire import Alias, Endpoint, RouteTable, Stamp
 
@@ -70,9 +71,12 @@ class _Made:
 class RouteBook:
     """Present tables by region, and which served names gateways may use. Lives as long as one leadership."""
 
-    def __init__(self, world: World, stamps: Stamps) -> None:
+    def __init__(self, world: World, stamps: Stamps, clock: Clock) -> None:
         self._world = world
         self._stamps = stamps
+        self._clock = clock
+        self._begun = clock.now()
+        self._silent: dict[tuple[str, str], tuple[str, float]] = {}
         self._pages: dict[tuple[str, str], _Page] = {}
         self._contents: OrderedDict[tuple[int, int], frozenset[tuple[str, str]]] = OrderedDict()
         self._acknowledged: dict[tuple[str, str], tuple[str, str, Stamp]] = {}
@@ -118,6 +122,7 @@ class RouteBook:
     def forget_gateway(self, namespace: str, name: str) -> None:
         """The pod is gone."""
         self._acknowledged.pop((namespace, name), None)
+        self._silent.pop((namespace, name), None)
 
     def forget_region(self, namespace: str, name: str) -> None:
         """The region is gone, or does not hold its namespace any more."""
@@ -132,6 +137,24 @@ class RouteBook:
         # Its answer to a push may be here before its next report is.
         answered = uid == door.pod.uid and boot_id == door.fact.boot_id
         return stamp if answered and stamp.order() > door.fact.stamp.order() else door.fact.stamp
+
+    def silent_since(self, door: Door) -> float | None:
+        """Since when (Unix seconds) a gateway was not heard; None while it is. Of one that this leader never heard:
+        since the leadership began."""
+        key = (door.pod.namespace, door.pod.name)
+        if door.fact is not None and door.fact.reachable:
+            self._silent.pop(key, None)
+            return None
+        known = self._silent.get(key)
+        if known is None or known[0] != door.pod.uid:
+            age = None if door.fact is None else self._world.store.age(GatewayFact, *key)
+            known = self._silent[key] = (door.pod.uid, self._begun if age is None else self._clock.now() - age)
+        return known[1]
+
+    def is_gone(self, door: Door) -> bool:
+        """Whether a gateway whose pod is still listed cannot be there any more."""
+        due = gone_at(door.pod, self.silent_since(door))
+        return due is not None and due <= self._clock.now()
 
     def up_to_date(self, door: Door, table: RouteTable) -> bool:
         return self.applied(door) == table.stamp
@@ -149,6 +172,8 @@ class RouteBook:
         if page is not None and wanted in self._contents.get(page.table.stamp.order(), frozenset()):
             return True
         for door in self._world.doors(namespace, region.meta.name):
+            if self.is_gone(door):
+                continue
             stamp = self.applied(door)
             content = None if stamp is None else self._contents.get(stamp.order())
             if content is None:

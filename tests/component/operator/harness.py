@@ -294,9 +294,14 @@ class World:
     def _deployment(self, namespace: str, name: str, manifest: dict[str, Any]) -> None:
         """Make before break: a pod of the present template first, then one of an older one goes."""
         template = manifest["spec"]["template"]
-        mine = [pod for pod in self.peek("Pod") if pod["metadata"]["ownerReferences"][0]["name"] == name]
-        present = [pod for pod in mine if pod["spec"] == template["spec"]]
-        older = [pod for pod in mine if pod["spec"] != template["spec"]]
+        mine = [
+            pod
+            for pod in self.peek("Pod")
+            if pod["metadata"]["ownerReferences"][0]["name"] == name and "deletionTimestamp" not in pod["metadata"]
+        ]
+        # The scheduler's choice of a node is no difference.
+        present = [pod for pod in mine if {**pod["spec"], "nodeName": ""} == {**template["spec"], "nodeName": ""}]
+        older = [pod for pod in mine if pod not in present]
         wanted = manifest["spec"]["replicas"]
         present += [self._start_pod(namespace, name, manifest) for _ in range(wanted - len(present))]
         ready = sum(self.is_ready(pod) for pod in present)
@@ -369,6 +374,9 @@ class World:
                 )
             elif address in self.gateways.by_address:
                 gateway = self.gateways.by_address[address]
+                heard = self.store.get(GatewayFact, namespace, name)
+                if gateway.deaf and heard is not None:
+                    self.store.put(GatewayFact, namespace, name, dataclasses.replace(heard, reachable=False))
                 if not gateway.deaf:
                     said = gateway.report()
                     fact = GatewayFact(uid, said.boot_id, said.stamp)

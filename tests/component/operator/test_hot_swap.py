@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from npc_operator.api import names
 from npc_operator.domain import reasons
+from npc_operator.domain.conditions import rfc3339
+from npc_operator.domain.doors import GONE_MARGIN_SECONDS
 from npc_operator.domain.facts import AgentFact
 from npc_operator.manifests.secrets import decode
 from npc_runtime.wire import AdapterPhase, EngineState, served_name
@@ -303,6 +307,46 @@ async def test_what_a_starting_gateway_would_read_stays_resident_until_the_secre
     assert all(NEW_NAME in agent.resident for agent in world.pods("gold").values())
     await world.settle(seconds=10)
     assert all(set(agent.resident) == {served_name("vampire", third)} for agent in world.pods("gold").values())
+
+
+async def test_a_gateway_on_a_node_that_died_is_named_and_holds_nothing_for_ever() -> None:
+    world = await region_with_vampire()
+    name, dead = next(iter(world.doors().items()))
+    end = world.clock.time + 100
+    world.api.edit("Pod", NAMESPACE, name, lambda live: live["spec"].update(nodeName="node-7"))
+    world.api.edit("Pod", NAMESPACE, name, lambda live: live["metadata"].update(deletionTimestamp=rfc3339(end)))
+    world.pod_status(name, conditions=[{"type": "Ready", "status": "False"}])
+    dead.deaf = True
+    world.set_digest("vampire", NEW)
+    await world.settle(seconds=30)
+    status, reason, message = world.said(names.KIND_REGION, "eu-west", "Reconciling")
+    assert (status, reason) == ("True", reasons.GATEWAY_SILENT)
+    assert f"gateway pod {name} on node node-7 has not answered since" in message
+    await world.settle(seconds=end + GONE_MARGIN_SECONDS - world.clock.time - 5)
+    assert all(OLD_NAME in agent.resident for agent in world.pods("gold").values()), "it may be there until then"
+    await world.settle(seconds=30)
+    assert all(set(agent.resident) == {NEW_NAME} for agent in world.pods("gold").values())
+    assert world.live("Pod", name), "although its object stays"
+    assert world.said(names.KIND_REGION, "eu-west", "Ready")[0] == "True"
+    assert not [c for c in world.status(names.KIND_REGION, "eu-west")["conditions"] if c["type"] == "Reconciling"]
+
+
+@pytest.mark.parametrize("what", ["heard", "ready", "not deleted"])
+async def test_a_gateway_that_may_still_serve_holds_what_it_uses_however_long_it_takes(what: str) -> None:
+    world = await region_with_vampire()
+    name, door = next(iter(world.doors().items()))
+    if what != "not deleted":
+        end = rfc3339(world.clock.time + 10)
+        world.api.edit("Pod", NAMESPACE, name, lambda live: live["metadata"].update(deletionTimestamp=end))
+    if what != "ready":
+        world.pod_status(name, conditions=[{"type": "Ready", "status": "False"}])
+    if what == "heard":
+        door.refusing = True
+    else:
+        door.deaf = True
+    world.set_digest("vampire", NEW)
+    await world.settle(seconds=600)
+    assert all(OLD_NAME in agent.resident for agent in world.pods("gold").values())
 
 
 async def test_a_gateway_that_goes_keeps_what_it_uses_until_it_is_gone() -> None:

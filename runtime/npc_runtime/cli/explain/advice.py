@@ -27,7 +27,7 @@ OBJECTS = {
     "Preparing": "if it stays, the operator has no right on Secrets here: install the region with the npc-region chart",
     "GatewayStarting": "kubectl get pods -n {namespace} -l app.kubernetes.io/component=gateway",
     "GatewaySilent": "look at the named node; if it is gone for good: kubectl delete node NODE",
-    "TiersNotReady": "look at the named tier: kubectl npc why tier/TIER -n {namespace}",
+    "TiersNotReady": "look at the named tier: kubectl npc why tier/{tier} -n {namespace}",
     "Terminating": "nothing; it is being deleted",
     # a person is needed
     "Suspended": "set spec.suspend to false to go on: " + _EDIT,
