@@ -257,10 +257,14 @@ class FakeEngine:
             while self.running != count:
                 await self._next_change(timeout)
 
+    def answered(self, path: str) -> int:
+        """Requests of this path that were answered since the start."""
+        return sum(call.path == path for call in self.calls)
+
     async def until_answered(self, path: str, count: int, *, timeout: float = 10.0) -> None:
-        """Wait until `count` requests of this path were answered since the start; raises TimeoutError."""
+        """Wait until that many were; raises TimeoutError."""
         async with asyncio.timeout(timeout):
-            while sum(call.path == path for call in self.calls) < count:
+            while self.answered(path) < count:
                 await self._next_change(timeout)
 
     def answer(self, name: str, messages: Sequence[Mapping[str, Any]], *, max_tokens: int | None = None) -> str:

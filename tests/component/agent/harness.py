@@ -27,6 +27,7 @@ from npc_runtime.wire import (
     Stamp,
     server_name,
 )
+from tests.support.fake_engine import FakeEngine
 
 ENGINE_KEY = "key-of-the-engine"
 
@@ -103,6 +104,36 @@ class Harness:
         self.generation += 1
         order = DesiredSet(stamp=stamp or Stamp(epoch=1, generation=self.generation), adapters=adapters)
         return await self.call("PUT", "/v1/desired", order.to_bytes())
+
+    async def prove(self, *adapters: DesiredAdapter) -> None:
+        """Orders these and waits until each is resident."""
+        code, body = await self.push(*adapters)
+        assert code == 200, body
+        names = {adapter.served_name for adapter in adapters}
+        await self.until(lambda r: {one.served_name for one in r.adapters if one.phase == "Resident"} >= names)
+
+    async def ask(self, model: str) -> int:
+        """One line straight to the engine; its status."""
+        async with self.session.post(
+            f"{self.settings.engine_url}/v1/chat/completions",
+            json={"model": model, "messages": [{"role": "user", "content": "hello"}]},
+            headers={"Authorization": f"Bearer {ENGINE_KEY}"},
+        ) as answer:
+            await answer.read()
+            return answer.status
+
+    async def hang(self, engine: FakeEngine, model: str) -> asyncio.Task[int]:
+        """A line that runs until the engine stops hanging."""
+        engine.behave(hang_requests=True)
+        line = asyncio.create_task(self.ask(model))
+        await engine.until_running(1)
+        return line
+
+    async def looks(self, engine: FakeEngine, count: int, path: str = "/metrics") -> None:
+        """Waits until the agent has looked at the engine so many times more, by default at its running lines: for what
+        must not happen meanwhile.
+        """
+        await engine.until_answered(path, engine.answered(path) + count, timeout=30)
 
     async def status(self, **query: Any) -> AgentReport:
         code, body = await self.call("GET", "/v1/status", **query)

@@ -137,8 +137,7 @@ async def test_an_unhealthy_engine_is_down_though_its_connection_holds(
     agent: Harness, engine: FakeEngine, world: Path
 ) -> None:
     vampire = desired_of(make_adapter(world / "source" / "v"))
-    await agent.push(vampire)
-    await agent.until_phase(vampire.served_name, "Resident")
+    await agent.prove(vampire)
     engine.behave(health_status=503)
     await agent.until(lambda r: r.engine.state is EngineState.DOWN)
     assert not (await agent.routable()).accepting
@@ -150,8 +149,7 @@ async def test_an_adapter_unloaded_behind_its_back_is_noticed_and_proven_again(
     agent: Harness, engine: FakeEngine, world: Path
 ) -> None:
     vampire = desired_of(make_adapter(world / "source" / "v"))
-    await agent.push(vampire)
-    await agent.until_phase(vampire.served_name, "Resident")
+    await agent.prove(vampire)
     first = (await agent.routable()).revision
     engine.forget(vampire.served_name)
     boot = (await agent.status()).boot_id
@@ -199,8 +197,7 @@ async def test_a_rotated_engine_key_is_taken_up(world: Path) -> None:
         settings = replace(base, engine_key_files=(*base.engine_key_files, world / "engine-key-next"))
         async with running(settings) as agent:
             vampire = desired_of(make_adapter(world / "source" / "v"))
-            await agent.push(vampire)
-            await agent.until_phase(vampire.served_name, "Resident")
+            await agent.prove(vampire)
 
 
 async def test_with_a_wrong_engine_key_the_reason_is_named(world: Path) -> None:
