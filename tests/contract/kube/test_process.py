@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from hack.cluster.ports import pick_port
@@ -25,8 +26,9 @@ LEASE = "npc-operator"
 
 
 class Process:
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
         self.process = process
+        self.port = port
         self.lines: list[dict[str, str]] = []
         self._reading = asyncio.create_task(self._read())
 
@@ -44,6 +46,16 @@ class Process:
                         return line
                 await asyncio.sleep(0.02)
 
+    async def until_ready(self, *, seconds: float = 20.0) -> None:
+        """Waits until /readyz says so."""
+        async with asyncio.timeout(seconds), aiohttp.ClientSession() as session:
+            while True:
+                with contextlib.suppress(aiohttp.ClientError):
+                    async with session.get(f"http://127.0.0.1:{self.port}/readyz") as answer:
+                        if answer.status == 200:
+                            return
+                await asyncio.sleep(0.05)
+
     async def ends(self, *, seconds: float = 20.0) -> int:
         async with asyncio.timeout(seconds):
             code = await self.process.wait()
@@ -59,6 +71,7 @@ class Process:
 
 @contextlib.asynccontextmanager
 async def operator(kubeconfig: Path, namespace: str, *arguments: str) -> AsyncIterator[Process]:
+    port = pick_port()
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -68,10 +81,10 @@ async def operator(kubeconfig: Path, namespace: str, *arguments: str) -> AsyncIt
         f"--kubeconfig={kubeconfig}",
         f"--lease-namespace={namespace}",
         "--metrics-host=127.0.0.1",
-        f"--metrics-port={pick_port()}",
+        f"--metrics-port={port}",
         stderr=asyncio.subprocess.PIPE,
     )
-    made = Process(process)
+    made = Process(process, port)
     try:
         yield made
     finally:
@@ -100,7 +113,7 @@ async def test_two_replicas_hand_over_and_the_second_works_on(env: KubeEnv, name
     async with operator(env.kubeconfig, namespace) as one:
         await one.says("everything was looked at once")
         async with operator(env.kubeconfig, namespace) as two:
-            await asyncio.sleep(3)
+            await two.until_ready()  # a standby is ready once its watchers work
             assert not any("leading" in line["message"] for line in two.lines)
             asked = time.monotonic()
             one.process.send_signal(signal.SIGTERM)
