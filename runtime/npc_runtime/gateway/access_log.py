@@ -8,6 +8,7 @@ memory.
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,8 @@ from time import gmtime, strftime
 from typing import BinaryIO
 
 import orjson
+
+log = logging.getLogger(__name__)
 
 PIPE_BYTES = 4096
 """What Linux writes to a pipe in one piece (PIPE_BUF): several workers share standard output without mixing lines."""
@@ -150,6 +153,9 @@ class AccessLog:
                     out.write(piece)
             except OSError:
                 # Nobody reads the log any more (a closed pipe). Counted, because there is nowhere left to say it.
+                self.dropped += len(batch)
+            except Exception:  # a record that cannot be written must not end the writer, and with it all others
+                log.exception("access log lines could not be written")
                 self.dropped += len(batch)
             with self._lock:
                 self._waiting -= len(batch)

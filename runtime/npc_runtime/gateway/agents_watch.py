@@ -12,11 +12,13 @@ import logging
 import random
 import ssl
 from collections.abc import Callable
+from functools import partial
 
 import aiohttp
 from pydantic import ValidationError
 
 from npc_runtime import wire
+from npc_runtime.gateway.supervise import supervise
 from npc_runtime.gateway.table import CompiledTable, EndpointKey
 
 log = logging.getLogger(__name__)
@@ -73,7 +75,10 @@ class AgentsWatch:
             self._answered.discard(key)
             self._asked.discard(key)
         for key in wanted - self._tasks.keys():
-            self._tasks[key] = asyncio.create_task(self._watch(key), name=f"agent {key.address}")
+            watching = supervise(
+                f"watching the agent at {key.address}", partial(self._watch, key), on_fault=partial(self._lost, key)
+            )
+            self._tasks[key] = asyncio.create_task(watching, name=f"agent {key.address}")
 
     async def close(self) -> None:
         """Stop all polls."""
@@ -109,9 +114,7 @@ class AgentsWatch:
                         "no contact with an agent; what its pod may be asked stays as it was",
                         extra={"address": key.address, "error": f"{type(error).__name__}: {_first_line(error)}"},
                     )
-                self._asked.add(key)
-                self._answered.discard(key)
-                self._lose(key)
+                self._lost(key)
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 (spreads retries, guards nothing)
                 pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
                 continue
@@ -124,6 +127,11 @@ class AgentsWatch:
             if repeated and asyncio.get_running_loop().time() - began < _IDLE_PAUSE_SECONDS:
                 # An agent that answers "nothing new" at once is shutting down; it must not make this a busy loop.
                 await asyncio.sleep(_IDLE_PAUSE_SECONDS)
+
+    def _lost(self, key: EndpointKey) -> None:
+        self._asked.add(key)
+        self._answered.discard(key)
+        self._lose(key)
 
     async def _ask(self, key: EndpointKey, boot_id: str, revision: int) -> wire.Routable:
         if self._tls is None:

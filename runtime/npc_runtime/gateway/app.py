@@ -22,6 +22,7 @@ from npc_runtime.gateway.persistence import load_newest
 from npc_runtime.gateway.plane import Counts, DataPlane, LocalPlane
 from npc_runtime.gateway.routes import Routes
 from npc_runtime.gateway.settings import Settings
+from npc_runtime.gateway.supervise import supervise
 from npc_runtime.gateway.workers import WorkersPlane
 
 log = logging.getLogger(__name__)
@@ -87,7 +88,8 @@ class Gateway:
                 "serving from a saved route table",
                 extra={"epoch": table.stamp.epoch, "generation": table.stamp.generation},
             )
-        self._tasks = [asyncio.create_task(self._internal.follow(), name="internal folder")]
+        following = supervise("following the internal folder", self._internal.follow)
+        self._tasks = [asyncio.create_task(following, name="internal folder")]
         self.ports["data"] = await self.plane.start(settings.host, settings.port)
         admin = build_admin(routes=self.routes, internal=self._internal, pod_uid=settings.pod_uid)
         self.ports["admin"] = await self._listen(admin, settings.admin_port, ssl_context=self._internal.tls)

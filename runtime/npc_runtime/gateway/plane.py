@@ -15,6 +15,7 @@ from npc_runtime import wire
 from npc_runtime.gateway.access_log import AccessLog
 from npc_runtime.gateway.metrics import Metrics
 from npc_runtime.gateway.service import Service
+from npc_runtime.gateway.supervise import supervise
 from npc_runtime.gateway.table import CompiledTable, EndpointKey
 
 BACKLOG = 4096
@@ -113,7 +114,7 @@ class LocalPlane:
     async def serve(self, listening: socket.socket) -> None:
         """Serve on a socket that listens already."""
         loop = asyncio.get_running_loop()
-        self._sweeping = asyncio.create_task(self.service.sweep_for_ever(), name="sweep")
+        self._sweeping = asyncio.create_task(supervise("the sweep", self.service.sweep_for_ever), name="sweep")
         self._server = await loop.create_server(self.service.connect, sock=listening, backlog=BACKLOG)
 
     async def apply_everywhere(self, table: CompiledTable) -> None:

@@ -111,5 +111,7 @@ class Routes:
                         "cannot keep the route table; a restart would begin with an older one",
                         extra={"folder": str(self._state_dir), "error": error.strerror},
                     )
+                except Exception:  # nobody awaits this task: what is not said here is never said
+                    log.exception("cannot keep the route table; a restart would begin with an older one")
         finally:
             self._saving = None

@@ -7,6 +7,7 @@ Holds everything the connections of one event loop share. Several event loops (p
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from hmac import compare_digest
@@ -27,6 +28,8 @@ from npc_runtime.gateway.metrics import Metrics
 from npc_runtime.gateway.openapi import document
 from npc_runtime.gateway.routing import choose_alias, choose_target, choose_tier
 from npc_runtime.gateway.table import CompiledTable
+
+log = logging.getLogger(__name__)
 
 COMPLETIONS: Final = b"/v1/chat/completions"
 MODELS: Final = b"/v1/models"
@@ -230,7 +233,11 @@ class Service:
     def sweep(self, now: float) -> None:
         """One round of housekeeping at loop time `now`."""
         for connection in [connection for connection in self._connections if connection.deadline < now]:
-            connection.expire()
+            try:
+                connection.expire()
+            except Exception:  # one that cannot be ended properly must not keep the others for ever
+                log.exception("a connection could not be expired and is cut off")
+                connection.abort()
         if now - self._aged_at >= 1.0:
             self._aged_at = now
             self.fleet.close_aged_connections()

@@ -30,6 +30,7 @@ async def _serve(channel_fd: int, listening_fd: int, *, workers: int, access_log
     channel = await Channel.open(socket.socket(fileno=channel_fd))
     plane = LocalPlane(AccessLog(standard_output() if access_log else None), workers=workers)
     serving = False
+    draining: asyncio.Task[None] | None = None
     while (message := await channel.receive()) is not None and message["do"] != "close":
         if message["do"] == "serve":
             if not serving:
@@ -38,10 +39,19 @@ async def _serve(channel_fd: int, listening_fd: int, *, workers: int, access_log
                 gc.collect()
                 gc.freeze()
             channel.send({"id": message["id"]})
+        elif message["do"] == "drain":
+            # Beside the others: a worker that answered no order while its last lines run would be ended for it.
+            draining = asyncio.create_task(_drain(plane, channel, message))
         else:
             channel.send({"id": message["id"], **await _handle(plane, message)})
     await plane.close()
+    if draining is not None:
+        await draining
     channel.close()
+
+
+async def _drain(plane: LocalPlane, channel: Channel, message: Message) -> None:
+    channel.send({"id": message["id"], "running": await plane.drain(float(message["seconds"]))})
 
 
 async def _handle(plane: LocalPlane, message: Message) -> Message:
@@ -63,8 +73,6 @@ async def _handle(plane: LocalPlane, message: Message) -> Message:
             }
         case "leave":
             plane.leave()
-        case "drain":
-            return {"running": await plane.drain(float(message["seconds"]))}
         case unknown:
             raise ValueError(f"the main process asked for {unknown!r}")
     return {}

@@ -12,10 +12,12 @@ import itertools
 import logging
 import socket
 import sys
+from functools import partial
 
 from npc_runtime import wire
 from npc_runtime.gateway.channel import Channel, Message
 from npc_runtime.gateway.plane import Counts, listen_socket
+from npc_runtime.gateway.supervise import supervise
 from npc_runtime.gateway.table import CompiledTable, EndpointKey
 
 log = logging.getLogger(__name__)
@@ -39,6 +41,7 @@ class Worker:
         self.channel = channel
         self._numbers = itertools.count()
         self._waiting: dict[int, asyncio.Future[Message]] = {}
+        self._gone = False
 
     def tell(self, **message: object) -> asyncio.Future[Message]:
         """Send an order; the future is its answer, or WorkerGone."""
@@ -46,20 +49,37 @@ class Worker:
         answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         # An order nobody waits for may fail silently: the worker's end is noticed by itself.
         answer.add_done_callback(lambda done: done.cancelled() or done.exception())
+        if self._gone:
+            answer.set_exception(WorkerGone())
+            return answer
         self._waiting[number] = answer
         self.channel.send({"id": number, **message})
         return answer
 
     async def listen(self) -> None:
-        """Take answers until the worker is gone."""
-        while (message := await self.channel.receive()) is not None:
-            answer = self._waiting.pop(message["id"], None)
-            if answer is not None and not answer.done():
-                answer.set_result(message)
-        for answer in self._waiting.values():
-            if not answer.done():
-                answer.set_exception(WorkerGone())
-        self._waiting.clear()
+        """Take answers until the worker is gone, or says what is none; whoever waits for one is told either way."""
+        try:
+            while (message := await self.channel.receive()) is not None:
+                answer = self._waiting.pop(message["id"], None)
+                if answer is not None and not answer.done():
+                    answer.set_result(message)
+        finally:
+            self._gone = True
+            for answer in self._waiting.values():
+                if not answer.done():
+                    answer.set_exception(WorkerGone())
+            self._waiting.clear()
+
+    async def end(self) -> int:
+        """Close the channel, which ends the worker, and return its exit status; one that goes on is killed."""
+        self.channel.close()
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await self.process.wait()
+        except TimeoutError:
+            log.error("a worker does not end and is killed", extra={"pid": self.process.pid})
+            self.process.kill()
+            return await self.process.wait()
 
 
 class WorkersPlane:
@@ -84,7 +104,10 @@ class WorkersPlane:
             port = int(self._sockets[0].getsockname()[1])
         started = [asyncio.Event() for _ in range(self._count)]
         self._keepers = [
-            asyncio.create_task(self._keep(index, started[index]), name=f"worker {index}")
+            asyncio.create_task(
+                supervise(f"keeping worker {index}", partial(self._keep, index, started[index])),
+                name=f"worker {index}",
+            )
             for index in range(self._count)
         ]
         await asyncio.gather(*(event.wait() for event in started))
@@ -186,9 +209,8 @@ class WorkersPlane:
                 pass
             finally:
                 self._workers.pop(index, None)
-                worker.channel.close()
+                status = await worker.end()
                 await listening
-            status = await worker.process.wait()
             if not self._ended:
                 log.error("a worker ended and is started again", extra={"pid": worker.process.pid, "status": status})
                 await asyncio.sleep(RESTART_SECONDS)
