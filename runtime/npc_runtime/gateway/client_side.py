@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from npc_runtime.gateway.table import CompiledTable
 
 log = logging.getLogger(__name__)
+
+_EMPTY_LINES = re.compile(rb"\A(?:\r\n)+")
 
 
 class _State(enum.Enum):
@@ -211,8 +214,8 @@ class ClientConnection(asyncio.Protocol):
         bounds = self._service.limits
         buffer = self._buffer
         if buffer.startswith(b"\r\n"):
-            # RFC 9112, 2.2: an empty line before a request is tolerated; some clients end a body with one.
-            buffer = self._buffer = buffer[2:]
+            # RFC 9112, 2.2: empty lines before a request are tolerated; some clients end a body with one.
+            buffer = self._buffer = _EMPTY_LINES.sub(b"", buffer, count=1)
             if not buffer:
                 self._head_begun = False
                 return False

@@ -57,6 +57,15 @@ async def test_an_empty_line_alone_keeps_the_connection_idle_and_not_half_a_requ
     writer.close()
 
 
+@pytest.mark.parametrize("lines", [1, 2, 3, 7000])
+async def test_empty_lines_before_a_request_are_read_over_however_they_are_cut(
+    rig: Rig, world: World, lines: int
+) -> None:
+    data = b"\r\n" * lines + CLOSE
+    assert statuses(await raw(rig.port, data)) == [404]
+    assert statuses(await raw(rig.port, *(data[at : at + 5] for at in range(0, len(data), 5)))) == [404]
+
+
 @pytest.mark.parametrize(
     ("target", "status"), [("/v1/models", 405), ("/v1/chat/completions", 405), ("/openapi.json", 405), ("/no", 404)]
 )

@@ -43,7 +43,8 @@ _SINGLETONS: Final = frozenset(
 )
 _HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
-_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[\t\x20-\x7e]*)?")
+# An open quote could hide the line's end from a reader that honours quotes: only closed ones are read over.
+_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;(?:[\t !#-~]|\"[\t !#-~]*\")*)?")
 _MAX_CHUNK_LINE = 256
 # As Go's net/http counts it: 16 bytes of framing a chunk and two for each byte of data are free, what is above adds up.
 _FREE_FRAMING_BYTES = 16
@@ -127,6 +128,9 @@ def parse_head(head: bytes) -> RequestHead:
         raise Refused(malformed("The request line must be a method, a path and HTTP/1.1, one space between."))
     if len(target) > MAX_TARGET_BYTES:
         raise Refused(target_too_long(MAX_TARGET_BYTES))
+    if method == b"CONNECT":
+        # Whoever stands between would take what follows for a tunnel.
+        raise Refused(malformed("There are no tunnels here."))
     if not target.startswith(b"/") and target != b"*":
         raise Refused(malformed("The request target must be a path."))
     request = RequestHead(
