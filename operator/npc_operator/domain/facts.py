@@ -140,6 +140,14 @@ class GatewayFact:
 
 
 @dataclass(frozen=True, slots=True)
+class UnkeptRoutes:
+    """A region's routes do not fit into their Secret: found while writing it, said by the region."""
+
+    packed_bytes: int
+    aliases: int
+
+
+@dataclass(frozen=True, slots=True)
 class SecretFact:
     """Data of a Secret somebody referred to. repr hides the values."""
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from npc_operator.api.names import routes_secret
 from npc_operator.api.npcregion import NPCRegionSpec, NPCRegionStatus, Npcs
 from npc_operator.domain import reasons
 from npc_operator.domain.conditions import READY, Finding, Summary, build_conditions, holds, join_messages
-from npc_operator.domain.facts import Adapter, Region, SecretFact, Tier
+from npc_operator.domain.facts import Adapter, Region, SecretFact, Tier, UnkeptRoutes
+from npc_operator.domain.routes import ROUTES_SECRET_MAX_BYTES
 
 USUAL_POPULATION = (500, 1000)
 """What a region of one game usually holds; a sum outside is worth a remark, not a refusal."""
@@ -137,6 +139,16 @@ def find_unready(facts: RegionFacts) -> Finding | None:
     if unready:
         return Finding(reasons.TIERS_NOT_READY, f"not ready: tier {join_messages(unready)}")
     return None
+
+
+def describe_unkept(region: str, unkept: UnkeptRoutes) -> Finding:
+    """The routes outgrew their Secret: what serves is told as ever, but who starts alone knows only older routes."""
+    return Finding(
+        reasons.ROUTES_TOO_LARGE,
+        f"Secret {routes_secret(region)} cannot hold the routes: {unkept.aliases} voices on all tiers take"
+        f" {unkept.packed_bytes} bytes of at most {ROUTES_SECRET_MAX_BYTES}, so gateways that start while the operator"
+        " is away have the last routes that fitted; spread the voices over several regions",
+    )
 
 
 def find_silence(facts: RegionFacts) -> Finding | None:

@@ -9,11 +9,14 @@ off the routes by not knowing it.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
+import zlib
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from npc_operator.api.gputier import Quality
 from npc_operator.api.npcregion import NPCRegionSpec
@@ -31,6 +34,11 @@ from npc_runtime.wire import (
     TierRoutes,
     served_name,
 )
+
+ROUTES_MAX_BYTES = 16 << 20
+"""Largest table that gateways take (npc_runtime.gateway.persistence.MAX_BYTES)."""
+ROUTES_SECRET_MAX_BYTES = 1_000_000
+"""Largest packed table that is written: the API server refuses Secrets above 1 MiB of data."""
 
 NO_STAMP = Stamp(epoch=0, generation=0)
 
@@ -139,6 +147,23 @@ def without_residency(table: RouteTable) -> RouteTable:
         for tier in table.tiers
     )
     return table.model_copy(update={"tiers": tiers})
+
+
+def pack_routes(table: RouteTable) -> bytes:
+    """A table as it is kept in a Secret: compressed, because five tiers of a thousand voices are more than a Secret
+    may hold, and without a time, so that the same table is the same bytes.
+    """
+    return gzip.compress(table.to_bytes(), compresslevel=6, mtime=0)
+
+
+def unpack_routes(packed: bytes) -> RouteTable | None:
+    """The table of `pack_routes`, or None if there is none that can be read. Never longer than ROUTES_MAX_BYTES."""
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(packed)) as stream:
+            text = stream.read(ROUTES_MAX_BYTES + 1)
+        return RouteTable.model_validate_json(text) if len(text) <= ROUTES_MAX_BYTES else None
+    except (OSError, EOFError, zlib.error, ValidationError):
+        return None
 
 
 def same_routes(one: RouteTable, other: RouteTable) -> bool:

@@ -24,7 +24,7 @@ from npc_runtime.wire import AGENT_PORT, GATEWAY_ADMIN_PORT, GATEWAY_HEALTH_PORT
 
 INTERNAL_DIR = "/etc/npc/internal"
 ROUTES_DIR = "/etc/npc/routes"
-ROUTES_KEY = "routes.json"
+ROUTES_KEY = "routes.json.gz"
 STATE_DIR = "/var/lib/npc-gateway"
 
 SHUTDOWN_DELAY_SECONDS = 5

@@ -19,7 +19,7 @@ def encode(data: Mapping[str, str]) -> dict[str, str]:
 
 
 def decode(data: Mapping[str, str] | None) -> dict[str, str]:
-    """A Secret's data as text; what is not text is left out (nothing of ours is binary)."""
+    """A Secret's data as text; what is not text is left out."""
     decoded: dict[str, str] = {}
     for key, value in (data or {}).items():
         try:
@@ -60,7 +60,8 @@ def build_empty_secret(name: str, namespace: str, *, owners: Sequence[Mapping[st
     }
 
 
-def build_routes_secret(meta: ObjectMeta, table: str) -> dict[str, Any]:
+def build_routes_secret(meta: ObjectMeta, packed: bytes) -> dict[str, Any]:
+    """The Secret with a region's last routes, as `domain.routes.pack_routes` made them."""
     return {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -71,5 +72,5 @@ def build_routes_secret(meta: ObjectMeta, table: str) -> dict[str, Any]:
             "labels": gateway_labels(meta.name),
             "ownerReferences": [controller_reference(names.KIND_REGION, meta)],
         },
-        "data": encode({ROUTES_KEY: table}),
+        "data": {ROUTES_KEY: base64.b64encode(packed).decode()},
     }

@@ -7,10 +7,10 @@ from typing import Any
 from npc_operator.api import names
 from npc_operator.domain.conditions import newborn_seconds, rfc3339
 from npc_operator.domain.doors import SILENT_SECONDS, gone_at, is_silent
-from npc_operator.domain.facts import Child, Region, Tier
+from npc_operator.domain.facts import Child, Region, Tier, UnkeptRoutes
 from npc_operator.domain.keys import Key
 from npc_operator.domain.outcomes import Done, Outcome, Retry, Wait
-from npc_operator.domain.region import RegionFacts, build_region_status
+from npc_operator.domain.region import RegionFacts, build_region_status, describe_unkept
 from npc_operator.manifests.disruption import build_gateway_budget
 from npc_operator.manifests.gateway_deployment import build_gateway_deployment
 from npc_operator.manifests.gateway_service import build_gateway_service, gateway_endpoint
@@ -45,6 +45,9 @@ async def reconcile_region(context: Context, key: Key) -> Outcome:
     if holds and not region.spec.suspend and region.meta.deletion_timestamp is None:
         results = await _keep_children(context, region)
     faults, errors = split_results(results)
+    unkept = world.store.get(UnkeptRoutes, key.namespace, key.name)
+    if unkept is not None and holds:
+        faults = (*faults, describe_unkept(region.meta.name, unkept))
     now = context.clock.monotonic()
     ready, waiting = count_gateways(context, region, now) if holds else (0, "")
     silent, look_again = find_silent(context, region) if holds else ((), None)

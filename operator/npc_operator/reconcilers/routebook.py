@@ -8,10 +8,9 @@ a table of ours.
 
 from __future__ import annotations
 
+import base64
 from collections import OrderedDict
 from dataclasses import dataclass
-
-from pydantic import ValidationError
 
 from npc_operator.api import names
 from npc_operator.api.gputier import Quality
@@ -28,9 +27,9 @@ from npc_operator.domain.routes import (
     pick_routed,
     routed_names,
     same_routes,
+    unpack_routes,
 )
 from npc_operator.manifests.gateway_deployment import ROUTES_KEY
-from npc_operator.manifests.secrets import decode
 from npc_operator.ports import Clock, Manifest, Stamps
 from npc_operator.reconcilers.world import Door, World
 from npc_runtime.wire import Alias, Endpoint, RouteTable, Stamp
@@ -115,9 +114,10 @@ class RouteBook:
         """A gateway answered a push: every worker of it goes by this table now."""
         self._acknowledged[pod.namespace, pod.name] = (pod.uid, boot_id, stamp)
 
-    def keep(self, table: RouteTable) -> None:
-        """This is what the region's Secret holds now: a gateway that starts goes by it before anybody hears of it."""
-        self._kept[table.namespace, table.region] = routed_names(table)
+    def keep(self, namespace: str, region: str, table: RouteTable | None) -> None:
+        """This is what the region's Secret holds now, if anything: a gateway that starts goes by it before anybody
+        hears of it."""
+        self._kept[namespace, region] = frozenset() if table is None else routed_names(table)
 
     def forget_gateway(self, namespace: str, name: str) -> None:
         """The pod is gone."""
@@ -250,8 +250,8 @@ class RouteBook:
 
 def read_routes(live: Manifest | None) -> RouteTable | None:
     """The table in a routes Secret, or None if there is none that can be read."""
-    text = decode((live or {}).get("data")).get(ROUTES_KEY, "")
     try:
-        return RouteTable.model_validate_json(text) if text else None
-    except ValidationError:
+        packed = base64.b64decode(((live or {}).get("data") or {}).get(ROUTES_KEY, ""), validate=True)
+    except ValueError:
         return None
+    return unpack_routes(packed) if packed else None

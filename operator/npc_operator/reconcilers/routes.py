@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from npc_operator.api import names
 from npc_operator.domain.drift import find_drift
-from npc_operator.domain.facts import Region
+from npc_operator.domain.facts import Region, UnkeptRoutes
 from npc_operator.domain.keys import Key
 from npc_operator.domain.outcomes import Done, Outcome, Retry, Wait
-from npc_operator.domain.routes import same_routes, without_residency
+from npc_operator.domain.routes import ROUTES_SECRET_MAX_BYTES, pack_routes, same_routes, without_residency
 from npc_operator.manifests.secrets import build_routes_secret
 from npc_operator.ports import NotFound, ObjectRef, PortError
 from npc_operator.reconcilers import events
@@ -29,6 +29,8 @@ class RoutesReconciler:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._held: dict[tuple[str, str], tuple[float, RouteTable]] = {}
+        self._unkept: dict[tuple[str, str], tuple[float, RouteTable]] = {}
+        """The last routes that did not fit, and when that was found."""
 
     async def reconcile(self, key: Key) -> Outcome:
         context = self._context
@@ -38,6 +40,8 @@ class RoutesReconciler:
         active = context.world.active_region(key.namespace)
         if region is None or active is None or active.meta.uid != region.meta.uid:
             self._held.pop((key.namespace, key.name), None)
+            self._unkept.pop((key.namespace, key.name), None)
+            context.world.store.drop(UnkeptRoutes, key.namespace, key.name)
             context.routes.forget_region(key.namespace, key.name)
             return Done()
         if region.spec.suspend or region.meta.deletion_timestamp is not None:
@@ -51,6 +55,10 @@ class RoutesReconciler:
         child = context.world.child(key.namespace, "Secret", names.routes_secret(key.name))
         if held is not None and same_routes(held[1], table) and child is not None:
             return Done()
+        unkept = self._unkept.get((key.namespace, key.name))
+        if unkept is not None and same_routes(unkept[1], table):
+            return Done()  # nothing can be written, and the region says so
+        held = max((one for one in (held, unkept) if one is not None), key=lambda one: one[0], default=None)
         if held is not None and (wait := held[0] + PACE_SECONDS - now) > 0:
             return Done(requeue_after=wait)
         try:
@@ -67,12 +75,21 @@ class RoutesReconciler:
         kept = read_routes(live)
         if kept is not None and same_routes(kept, table):
             table = table.model_copy(update={"stamp": kept.stamp})  # an older order with the same content is as good
-        manifest = build_routes_secret(region.meta, table.to_bytes().decode())
+        packed = pack_routes(table)
+        place = (key.namespace, key.name)
+        if len(packed) > ROUTES_SECRET_MAX_BYTES:
+            context.world.store.put(UnkeptRoutes, *place, UnkeptRoutes(len(packed), len(table.aliases)))
+            context.routes.keep(*place, kept)
+            self._unkept[place] = (now, table)
+            return Done()
+        context.world.store.drop(UnkeptRoutes, *place)
+        self._unkept.pop(place, None)
+        manifest = build_routes_secret(region.meta, packed)
         if live is None or find_drift(manifest, live, manager=names.MANAGER_CHILDREN):
             try:
                 await context.kube.apply(manifest, manager=names.MANAGER_CHILDREN)
             except NotFound:
                 return Done()
         self._held[key.namespace, key.name] = (now, table)
-        context.routes.keep(table)
+        context.routes.keep(*place, table)
         return Done()

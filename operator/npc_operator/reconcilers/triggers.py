@@ -20,6 +20,7 @@ from npc_operator.domain.facts import (
     Region,
     SecretFact,
     Tier,
+    UnkeptRoutes,
     Unreadable,
 )
 from npc_operator.domain.keys import Key, KeyKind
@@ -205,6 +206,10 @@ def _on_unreadable(_: Store, change: Change) -> Iterator[Key]:
         yield Key(kinds[kind], change.namespace, name)
 
 
+def _on_unkept(_: Store, change: Change) -> Iterator[Key]:
+    yield Key(KeyKind.REGION, change.namespace, change.name)
+
+
 RULES: dict[type[Any], Callable[[Store, Change], Iterator[Key]]] = {
     Region: _on_region,
     Tier: _on_tier,
@@ -215,6 +220,7 @@ RULES: dict[type[Any], Callable[[Store, Change], Iterator[Key]]] = {
     Child: _on_child,
     SecretFact: _on_secret,
     Unreadable: _on_unreadable,
+    UnkeptRoutes: _on_unkept,
 }
 
 

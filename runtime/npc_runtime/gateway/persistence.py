@@ -1,13 +1,17 @@
 """The last route table on disk, so that a restarted gateway serves at once with the operator and the API server away.
 
-Two sources at start: the file this process wrote itself (with residency) and a Secret the operator wrote (without).
+Two sources at start: the file this process wrote itself (with residency) and a Secret the operator wrote (without, and
+compressed, because Secrets are small).
 The newer stamp wins; at equal stamps the own file, because it knows more.
 """
 
 from __future__ import annotations
 
+import gzip
+import io
 import logging
 import os
+import zlib
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -18,6 +22,7 @@ from npc_runtime.gateway.table import BadTable, CompiledTable, compile_table
 log = logging.getLogger(__name__)
 
 FILE_NAME = "routes.json"
+GZIP_MAGIC = b"\x1f\x8b"
 MAX_BYTES = 16 << 20
 """Largest route table that is read or accepted."""
 
@@ -46,10 +51,21 @@ def load_newest(state_dir: Path, routes_file: Path) -> CompiledTable | None:
     return max(candidates, key=lambda table: table.stamp.order(), default=None)
 
 
+def _expand(data: bytes) -> bytes:
+    """What a gzip stream holds, at most one byte more than is allowed; anything else as it is."""
+    if not data.startswith(GZIP_MAGIC):
+        return data
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
+        return stream.read(MAX_BYTES + 1)
+
+
 def _load(path: Path) -> CompiledTable | None:
     try:
         with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+            data = _expand(file.read(MAX_BYTES + 1))
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        log.warning("a saved route table is damaged", extra={"path": str(path)})
+        return None
     except FileNotFoundError:
         return None
     except OSError as error:

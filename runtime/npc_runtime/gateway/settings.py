@@ -82,7 +82,7 @@ def parse_settings(arguments: Sequence[str] | None = None, environment: Mapping[
     add(
         "--routes-file",
         type=Path,
-        default=Path("/etc/npc/routes/routes.json"),
+        default=Path("/etc/npc/routes/routes.json.gz"),
         help="route table to start with when the operator is away; may be missing",
     )
     add(

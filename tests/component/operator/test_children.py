@@ -13,9 +13,8 @@ from npc_operator.domain.keys import Key, KeyKind
 from npc_operator.manifests import engine_deployment
 from npc_operator.manifests.engine_pod import build_pod_template
 from npc_operator.manifests.pod_layout import EngineInputs
-from npc_operator.manifests.secrets import decode
 from npc_operator.ports import Images
-from npc_runtime.wire import RouteTable
+from npc_operator.reconcilers.routebook import read_routes
 from tests.component.operator.harness import World
 from tests.support.builders import NAMESPACE, adapter, region, tier
 
@@ -97,10 +96,10 @@ async def test_the_last_routes_are_written_at_most_every_five_seconds_and_withou
         await world.settle(seconds=1)
     assert 1 <= world.writes_of("Secret") <= 3
     await world.settle(seconds=10)
-    text = decode(world.live("Secret", "eu-west-routes")["data"])["routes.json"]
-    table = RouteTable.model_validate_json(text)
-    assert len(table.aliases) == 9
-    assert all(endpoint.resident is None for endpoint in table.tiers[0].endpoints)
+    kept = read_routes(world.live("Secret", "eu-west-routes"))
+    assert kept is not None
+    assert len(kept.aliases) == 9
+    assert all(endpoint.resident is None for endpoint in kept.tiers[0].endpoints)
 
 
 async def test_foreign_fields_are_left_alone_and_cost_no_write() -> None:

@@ -9,7 +9,8 @@ from npc_operator.domain import reasons
 from npc_operator.domain.conditions import rfc3339
 from npc_operator.domain.doors import GONE_MARGIN_SECONDS
 from npc_operator.domain.facts import AgentFact
-from npc_operator.manifests.secrets import decode
+from npc_operator.reconcilers import routes
+from npc_operator.reconcilers.routebook import read_routes
 from npc_runtime.wire import AdapterPhase, EngineState, served_name
 from tests.component.operator.harness import World
 from tests.support.builders import NAMESPACE, adapter, digest, region, tier
@@ -294,6 +295,33 @@ async def test_what_a_slow_gateway_still_uses_serves_on_until_it_has_moved() -> 
     assert all("Refused" not in [one.phase for one in agent.report().adapters] for agent in world.pods("gold").values())
 
 
+async def test_routes_that_outgrow_their_secret_are_said_and_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = await region_with_vampire()
+    monkeypatch.setattr(routes, "ROUTES_SECRET_MAX_BYTES", 100)
+    world.api.forget_calls()
+    world.set_digest("vampire", NEW)
+    await world.settle(seconds=60)
+    assert world.said(names.KIND_REGION, "eu-west", "Stalled")[:2] == ("True", reasons.ROUTES_TOO_LARGE)
+    assert world.said(names.KIND_REGION, "eu-west", "Ready")[0] == "True"
+    assert routed(world) == {NEW_NAME}
+    assert world.writes_of("Secret") == 0
+    assert all(OLD_NAME in agent.resident for agent in world.pods("gold").values()), "the Secret still names it"
+
+    monkeypatch.undo()
+    world.set_digest("vampire", OTHER)
+    await world.settle(seconds=60)
+    assert world.said(names.KIND_REGION, "eu-west", "Stalled") == ("", "", "")
+    assert all(set(agent.resident) == {OTHER_NAME} for agent in world.pods("gold").values())
+
+
+async def test_routes_that_never_fitted_pin_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "ROUTES_SECRET_MAX_BYTES", 100)
+    world = await region_with_vampire()
+    world.set_digest("vampire", NEW)
+    await world.settle(seconds=60)
+    assert all(set(agent.resident) == {NEW_NAME} for agent in world.pods("gold").values())
+
+
 async def test_what_a_starting_gateway_would_read_stays_resident_until_the_secret_is_written_anew() -> None:
     world = await region_with_vampire()
     third = digest("third")
@@ -303,7 +331,9 @@ async def test_what_a_starting_gateway_would_read_stays_resident_until_the_secre
     await world.settle(seconds=2)
     # The Secret is written at most every 5 seconds, so it is one move behind.
     assert routed(world) == {served_name("vampire", third)}
-    assert NEW_NAME in decode(world.live("Secret", "eu-west-routes")["data"])["routes.json"]
+    kept = read_routes(world.live("Secret", "eu-west-routes"))
+    assert kept is not None
+    assert [target.served_name for alias in kept.aliases for target in alias.targets] == [NEW_NAME]
     assert all(NEW_NAME in agent.resident for agent in world.pods("gold").values())
     await world.settle(seconds=10)
     assert all(set(agent.resident) == {served_name("vampire", third)} for agent in world.pods("gold").values())

@@ -134,7 +134,7 @@ def region_children(namespace: str) -> list[dict[str, Any]]:
         build_engine_policy(namespace, OPERATOR, owners=owners),
         build_gateway_deployment(meta, fact.spec, image="npc-fleet:1", pull_policy=""),
         build_namespace_secret("npc-fleet-internal", namespace, data=data, handled="{}", owners=owners),
-        build_routes_secret(meta, '{"a": 1}'),
+        build_routes_secret(meta, b"packed"),
     ]
 
 

@@ -61,7 +61,7 @@ def children() -> Iterator[Manifest]:
     yield build_gateway_service(region.meta, region.spec)
     yield build_gateway_budget(region.meta)
     yield build_gateway_policy(region.meta, peer)
-    yield build_routes_secret(region.meta, "{}")
+    yield build_routes_secret(region.meta, b"packed")
     owners = [owner_reference(names.KIND_REGION, region.meta), owner_reference(names.KIND_TIER, tier.meta)]
     yield build_engine_policy(tier.meta.namespace, peer, owners=owners)
     for secret in (names.SECRET_INTERNAL, names.SECRET_ENGINE_KEY):

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 
+import pytest
 from pydantic import SecretStr
 
 from npc_operator.domain.engines import Engine
 from npc_operator.domain.routes import (
+    ROUTES_MAX_BYTES,
+    ROUTES_SECRET_MAX_BYTES,
     TierPart,
     Trust,
     build_alias,
     build_endpoint,
     build_table,
     hash_api_keys,
+    pack_routes,
     pick_routed,
     routed_names,
     same_routes,
+    unpack_routes,
     without_residency,
 )
-from npc_runtime.wire import EngineKey, EngineState, RouteTable, Stamp, served_name
+from npc_runtime.wire import Endpoint, EngineKey, EngineState, RouteTable, Stamp, TierRoutes, served_name
 from tests.support.builders import agent_fact, digest, pod_fact, region_fact, report
 
 TRUST = Trust((EngineKey(id="key-1", key=SecretStr("engine-secret")),), (SecretStr("token-secret"),), "PEM")
@@ -94,3 +100,49 @@ def test_api_keys_are_hashed_without_their_white_space() -> None:
         ("a", hashlib.sha256(b"one").hexdigest()),
         ("b", hashlib.sha256(b"two").hexdigest()),
     ]
+
+
+def test_five_tiers_of_a_thousand_voices_fit_into_a_secret() -> None:
+    tiers = [f"tier-{number}" for number in range(5)]
+    digests = {
+        (tier, number): "sha256:" + hashlib.sha256(f"{tier} {number}".encode()).hexdigest()
+        for tier in tiers
+        for number in range(1000)
+    }
+    whole = RouteTable(
+        stamp=Stamp(epoch=9, generation=9),
+        namespace="eu-west",
+        region="eu-west",
+        default_tier="tier-0",
+        tiers=tuple(
+            TierRoutes(
+                name=tier,
+                quality="Gold",
+                endpoints=tuple(
+                    Endpoint(
+                        pod=f"{tier}-{pod}", uid=str(pod), address=f"10.0.{pod}.1", port=8000, engine_key_id="key-1"
+                    )
+                    for pod in range(40)
+                ),
+            )
+            for tier in tiers
+        ),
+        aliases=tuple(
+            build_alias(f"voice-of-the-old-town-{number:04}", tier, digest)
+            for (tier, number), digest in digests.items()
+        ),
+    )
+    assert len(whole.to_bytes()) > 1 << 20, "more than a Secret may hold"
+    packed = pack_routes(whole)
+    assert len(packed) < ROUTES_SECRET_MAX_BYTES / 2
+    assert pack_routes(whole) == packed
+    assert unpack_routes(packed) == whole
+
+
+@pytest.mark.parametrize("packed", [b"", b"{}", b"\x1f\x8b", gzip.compress(b"[]"), gzip.compress(b"{}" * 100)[:-9]])
+def test_what_is_no_packed_table_is_none(packed: bytes) -> None:
+    assert unpack_routes(packed) is None
+
+
+def test_a_packed_table_cannot_blow_up() -> None:
+    assert unpack_routes(gzip.compress(b" " * (ROUTES_MAX_BYTES + 1))) is None

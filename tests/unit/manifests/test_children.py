@@ -30,7 +30,7 @@ ALL: list[dict[str, Any]] = [
     build_gateway_policy(REGION.meta, OPERATOR),
     build_engine_policy(REGION.meta.namespace, OPERATOR, owners=OWNERS),
     build_gateway_deployment(REGION.meta, REGION.spec, image="npc-fleet:1", pull_policy=""),
-    build_routes_secret(REGION.meta, "{}"),
+    build_routes_secret(REGION.meta, b"packed"),
 ]
 
 

@@ -32,6 +32,7 @@ OBJECTS = {
     # a person is needed
     "Suspended": "set spec.suspend to false to go on: " + _EDIT,
     "Unreadable": "upgrade the operator, or correct the field in the message: " + _EDIT,
+    "RoutesTooLarge": "spread the voices over several regions; what serves now goes on",
     "NamespaceTaken": "one region per namespace: move or delete one of them: kubectl get npcr -n {namespace}",
     "ArchetypeTaken": "delete one of the two: kubectl get npca -n {namespace}",
     "NoRegion": "name the tier in spec.tiers of the region, or give the adapter the labels of its spec.adapterSelector",
