@@ -213,7 +213,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
     parser = argparse.ArgumentParser(
         prog="kubectl npc",
-        description="Asks a cluster what its voices do, and why, with your rights and no others. Only drill changes things.",
+        description="Asks a cluster what its voices do, and why: with your rights, and only drill changes things.",
         epilog=CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

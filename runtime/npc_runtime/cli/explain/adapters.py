@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from .. import vocabulary as v
 from ..facts import Adapter, Pod, VariantState, World
-from .advice import next_step
-from .chain import Link, clip, gather
+from .advice import AGENTS, next_step
+from .chain import Link, gather, sentence
 from .operators import explain_unobserved
 from .pods import explain_pod
 from .tiers import explain_tier
@@ -20,6 +20,7 @@ DIGITS = 12
 FINE = frozenset({"Serving", ""})
 OF_THE_TIER = frozenset({"NoReadyEngine", "SlotsExceeded", "NoRegion"})
 """Reasons of a voice whose cause is to be found at its tier."""
+_WHY = re.compile(r"\bpod [a-z0-9.-]+: ([A-Z][A-Za-z]+): ")
 _POD = re.compile(r"\bpod ([a-z0-9][a-z0-9.-]*[a-z0-9])")
 
 
@@ -64,7 +65,7 @@ def find_unsaid(case: AdapterCase) -> Sequence[Link]:
     if any(state.reason == condition.reason for state in case.adapter.states):
         return ()
     step = _advice(case, condition.reason)
-    says = f"A person is needed: {clip(condition.message)}."
+    says = f"A person is needed: {sentence(condition.message)}"
     return [Link(object=case.thing, reason=condition.reason, since=condition.since, says=says, next=step)]
 
 
@@ -84,8 +85,9 @@ def explain_variant(case: AdapterCase, state: VariantState) -> list[Link]:
     condition = case.adapter.conditions.find(v.STALLED) or case.adapter.conditions.find(v.READY)
     since = state.candidate_since or (condition.since if condition is not None else "")
     pods = _named_pods(case, state)
-    step = _advice(case, state.reason, tier=state.tier, pod=pods[0].meta.name if pods else "")
-    says = f"On tier {state.tier} {serves}, and {proven}: {clip(state.message) or state.reason}."
+    step = _advice(case, _innermost(state), tier=state.tier, pod=pods[0].meta.name if pods else "")
+    said = state.message.removeprefix(f"tier {state.tier}: ") or state.reason
+    says = f"On tier {state.tier} {serves}, and {proven}: {sentence(said)}"
     links = [Link(object=case.thing, reason=state.reason, since=since, says=says, next=step)]
     tier = case.world.tier(state.tier)
     if tier is not None and state.reason in OF_THE_TIER:
@@ -93,6 +95,14 @@ def explain_variant(case: AdapterCase, state: VariantState) -> list[Link]:
     for pod in pods:
         links += explain_pod(pod, case.world, case.now)
     return links
+
+
+def _innermost(state: VariantState) -> str:
+    """The agent's own reason where the status only says that something is tried again or late."""
+    if state.reason not in ("Retrying", "LoadTimeout"):
+        return state.reason
+    found = _WHY.search(state.message)
+    return found.group(1) if found is not None and found.group(1) in AGENTS else state.reason
 
 
 def _wanted(case: AdapterCase, tier: str) -> str:

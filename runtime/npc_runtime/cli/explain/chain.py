@@ -67,6 +67,12 @@ def clip(text: str) -> str:
     return plain if len(plain) <= MESSAGE_LIMIT else plain[: MESSAGE_LIMIT - 1] + "…"
 
 
+def sentence(text: str) -> str:
+    """`text` on one line, shortened, ending with one full stop."""
+    plain = clip(text).rstrip(". ")
+    return plain if plain.endswith("…") else plain + "."
+
+
 def seconds_since(then: str, now: float) -> float | None:
     """Seconds from an RFC 3339 time to `now` (unix seconds); None if it is no time."""
     try:

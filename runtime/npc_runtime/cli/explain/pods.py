@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from .. import vocabulary as v
 from ..facts import Container, Pod, World
 from .advice import next_step
-from .chain import Link, clip, first, how_long, seconds_since
+from .chain import Link, clip, first, how_long, seconds_since, sentence
 
 PULL = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull"})
 CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 
-_INSUFFICIENT = re.compile(r"Insufficient ([A-Za-z0-9./-]+)")
+_INSUFFICIENT = re.compile(r"Insufficient ([A-Za-z0-9./-]*[A-Za-z0-9])")
 _UNTOLERATED = re.compile(r"untolerated taints? \{([^}:]+)")
 
 
@@ -64,7 +64,7 @@ def find_lost_node(case: Case) -> Sequence[Link]:
     node = next((one for one in case.world.nodes if case.pod.node and one.meta.name == case.pod.node), None)
     if node is None or node.ready:
         return ()
-    says = f"It runs on node {node.meta.name}, which is not ready: {clip(node.message) or 'no message'}."
+    says = f"It runs on node {node.meta.name}, which is not ready: {sentence(node.message or 'no message')}"
     return case.link("NodeNotReady", says, since=node.since, step=f"kubectl describe node {node.meta.name}")
 
 
@@ -72,7 +72,7 @@ def find_evicted(case: Case) -> Sequence[Link]:
     if case.pod.phase != "Failed":
         return ()
     reason = case.pod.reason or "Failed"
-    says = f"It has failed: {clip(case.pod.message) or 'no message'}."
+    says = f"It has failed: {sentence(case.pod.message or 'no message')}"
     return case.link(reason, says, step=case.command("describe pod"))
 
 
@@ -84,7 +84,7 @@ def find_no_accelerator(case: Case) -> Sequence[Link]:
         return ()
     gpu = next((name for name in lacking if name not in ("cpu", "memory", "ephemeral-storage")), "")
     reason = "NoFreeAccelerator" if gpu else "NoFreeResources"
-    says = f"No node has enough {' and '.join(lacking)} left for it. The scheduler says: {clip(said)}"
+    says = f"No node has enough {' and '.join(lacking)} left for it. The scheduler says: {sentence(said)}"
     step = (
         f"add nodes that have {gpu}, or see who holds it: kubectl describe nodes"
         if gpu
@@ -100,7 +100,7 @@ def find_no_node(case: Case) -> Sequence[Link]:
         return ()
     taints = sorted(set(_UNTOLERATED.findall(said)))
     hint = f" Nodes carry the taint {', '.join(taints)}, which the pod does not tolerate." if taints else ""
-    says = f"No node fits it.{hint} The scheduler says: {clip(said)}"
+    says = f"No node fits it.{hint} The scheduler says: {sentence(said)}"
     step = "compare spec.scheduling and spec.capacityTypeLabel of the tier with: kubectl get nodes --show-labels"
     return case.link("NoNodeFits", says, since=_since(case.pod, "PodScheduled"), step=step)
 
@@ -206,7 +206,7 @@ def find_creating(case: Case) -> Sequence[Link]:
     if found is None or case.pod.ready():
         return ()
     warning = _warning(case)
-    more = f" kubelet says: {warning}" if warning else ""
+    more = f" kubelet says: {sentence(warning)}" if warning else ""
     says = f"Container {found.name} is being set up ({found.waiting}).{more}"
     return case.link(found.waiting, says, since=_scheduled(case.pod), step=case.command("describe pod"))
 
@@ -215,7 +215,7 @@ def find_unready(case: Case) -> Sequence[Link]:
     if case.pod.ready():
         return ()
     condition = case.pod.condition("Ready")
-    said = f": {clip(condition.message)}" if condition is not None and condition.message else ""
+    said = f": {clip(condition.message).rstrip('. ')}" if condition is not None and condition.message else ""
     return case.link(
         "NotReady", f"It is not ready{said}.", since=_since(case.pod, "Ready"), step=case.command("describe pod")
     )
@@ -270,7 +270,7 @@ def _last_end(container: Container) -> str:
 
 
 def _why_waiting(case: Case, container: Container) -> str:
-    return clip(container.waiting_message) or _warning(case) or "no message"
+    return sentence(container.waiting_message or _warning(case) or "no message")
 
 
 def _warning(case: Case) -> str:
@@ -290,4 +290,4 @@ def _unhealthy(case: Case) -> str:
         for event in case.world.events
         if event.kind == "Pod" and event.name == case.pod.meta.name and event.reason == "Unhealthy"
     ]
-    return f" kubelet says: {clip(max(found, key=lambda event: event.last).message)}" if found else ""
+    return f" kubelet says: {sentence(max(found, key=lambda event: event.last).message)}" if found else ""

@@ -9,7 +9,7 @@ from .. import vocabulary as v
 from ..facts import Region, World
 from .adapters import explain_adapter
 from .advice import next_step
-from .chain import Link, clip, gather
+from .chain import Link, gather, sentence
 from .operators import explain_unobserved
 from .pods import explain_pod
 from .tiers import explain_tier
@@ -51,10 +51,21 @@ def find_conditions(case: RegionCase) -> Sequence[Link]:
             continue
         seen.add(condition.reason)
         meta = case.region.meta
-        step = next_step(condition.reason, namespace=meta.namespace, short=v.SHORT[v.KIND_REGION], name=meta.name)
-        says = f"{lead}: {clip(condition.message)}."
+        step = next_step(
+            condition.reason,
+            namespace=meta.namespace,
+            short=v.SHORT[v.KIND_REGION],
+            name=meta.name,
+            tier=_unready_tier(case),
+        )
+        says = f"{lead}: {sentence(condition.message.removeprefix('not ready: '))}"
         links.append(Link(object=case.thing, reason=condition.reason, since=condition.since, says=says, next=step))
     return links
+
+
+def _unready_tier(case: RegionCase) -> str:
+    found = [(name, case.world.tier(name)) for name in case.region.tiers]
+    return next((name for name, tier in found if tier is None or tier.conditions.ready() != "True"), "")
 
 
 def find_gateways(case: RegionCase) -> Sequence[Link]:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from .. import vocabulary as v
 from ..facts import Condition, Tier, World
 from .advice import next_step
-from .chain import Link, clip, gather
+from .chain import Link, gather, sentence
 from .operators import explain_unobserved
 from .pods import explain_pod
 
 PODS = 3
 """Pods that are explained; the others that do not serve are counted."""
+
+
+FOLLOWS = ("Starting", "RollingUpdate")
+"""What a tier is said to do while something is in its way: no cause of its own beside that."""
+_CONTAINER = re.compile(r"\bcontainer ([a-z0-9-]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +32,17 @@ class TierCase:
 
     def link(self, condition: Condition, says: str) -> Link:
         meta = self.tier.meta
+        container = _CONTAINER.search(condition.message)
         step = next_step(
-            condition.reason, namespace=meta.namespace, short=v.SHORT[v.KIND_TIER], name=meta.name, tier=meta.name
+            condition.reason,
+            namespace=meta.namespace,
+            short=v.SHORT[v.KIND_TIER],
+            name=meta.name,
+            tier=meta.name,
+            pod=next(
+                (pod.meta.name for pod in self.world.pods_of(meta.name) if pod.meta.name in condition.message), ""
+            ),
+            container=container.group(1) if container is not None else "",
         )
         return Link(object=f"tier {meta.name}", reason=condition.reason, since=condition.since, says=says, next=step)
 
@@ -41,7 +56,8 @@ def find_stalled(case: TierCase) -> Sequence[Link]:
     condition = case.tier.conditions.find(v.STALLED)
     if condition is None or condition.status != "True":
         return ()
-    return [case.link(condition, f"A person is needed: {clip(condition.message)}.")]
+    counts = "" if case.tier.conditions.holds(v.READY) else f"{_counts(case.tier)}. "
+    return [case.link(condition, f"{counts}A person is needed: {sentence(condition.message)}")]
 
 
 def find_unready(case: TierCase) -> Sequence[Link]:
@@ -49,10 +65,14 @@ def find_unready(case: TierCase) -> Sequence[Link]:
     if condition is None or condition.status == "True":
         return ()
     stalled = case.tier.conditions.find(v.STALLED)
-    if stalled is not None and stalled.status == "True" and stalled.reason == condition.reason:
+    if stalled is not None and stalled.status == "True" and condition.reason in (stalled.reason, *FOLLOWS):
         return ()
-    says = f"{case.tier.ready} of {case.tier.wanted} wanted pods are ready: {clip(condition.message)}."
+    says = f"{_counts(case.tier)}: {sentence(condition.message)}"
     return [case.link(condition, says)]
+
+
+def _counts(tier: Tier) -> str:
+    return f"{tier.ready} of {tier.wanted} wanted pods are ready"
 
 
 def find_refused_pods(case: TierCase) -> Sequence[Link]:
@@ -65,7 +85,7 @@ def find_refused_pods(case: TierCase) -> Sequence[Link]:
             (one for one in deployment.conditions if one.type == "ReplicaFailure" and one.status == "True"), None
         )
         if refused is not None:
-            says = f"The API server refuses its pods: {clip(refused.message)}."
+            says = f"The API server refuses its pods: {sentence(refused.message)}"
             step = next_step("QuotaExceeded", namespace=case.tier.meta.namespace)
             name = f"deployment {deployment.meta.name}"
             links.append(Link(object=name, reason="PodsRefused", since=refused.since, says=says, next=step))
