@@ -34,6 +34,8 @@ def driver(name: str = "auto", *, context: str = "") -> Driver:
         name = recorded_driver() or choose(local.unusable_because(), kind.unusable_because)
     elif (recorded := recorded_driver()) is not None and recorded != name:
         raise ClusterError(f"a cluster of the driver {recorded} is there already; end it first with 'down'")
+    if context and name != "context":
+        raise ClusterError(f"a context goes with --driver context; without it this would be the driver {name}")
     if name == "local":
         return local.LocalDriver()
     if name == "kind":

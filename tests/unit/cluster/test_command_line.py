@@ -124,6 +124,14 @@ def test_a_second_driver_beside_a_running_cluster_is_refused(monkeypatch: pytest
     assert drivers.driver("auto").name == "local"
 
 
+def test_a_context_is_never_passed_over_for_another_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drivers, "recorded_driver", lambda: "local")
+    with pytest.raises(ClusterError, match="--driver context"):
+        drivers.driver("auto", context="production")
+    monkeypatch.setattr(drivers, "recorded_driver", lambda: "context")
+    assert drivers.driver("auto", context="production").name == "context"
+
+
 def test_a_node_is_ready_when_its_condition_says_so() -> None:
     assert is_ready({"status": {"conditions": [{"type": "Ready", "status": "True"}]}})
     assert not is_ready({"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}})
