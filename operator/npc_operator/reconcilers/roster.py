@@ -8,7 +8,7 @@ over ready-made parts.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from npc_operator.api.archetypeadapter import Variant
 from npc_operator.domain.adapter import Check, VariantFacts, check_variant
@@ -17,8 +17,9 @@ from npc_operator.domain.facts import Adapter, Region, SecretFact, Tier
 from npc_operator.domain.placement import EVERYTHING_FITS, Placement, place
 from npc_operator.domain.region import pick_active_region, pick_holder
 from npc_operator.domain.routes import build_alias
+from npc_operator.loop.slim import Pool, share
 from npc_operator.loop.store import Change, Store
-from npc_runtime.wire import Alias, DesiredAdapter
+from npc_runtime.wire import Alias, DesiredAdapter, Probe
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class Roster:
         self._known: dict[str, Adapter] = {}
         self._dirty: set[str] = set()
         self._everything = True
+        self._probes: Pool[Probe] = Pool(lambda probe: probe.prompt)
         self._aliases: tuple[Alias, ...] | None = None
         self.version = 0
         """Grows with every change of any part: what is derived from the roster may be kept until then."""
@@ -247,10 +249,22 @@ class Roster:
             or (tier is not None and tier.spec.suspend)
             or (region is not None and region.spec.suspend)
         )
-        piece = build_piece(adapter, variant, frozen=frozen, barred=not check.may_load(), credentials=self._credentials)
+        piece = self._slim(
+            build_piece(adapter, variant, frozen=frozen, barred=not check.may_load(), credentials=self._credentials)
+        )
         stable = piece.stable
-        alias = None if stable is None else build_alias(adapter.spec.archetype, variant.tier, stable.digest)
+        alias = None if stable is None else share(build_alias(adapter.spec.archetype, variant.tier, stable.digest))
         return Part(variant, check, piece, alias)
+
+    def _slim(self, piece: Piece) -> Piece:
+        """The same, with what is alike in a thousand entries kept once."""
+        return replace(piece, stable=self._slim_entry(piece.stable), candidate=self._slim_entry(piece.candidate))
+
+    def _slim_entry(self, entry: DesiredAdapter | None) -> DesiredAdapter | None:
+        if entry is None:
+            return None
+        # Most voices are asked the same question.
+        return share(entry.model_copy(update={"probe": self._probes.shared(entry.probe)}))
 
     def _credentials(self, name: str) -> Mapping[str, str] | None:
         secret = self._store.get(SecretFact, self._namespace, name)

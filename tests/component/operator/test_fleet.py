@@ -129,3 +129,13 @@ async def test_where_only_numbers_move_a_status_is_written_once_a_second() -> No
     agents[5].work()
     await world.settle(seconds=0.1)
     assert world.said(names.KIND_ADAPTER, "vampire", "Stalled")[1] == "DigestMismatch", "news do not wait"
+
+
+async def test_voices_that_are_asked_the_same_share_the_question() -> None:
+    world = World()
+    other = adapter("ghost", spec={"probe": {"prompt": "Boo?"}})
+    world.put(region(tiers={"gold": 100}), tier(), adapter("vampire"), adapter("zombie"), other)
+    await world.settle()
+    probes = {entry.archetype: entry.probe for entry in next(iter(world.pods("gold").values())).desired}
+    assert probes["vampire"] is probes["zombie"]
+    assert probes["ghost"].prompt == "Boo?"
