@@ -71,8 +71,10 @@ def by_short_name(name: str) -> StoredImage:
 def resolve(image: str, name: str = "") -> Loadable:
     """The image for a short name, a name of ours that was built before, or an archive that holds ``name``.
 
-    :raises ClusterError: when there is no such image.
+    :raises ClusterError: when there is no such image, or a name is given for one that has its own.
     """
+    if name and not Path(image).is_file():
+        raise ClusterError(f"a name goes with an archive, and {image!r} is no file")
     if image in _BY_SHORT_NAME:
         return by_short_name(image)
     if (stored := ImageStore().get(image)) is not None:

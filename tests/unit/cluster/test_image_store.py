@@ -13,6 +13,7 @@ import pytest
 from hack.cluster.errors import ClusterError
 from hack.cluster.image_store import ArchiveImage, ImageStore, StoredImage
 from hack.cluster.scratch_image import busybox_layer
+from hack.images import build
 
 
 def digest(body: bytes) -> str:
@@ -117,3 +118,8 @@ def test_the_same_busybox_makes_the_same_layer() -> None:
     with tarfile.open(fileobj=io.BytesIO(layer)) as tar:
         assert tar.getmember("bin/sh").linkname == "busybox"
         assert tar.getmember("bin/busybox").isfile()
+
+
+def test_a_name_for_an_image_that_has_its_own_is_refused() -> None:
+    with pytest.raises(ClusterError, match="goes with an archive"):
+        build.resolve("fleet", "registry.example.com/mine:1")
