@@ -30,6 +30,8 @@ POLL_GRACE_SECONDS = 10.0
 """A long poll is given up so long after it should have answered."""
 PUSHES_AT_ONCE = 64
 REMEMBERED_MESSAGES = 4
+SWEEP_SECONDS = 60.0
+"""How often sessions of namespaces that are gone are looked for."""
 
 _PERMANENT = frozenset({"BadMessage", "UnsupportedProtocol", "TooLarge", "NotFound"})
 
@@ -54,6 +56,16 @@ def _keepalive_socket(address: tuple[object, ...]) -> socket.socket:
     return made
 
 
+@dataclass(slots=True, eq=False)
+class _Line:
+    """A namespace's connections, all verified by one CA bundle."""
+
+    ca: str
+    session: aiohttp.ClientSession
+    busy: int = 0
+    """Requests under way."""
+
+
 class PodTransport:
     """Sessions to the pods of all namespaces. `trust` looks the namespace's identity up, None while it is not known
     yet."""
@@ -61,18 +73,23 @@ class PodTransport:
     def __init__(self, *, port: int, trust: Callable[[str], Trust | None]) -> None:
         self._port = port
         self._trust = trust
-        self._sessions: dict[str, tuple[str, aiohttp.ClientSession]] = {}
-        self._retired: set[aiohttp.ClientSession] = set()
+        self._lines: dict[str, _Line] = {}
+        self._retired: set[_Line] = set()
+        self._swept = 0.0
         self._pushes = asyncio.Semaphore(PUSHES_AT_ONCE)
         self._written: deque[tuple[Wire, bytes]] = deque(maxlen=REMEMBERED_MESSAGES)
 
     async def close(self) -> None:
-        sessions = [session for _, session in self._sessions.values()] + list(self._retired)
-        self._sessions.clear()
+        lines = [*self._lines.values(), *self._retired]
+        self._lines.clear()
         self._retired.clear()
         self._written.clear()
-        for session in sessions:
-            await session.close()
+        for line in lines:
+            await line.session.close()
+
+    def open_sessions(self) -> int:
+        """How many sessions hold, or may open, connections."""
+        return len(self._lines) + len(self._retired)
 
     async def put(self, namespace: str, address: str, path: str, message: Wire, answer: type[M], *, pod_uid: str) -> M:
         """Hand a whole state over. Raises StaleLeader or PortError."""
@@ -125,6 +142,7 @@ class PodTransport:
         body: bytes | None = None,
         seconds: float,
     ) -> M:
+        await self._sweep()
         trust = self._trust(namespace)
         if trust is None or not trust.tokens:
             raise PortError(
@@ -133,27 +151,33 @@ class PodTransport:
         host = f"[{address}]" if ":" in address else address
         what = f"{method} https://{host}:{self._port}{path}"
         status, raw = 0, b""
-        for token in trust.tokens:
-            try:
-                async with self._session(namespace, trust).request(
-                    method,
-                    f"https://{host}:{self._port}{path}",
-                    params=query,
-                    data=body,
-                    headers={
-                        "Authorization": f"Bearer {token}",
-                        "Content-Type": "application/json",
-                        POD_HEADER: pod_uid,
-                    },
-                    timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_SECONDS),
-                    server_hostname=server_name(namespace),
-                    allow_redirects=False,
-                ) as response:
-                    status, raw = response.status, await response.read()
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                raise PortError(f"{what}: {_describe(error)}", reason="Unreachable") from error
-            if status != 401:
-                break
+        line = self._line(namespace, trust)
+        line.busy += 1
+        try:
+            for token in trust.tokens:
+                try:
+                    async with line.session.request(
+                        method,
+                        f"https://{host}:{self._port}{path}",
+                        params=query,
+                        data=body,
+                        headers={
+                            "Authorization": f"Bearer {token}",
+                            "Content-Type": "application/json",
+                            POD_HEADER: pod_uid,
+                        },
+                        timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_SECONDS),
+                        server_hostname=server_name(namespace),
+                        allow_redirects=False,
+                    ) as response:
+                        status, raw = response.status, await response.read()
+                except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                    raise PortError(f"{what}: {_describe(error)}", reason="Unreachable") from error
+                if status != 401:
+                    break
+        finally:
+            line.busy -= 1
+            await self._end_retired()
         try:
             if 200 <= status < 300:
                 return answer.model_validate_json(raw)
@@ -168,13 +192,10 @@ class PodTransport:
             raise StaleLeader(text, current=refusal.current)
         raise PortError(text, reason=refusal.reason, retryable=refusal.reason not in _PERMANENT, code=status)
 
-    def _session(self, namespace: str, trust: Trust) -> aiohttp.ClientSession:
-        known = self._sessions.get(namespace)
-        if known is not None and known[0] == trust.ca and not known[1].closed:
-            return known[1]
-        if known is not None:
-            # Running long polls go on with what they were verified by; they end with their next answer.
-            self._retired = {session for session in self._retired if not session.closed} | {known[1]}
+    def _line(self, namespace: str, trust: Trust) -> _Line:
+        known = self._lines.get(namespace)
+        if known is not None and known.ca == trust.ca and not known.session.closed:
+            return known
         try:
             context = ssl.create_default_context(cadata=trust.ca)
         except ssl.SSLError as error:
@@ -186,8 +207,26 @@ class PodTransport:
             ),
             headers={"User-Agent": "npc-operator"},
         )
-        self._sessions[namespace] = (trust.ca, session)
-        return session
+        if known is not None:
+            # Running long polls go on with what they were verified by; they end with their next answer.
+            self._retired.add(known)
+        self._lines[namespace] = made = _Line(trust.ca, session)
+        return made
+
+    async def _sweep(self) -> None:
+        """Take leave of namespaces that are gone (nobody asks for them any more), and of what nothing uses."""
+        now = asyncio.get_running_loop().time()
+        if now - self._swept < SWEEP_SECONDS:
+            return
+        self._swept = now
+        for namespace in [namespace for namespace in self._lines if self._trust(namespace) is None]:
+            self._retired.add(self._lines.pop(namespace))
+        await self._end_retired()
+
+    async def _end_retired(self) -> None:
+        for line in [line for line in self._retired if not line.busy]:
+            self._retired.discard(line)
+            await line.session.close()
 
 
 def _describe(error: BaseException) -> str:

@@ -16,7 +16,7 @@ from aiohttp import web
 from npc_operator.clients.agents import AgentClient
 from npc_operator.clients.gateways import GatewayClient
 from npc_operator.clients.metrics import Metrics
-from npc_operator.clients.transport import Trust
+from npc_operator.clients.transport import PodTransport, Trust
 from npc_operator.ports import PortError, StaleLeader
 from npc_operator.reconcilers.material import Certificate, make_certificate
 from npc_runtime.wire import (
@@ -338,3 +338,63 @@ async def test_one_message_for_many_pods_is_written_out_once(
                 await client.push(NAMESPACE, "127.0.0.1", message, pod_uid=POD)
     assert heard == [1, 1, 1, 2, 2, 2]
     assert len(written) == 2
+
+
+async def test_sessions_of_rotated_authorities_end_with_their_last_poll(
+    certificate: Certificate, tmp_path: Path
+) -> None:
+    polled, answer = asyncio.Event(), asyncio.Event()
+
+    async def handler(request: web.Request) -> web.Response:
+        if request.method == "GET":
+            polled.set()
+            await answer.wait()
+            return say(REPORT)
+        return say(ACCEPTED)
+
+    trust = {"ca": certificate.authority}
+    async with pod(certificate, tmp_path, handler) as port:
+        transport = PodTransport(port=port, trust=lambda _: Trust(ca=trust["ca"], tokens=("token",)))
+        try:
+            poll = asyncio.create_task(
+                transport.poll(
+                    NAMESPACE, "127.0.0.1", "/", AgentReport, pod_uid=POD, after=0, boot_id="", wait_seconds=50
+                )
+            )
+            await polled.wait()
+            for number in range(5):
+                trust["ca"] = certificate.authority + "\n" * number
+                await transport.put(NAMESPACE, "127.0.0.1", "/", DESIRED, Accepted, pod_uid=POD)
+            assert transport.open_sessions() == 2, "the present one, and the one of the poll that goes on"
+            answer.set()
+            assert (await poll).revision == REPORT.revision
+            assert transport.open_sessions() == 1
+        finally:
+            await transport.close()
+            await asyncio.sleep(0.05)
+
+
+async def test_sessions_of_namespaces_that_are_gone_are_closed(
+    certificate: Certificate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def handler(_: web.Request) -> web.Response:
+        return say(ACCEPTED)
+
+    monkeypatch.setattr("npc_operator.clients.transport.SWEEP_SECONDS", 0.0)
+    there = {NAMESPACE, "gone-1", "gone-2"}
+    async with pod(certificate, tmp_path, handler) as port:
+        transport = PodTransport(
+            port=port,
+            trust=lambda name: Trust(ca=certificate.authority, tokens=("token",)) if name in there else None,
+        )
+        try:
+            for namespace in ("gone-1", "gone-2"):
+                with pytest.raises(PortError):  # its certificate has another name, which is no matter here
+                    await transport.put(namespace, "127.0.0.1", "/", DESIRED, Accepted, pod_uid=POD)
+            assert transport.open_sessions() == 2
+            there -= {"gone-1", "gone-2"}
+            await transport.put(NAMESPACE, "127.0.0.1", "/", DESIRED, Accepted, pod_uid=POD)
+            assert transport.open_sessions() == 1
+        finally:
+            await transport.close()
+            await asyncio.sleep(0.05)
