@@ -62,6 +62,7 @@ class Connection:
     identity: Identity
     proxy: str | None = None
     server_hostname: str | None = None
+    """The name to verify instead of the server's (`tls-server-name`)."""
 
     def session(self, *, limit: int = 0) -> aiohttp.ClientSession:
         """A session of its own, whose every request carries the identity of its moment; at most `limit` connections
@@ -71,6 +72,9 @@ class Connection:
             request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
         ) -> aiohttp.ClientResponse:
             request.headers.update(await self.identity.headers())
+            if self.server_hostname:
+                # Here, because whoever is given a session (kopf, too) names no server of its own.
+                request.server_hostname = self.server_hostname
             return await handler(request)
 
         return aiohttp.ClientSession(
@@ -96,6 +100,11 @@ async def connect(
             renew = None
         else:
             renew = await _load_kubeconfig(settings, kubeconfig, context)
+        if settings.proxy and settings.tls_server_name:
+            raise NoCredentials(
+                f"{where} has both proxy-url and tls-server-name, and through a proxy only the server's own"
+                " name can be verified: remove one of the two"
+            )
         return Connection(
             server=str(settings.host).rstrip("/"),
             ssl=_trust(settings),

@@ -191,7 +191,6 @@ class KubeClient:
                 data=data,
                 headers=headers,
                 timeout=aiohttp.ClientTimeout(total=seconds),
-                server_hostname=self._connection.server_hostname,
             ) as response:
                 raw = await response.read()
                 status = response.status

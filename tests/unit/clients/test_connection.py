@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
+import time
 from pathlib import Path
 
+import aiohttp
 import pytest
 import yaml
+from aiohttp import web
 
 from npc_operator.clients.connection import NoCredentials, connect
+from npc_operator.reconcilers.material import make_certificate
+from npc_runtime.wire import server_name
 
 
 def authority() -> str:
@@ -24,14 +30,14 @@ def service_account(folder: Path, token: str = "abc") -> Path:
     return folder
 
 
-def kubeconfig(folder: Path, user: dict[str, object]) -> str:
+def kubeconfig(folder: Path, user: dict[str, object], **cluster: object) -> str:
     path = folder / "config"
     path.write_text(
         yaml.safe_dump(
             {
                 "current-context": "here",
                 "contexts": [{"name": "here", "context": {"cluster": "c", "user": "u"}}],
-                "clusters": [{"name": "c", "cluster": {"server": "https://api.example:6443/"}}],
+                "clusters": [{"name": "c", "cluster": {"server": "https://api.example:6443/", **cluster}}],
                 "users": [{"name": "u", "user": user}],
             }
         )
@@ -87,3 +93,41 @@ async def test_a_missing_kubeconfig_is_refused_with_its_path(tmp_path: Path) -> 
 async def test_a_secret_never_shows_in_the_connections_text(tmp_path: Path) -> None:
     connection = await connect(kubeconfig=kubeconfig(tmp_path, {"token": "very-secret"}))
     assert "very-secret" not in repr(connection)
+
+
+async def test_another_name_of_the_server_is_verified_by_every_session(tmp_path: Path) -> None:
+    """`tls-server-name`: the address is a tunnel's end, the certificate speaks for another name."""
+    made = make_certificate("eu-west", time.time())
+    for name, text in (("crt", made.certificate), ("key", made.private_key), ("ca", made.authority)):
+        (tmp_path / name).write_text(text)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "crt", tmp_path / "key")
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(text="hello")
+
+    app = web.Application()
+    app.router.add_get("/", answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+    server = f"https://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        cluster = {"server": server, "certificate-authority": str(tmp_path / "ca")}
+        named = {**cluster, "tls-server-name": server_name("eu-west")}
+        connection = await connect(kubeconfig=kubeconfig(tmp_path, {"token": "xyz"}, **named))
+        async with connection.session() as session, session.get(server) as response:
+            assert await response.text() == "hello"
+        connection = await connect(kubeconfig=kubeconfig(tmp_path, {"token": "xyz"}, **cluster))
+        async with connection.session() as session:
+            with pytest.raises(aiohttp.ClientConnectorCertificateError):
+                await session.get(server)
+    finally:
+        await asyncio.sleep(0.05)
+        await runner.cleanup()
+
+
+async def test_a_proxy_and_another_name_of_the_server_are_refused_together(tmp_path: Path) -> None:
+    cluster = {"proxy-url": "http://proxy:3128", "tls-server-name": "kube.example"}
+    with pytest.raises(NoCredentials, match="proxy-url and tls-server-name"):
+        await connect(kubeconfig=kubeconfig(tmp_path, {"token": "xyz"}, **cluster))
