@@ -8,6 +8,7 @@ facts are frozen.
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
@@ -19,6 +20,11 @@ M = TypeVar("M", bound=BaseModel)
 V = TypeVar("V")
 
 _LONGEST_SHARED = 128
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
+"""glibc's <malloc.h>."""
+_LARGE_BYTES = 128 << 10
+"""glibc's own first value of that threshold."""
+_ARENAS = 2
 _SETS: dict[frozenset[str], set[str]] = {}
 
 
@@ -64,3 +70,15 @@ class Pool(Generic[V]):
 
     def __len__(self) -> int:
         return len(self._last)
+
+
+def give_large_blocks_back() -> bool:
+    """Have the C library return what large messages took as soon as they are gone; False where it cannot be told so.
+
+    Left alone, glibc takes the first freed message of 300 kB as a sign to keep such blocks in its heap, which lasting
+    small objects then hold open: with 1,000 adapters on 10 pods, 5 MB that nobody uses.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+    if mallopt is None:
+        return False
+    return bool(mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)) and bool(mallopt(_M_ARENA_MAX, _ARENAS))

@@ -20,6 +20,7 @@ from npc_operator.clients.metrics import CONTENT_TYPE, Metrics
 from npc_operator.edge.app import Watchers
 from npc_operator.edge.health import LAG_LIMIT_SECONDS, HealthServer, LagMeter
 from npc_operator.edge.parse import learn, unlearn
+from npc_operator.loop.slim import give_large_blocks_back
 from npc_operator.loop.store import Store
 from npc_operator.settings import Settings
 from npc_operator.wiring.decisions import Decisions
@@ -187,6 +188,7 @@ async def run(settings: Settings, decisions: Decisions) -> int:
     if connection is None:
         return 1
     shrink_tls_buffers()
+    give_large_blocks_back()
     operator = Operator(settings, connection, decisions)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
@@ -95,3 +97,25 @@ def test_a_value_nobody_has_is_not_kept() -> None:
     assert len(pool) == 1
     del word
     assert len(pool) == 0
+
+
+MESSAGES = """
+from npc_operator.loop.slim import give_large_blocks_back
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+
+assert give_large_blocks_back()
+bytearray(300_000)  # one message that comes and goes
+before = resident()
+pairs = [(bytearray(300_000), bytearray(2_000)) for _ in range(100)]
+assert resident() - before > 25_000_000
+kept = [small for _, small in pairs]
+del pairs
+print(resident() - before)
+"""
+
+
+def test_what_large_messages_took_is_given_back_though_small_objects_lie_between() -> None:
+    found = subprocess.run([sys.executable, "-c", MESSAGES], check=True, capture_output=True, text=True)
+    assert int(found.stdout) < 5_000_000
