@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from npc_operator.api.names import COMPONENT_ENGINE, COMPONENT_GATEWAY
+from npc_operator.clients.supervision import Broken
 from npc_operator.domain.facts import AgentFact, GatewayFact, Pod
 from npc_operator.domain.holdings import Held
 from npc_operator.domain.reports import lost_contact, merge_report
@@ -51,16 +52,17 @@ class Polls:
         self._gateways = gateways
         self._jitter = jitter
         self._tasks: dict[tuple[str, str], tuple[_Target, asyncio.Task[None]]] = {}
+        self._broken = Broken()
         # Every pod of a tier comes to hold the same, so its words are those of its siblings.
         self._held: Pool[Held] = Pool(lambda held: held.served_name)
 
     async def run(self) -> None:
-        """Follows the pods of the store until cancelled."""
+        """Follows the pods of the store until cancelled. Raises what ended a poll by itself."""
         unsubscribe = self._store.subscribe(self._on_change)
         try:
             for pod in self._store.all(Pod):
                 self._follow(pod)
-            await asyncio.Event().wait()
+            await self._broken.wait()
         finally:
             unsubscribe()
             running = [task for _, task in self._tasks.values()]
@@ -95,7 +97,9 @@ class Polls:
             listen = self._listen(key, target, self._hear_agent)
         else:
             listen = self._listen(key, target, self._hear_gateway)
-        self._tasks[key] = (target, asyncio.create_task(listen, name=f"poll {pod.namespace}/{pod.name}"))
+        task = asyncio.create_task(listen, name=f"poll {pod.namespace}/{pod.name}")
+        task.add_done_callback(self._broken.look_at)
+        self._tasks[key] = (target, task)
 
     def _end(self, namespace: str, name: str) -> None:
         known = self._tasks.pop((namespace, name), None)

@@ -141,6 +141,10 @@ class EventRecorder:
         except PortError as error:
             self._metrics.event_lost(error.reason)
             logger.info("an Event was not written: %s", error, extra={"key": _about(told.ref)})
+        except Exception:
+            # Whatever is wrong with it: a leadership does not end for the sake of an Event.
+            self._metrics.event_lost("Panic")
+            logger.exception("an Event was not written", extra={"key": _about(told.ref)})
 
     def _manifest(self, told: _Told) -> dict[str, Any]:
         ref = told.ref

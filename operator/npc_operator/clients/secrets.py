@@ -19,6 +19,7 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from npc_operator.api.names import MANAGER_CHILDREN, SECRET_ENGINE_KEY, SECRET_INTERNAL, routes_secret
+from npc_operator.clients.supervision import Broken
 from npc_operator.clients.transport import Trust
 from npc_operator.domain.facts import Adapter, Child, Region, SecretFact, Tier
 from npc_operator.loop.store import Change, Store
@@ -74,15 +75,16 @@ class Secrets:
         self._jitter = jitter
         self._wanted: Counter[tuple[str, str, bool]] = Counter()
         self._tasks: dict[tuple[str, str, bool], asyncio.Task[None]] = {}
+        self._broken = Broken()
 
     async def run(self) -> None:
-        """Follows the references in the store until cancelled."""
+        """Follows the references in the store until cancelled. Raises what ended a watch by itself."""
         unsubscribe = self._store.subscribe(self._on_change)
         try:
             for kind in (Region, Tier, Adapter):
                 for namespace, _, fact in self._store.items(kind):
                     self._want(namespace, None, fact)
-            await asyncio.Event().wait()
+            await self._broken.wait()
         finally:
             unsubscribe()
             running = list(self._tasks.values())
@@ -105,6 +107,7 @@ class Secrets:
             self._wanted[key] += 1
             if key not in self._tasks:
                 self._tasks[key] = asyncio.create_task(self._follow(*key), name=f"secret {key[0]}/{key[1]}")
+                self._tasks[key].add_done_callback(self._broken.look_at)
         for key in before - after:
             self._wanted[key] -= 1
             if self._wanted[key] <= 0:

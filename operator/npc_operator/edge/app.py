@@ -123,7 +123,7 @@ class Watchers:
             began = time.monotonic()
             try:
                 asyncio.run(self._watch())
-            except Exception:
+            except (Exception, asyncio.CancelledError):
                 logger.exception("the watchers crashed, starting them again")
             if self._stop.is_set():
                 return

@@ -48,9 +48,12 @@ class Runner(Generic[K]):
         self._observer = observer
         self._slots = asyncio.Semaphore(concurrency)
         self._runs: set[asyncio.Task[None]] = set()
+        self._running: asyncio.Task[None] | None = None
+        self._broken: BaseException | None = None
 
     async def run(self) -> None:
-        """Runs keys until it is cancelled."""
+        """Runs keys until it is cancelled. Raises what ended a run by itself."""
+        self._running = asyncio.current_task()
         try:
             while True:
                 await self._slots.acquire()
@@ -62,6 +65,10 @@ class Runner(Generic[K]):
                 task = asyncio.create_task(self._run_one(key), name=f"reconcile {key}")
                 self._runs.add(task)
                 task.add_done_callback(self._ended)
+        except asyncio.CancelledError:
+            if self._broken is not None:
+                raise RuntimeError("a run ended by itself") from self._broken
+            raise
         finally:
             for task in self._runs:
                 task.cancel()
@@ -71,6 +78,11 @@ class Runner(Generic[K]):
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._runs.discard(task)
         self._slots.release()
+        if not task.cancelled() and (error := task.exception()) is not None and self._broken is None:
+            # A bug beside the reconcile itself, which is caught: its key would never run again.
+            self._broken = error
+            if self._running is not None:
+                self._running.cancel()
 
     async def _run_one(self, key: K) -> None:
         started = self._clock.monotonic()

@@ -14,6 +14,7 @@ from npc_operator.clients.metrics import Metrics
 from npc_operator.clients.polls import Polls
 from npc_operator.clients.recorder import EventRecorder
 from npc_operator.clients.secrets import Secrets, trust_of
+from npc_operator.clients.supervision import endless
 from npc_operator.domain.keys import Key, KeyKind
 from npc_operator.edge.resync import Resync
 from npc_operator.loop.queue import KeyedQueue, Lane
@@ -81,16 +82,18 @@ class Leadership:
         unsubscribe = self._store.subscribe(lambda change: self._mark(change, None))
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._recorder.run(), name="events")
+                tasks.create_task(endless("events", self._recorder.run), name="events")
                 await self._resync.first()
                 await self._mark_everything()
                 self.synced = True
                 logger.info("everything was looked at once, working")
-                tasks.create_task(Secrets(source=self._kube, store=self._store).run(), name="secrets")
+                secrets = Secrets(source=self._kube, store=self._store)
+                tasks.create_task(endless("secrets", secrets.run), name="secrets")
                 polls = Polls(store=self._store, agents=self._agents, gateways=self._gateways)
-                tasks.create_task(polls.run(), name="polls")
-                tasks.create_task(self._runner.run(), name="runner")
-                tasks.create_task(self._resync.run(self._mark_everything), name="resync")
+                tasks.create_task(endless("polls", polls.run), name="polls")
+                tasks.create_task(endless("runner", self._runner.run), name="runner")
+                resync = self._resync
+                tasks.create_task(endless("resync", lambda: resync.run(self._mark_everything)), name="resync")
         finally:
             unsubscribe()
             with contextlib.suppress(TimeoutError):

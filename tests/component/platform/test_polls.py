@@ -7,9 +7,11 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 
+import pytest
+
 from npc_operator.clients.polls import Polls
 from npc_operator.domain.facts import AgentFact, GatewayFact, Pod
-from npc_operator.loop.store import Store
+from npc_operator.loop.store import Change, Store
 from npc_operator.ports import PortError
 from npc_runtime.wire import (
     Accepted,
@@ -229,5 +231,23 @@ def test_a_report_that_cannot_be_merged_is_asked_for_anew_and_whole() -> None:
             agents.say(report(5, "a"), TypeError("a bug"))
             await asyncio.sleep(0.5)
             assert agents.asked[-1] == ("10.0.0.1", 0, "")
+
+    run_virtual(scenario)
+
+
+def test_a_poll_that_ends_by_itself_ends_them_all_and_is_not_lost() -> None:
+    async def scenario(clock: FakeClock) -> None:
+        store, agents = Store(clock), Ears()
+        store.put(Pod, "eu", "gold-0", ENGINE)
+
+        def break_down(change: Change) -> None:
+            if change.kind is AgentFact and change.new is not None and not change.new.reachable:
+                raise ValueError("a bug in who listens")
+
+        store.subscribe(break_down)
+        agents.say(report(1, "a"), PortError("reset"))
+        with pytest.raises(RuntimeError, match="poll eu/gold-0") as caught:
+            await Polls(store=store, agents=agents, gateways=Ears(), jitter=lambda: 1.0).run()  # type: ignore[arg-type]
+        assert isinstance(caught.value.__cause__, ValueError)
 
     run_virtual(scenario)

@@ -181,3 +181,22 @@ def test_cancelling_the_runner_cancels_and_awaits_every_run() -> None:
         return sorted(cleaned)
 
     assert run_virtual(scenario) == ["a", "b"]
+
+
+def test_a_fault_beside_the_reconcile_ends_the_runner_and_is_not_lost() -> None:
+    async def scenario(clock: FakeClock) -> None:
+        class Deaf(Counts):
+            def reconciled(self, key: object, outcome: str, seconds: float) -> None:
+                raise ValueError("no such metric")
+
+        async def handle(_: str) -> Outcome:
+            return Done()
+
+        queue: KeyedQueue[str] = KeyedQueue(clock, jitter=lambda: 0.0)
+        runner = Runner(queue=queue, handle=handle, clock=clock, observer=Deaf())
+        queue.add("a")
+        with pytest.raises(RuntimeError, match="ended by itself") as caught:
+            await runner.run()
+        assert isinstance(caught.value.__cause__, ValueError)
+
+    run_virtual(scenario)
