@@ -25,6 +25,8 @@ class Agent:
         """The pods that polls said they were meant for."""
         self.word = wire.Routable(boot_id="boot-1", revision=1, accepting=True, resident=resident)
         self.polls = 0
+        self.open = 0
+        """Polls that are waiting for an answer now."""
         self.polled = asyncio.Event()
         self.port = 0
         self._changed = asyncio.Event()
@@ -69,5 +71,9 @@ class Agent:
         self.polled.set()
         known = (request.query["boot"], int(request.query["after"]))
         if known == (self.word.boot_id, self.word.revision):
-            await changed.wait()
+            self.open += 1
+            try:
+                await changed.wait()
+            finally:
+                self.open -= 1
         return web.Response(body=self.word.to_bytes(), content_type="application/json")

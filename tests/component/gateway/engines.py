@@ -50,6 +50,11 @@ class Reply:
     async def end(self) -> None:
         await self.send(chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
 
+    @property
+    def unsent(self) -> int:
+        """Bytes that the kernel has not taken yet."""
+        return self._writer.transport.get_write_buffer_size()
+
     def reset(self) -> None:
         """Drop the connection on the floor."""
         self.kept = False

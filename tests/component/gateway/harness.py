@@ -112,6 +112,12 @@ class Rig:
         """How many pods of a tier may be asked for a served name."""
         return len(self.service.fleet.usable(tier, served_name))
 
+    @property
+    def streaming(self) -> int:
+        """Lines of which a first event was sent to the client, and not yet the end."""
+        connections = self.service._connections
+        return sum(each.record is not None and each.record.first_token is not None for each in connections)
+
     def access_lines(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.log.getvalue().splitlines()]
 

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 
 import aiohttp
 import pytest
 
-from tests.component.gateway.engines import Asked, Engine, Reply, chunk
-from tests.component.gateway.harness import Rig, completion, raw
+from tests.component.gateway.engines import Asked, Engine, Reply, Script, chunk
+from tests.component.gateway.harness import Rig, completion, eventually, raw
 from tests.component.gateway.regions import World
 
 
-def speak_then(fault: bytes | None) -> object:
+def speak_then(rig: Rig, fault: bytes | None) -> Script:
+    """Begin, and go wrong once the beginning is with the client."""
+
     async def script(asked: Asked, reply: Reply) -> None:
         await reply.stream_head()
         await reply.event({"choices": [{"delta": {"content": "begun"}}]})
-        await asyncio.sleep(0.02)
+        await eventually(lambda: rig.streaming > 0)
         if fault is not None:
             await reply.send(fault)
-        await asyncio.sleep(0.02)
         reply.reset()
 
     return script
@@ -41,7 +41,7 @@ HALF_EVENTS = {
 async def test_a_stream_that_breaks_ends_with_an_error_event_and_no_end(
     rig: Rig, pair: World, engine: Engine, second: Engine, fault: bytes | None
 ) -> None:
-    engine.script = second.script = speak_then(fault)  # type: ignore[assignment]
+    engine.script = second.script = speak_then(rig, fault)
     request = completion(stream=True)
     got = await raw(rig.port, request)
     head, _, body = got.partition(b"\r\n\r\n")
@@ -57,14 +57,14 @@ async def test_a_stream_that_breaks_ends_with_an_error_event_and_no_end(
 async def test_an_event_cut_over_two_chunks_gets_no_error_event_glued_to_it(
     rig: Rig, world: World, engine: Engine
 ) -> None:
-    engine.script = speak_then(chunk(b'data: {"half": '))  # type: ignore[assignment]
+    engine.script = speak_then(rig, chunk(b'data: {"half": '))
     got = await raw(rig.port, completion(stream=True))
     assert got.endswith(chunk(b'data: {"half": '))
     assert b"engine_interrupted" not in got
 
 
 async def test_a_client_library_raises_on_a_broken_stream(rig: Rig, world: World, engine: Engine) -> None:
-    engine.script = speak_then(None)  # type: ignore[assignment]
+    engine.script = speak_then(rig, None)
     with pytest.raises(aiohttp.ClientPayloadError):
         await rig.say(stream=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -29,7 +30,7 @@ async def test_a_stream_that_takes_too_long_ends_with_an_error_event(rig: Rig, w
     async def script(asked: Asked, reply: Reply) -> None:
         await reply.stream_head()
         await reply.event({"choices": [{"delta": {"content": "begun"}}]})
-        await asyncio.sleep(30)
+        await asyncio.Event().wait()
 
     engine.script = script
     got = await raw(rig.port, completion(stream=True))
@@ -59,9 +60,11 @@ async def test_a_client_that_does_not_read_stops_the_engine_from_filling_memory(
     rig: Rig, world: World, engine: Engine
 ) -> None:
     sent = 0
+    held: Callable[[], int] = int
 
     async def flood(asked: Asked, reply: Reply) -> None:
-        nonlocal sent
+        nonlocal sent, held
+        held = lambda: reply.unsent  # noqa: E731 (known once the engine is asked)
         await reply.stream_head()
         for _ in range(4000):
             await reply.send(chunk(b"data: " + b"x" * 16000 + b"\n\n"))
@@ -71,11 +74,11 @@ async def test_a_client_that_does_not_read_stops_the_engine_from_filling_memory(
     engine.script = flood
     reader, writer = await asyncio.open_connection("127.0.0.1", rig.port, limit=1 << 14)
     writer.write(completion(stream=True))
-    await eventually(lambda: sent > 0)
-    before = -1
-    while before != sent:
-        before = sent
-        await asyncio.sleep(0.2)
+    # The client's side is full, and so is every buffer between it and the engine, which now has to wait.
+    (connection,) = rig.service._connections
+    await eventually(lambda: connection._write_paused and held() > 1 << 16)
+    assert connection._transport is not None
+    assert connection._transport.get_write_buffer_size() < 1 << 20
     assert sent < 40_000_000
     got = 0
     while data := await reader.read(1 << 16):

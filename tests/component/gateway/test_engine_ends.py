@@ -41,32 +41,44 @@ async def pods(rig: Rig) -> AsyncIterator[list[Stood]]:
         yield stood
 
 
-async def load(rig: Rig, done: asyncio.Event, *, stream: bool) -> list[Answer | aiohttp.ClientError]:
-    """Eight clients, one line after the other until `done`."""
+class Load:
+    """Eight clients, one line after the other until `end`."""
 
-    async def client() -> list[Answer | aiohttp.ClientError]:
-        answers: list[Answer | aiohttp.ClientError] = []
-        while not done.is_set():
+    def __init__(self, rig: Rig, *, stream: bool) -> None:
+        self._rig = rig
+        self._stream = stream
+        self._done = False
+        self._answers: list[Answer | aiohttp.ClientError] = []
+        self._clients = [asyncio.ensure_future(self._ask()) for _ in range(8)]
+
+    async def go_on(self, lines: int = 40) -> None:
+        """Return after so many more lines."""
+        enough = len(self._answers) + lines
+        await eventually(lambda: len(self._answers) >= enough, seconds=20)
+
+    async def end(self) -> list[Answer | aiohttp.ClientError]:
+        """Let the last lines end, and return all answers."""
+        self._done = True
+        await asyncio.gather(*self._clients)
+        return self._answers
+
+    async def _ask(self) -> None:
+        while not self._done:
             try:
-                answers.append(await rig.say(stream=stream, max_tokens=10))
+                self._answers.append(await self._rig.say(stream=self._stream, max_tokens=10))
             except aiohttp.ClientError as error:
-                answers.append(error)
-        return answers
-
-    return [answer for answers in await asyncio.gather(*(client() for _ in range(8))) for answer in answers]
+                self._answers.append(error)
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 async def test_an_engine_that_is_told_to_end_costs_no_line(rig: Rig, pods: list[Stood], stream: bool) -> None:
-    done = asyncio.Event()
-    lines = asyncio.ensure_future(load(rig, done, stream=stream))
+    lines = Load(rig, stream=stream)
     first = pods[0].engine
     await eventually(lambda: first.running > 0)
     # Not withdrawn beforehand: new requests meet HTTP 500 while it drains, then a closed port.
     await first.terminate()
-    await asyncio.sleep(0.3)
-    done.set()
-    answers = await lines
+    await lines.go_on()
+    answers = await lines.end()
     assert len(answers) > 20
     for answer in answers:
         assert isinstance(answer, Answer)
@@ -75,27 +87,23 @@ async def test_an_engine_that_is_told_to_end_costs_no_line(rig: Rig, pods: list[
 
 
 async def test_an_engine_that_is_killed_costs_no_line_that_had_not_begun(rig: Rig, pods: list[Stood]) -> None:
-    done = asyncio.Event()
-    lines = asyncio.ensure_future(load(rig, done, stream=False))
+    lines = Load(rig, stream=False)
     first = pods[0].engine
     await eventually(lambda: first.running > 0)
     await first.stop()
-    await asyncio.sleep(0.3)
-    done.set()
-    for answer in await lines:
+    await lines.go_on()
+    for answer in await lines.end():
         assert isinstance(answer, Answer)
         assert answer.status == 200, answer.text
 
 
 async def test_lines_that_had_begun_on_a_killed_engine_are_never_taken_for_whole(rig: Rig, pods: list[Stood]) -> None:
-    done = asyncio.Event()
-    lines = asyncio.ensure_future(load(rig, done, stream=True))
+    lines = Load(rig, stream=True)
     first = pods[0].engine
     await eventually(lambda: first.running >= 2)
     await first.stop()
-    await asyncio.sleep(0.3)
-    done.set()
-    answers = await lines
+    await lines.go_on()
+    answers = await lines.end()
     broken = [answer for answer in answers if isinstance(answer, aiohttp.ClientError)]
     assert 0 < len(broken) <= 8
     for answer in answers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 
@@ -74,11 +75,23 @@ async def test_a_broken_message_never_shows_its_secrets(rig: Rig, caplog: pytest
     assert "hush" not in json.dumps(body) + caplog.text
 
 
-async def test_a_status_poll_answers_when_something_changed(rig: Rig, world: World) -> None:
+async def test_a_status_poll_answers_when_something_changed(
+    rig: Rig, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, waiting = rig.gateway.routes.wait_for_news, asyncio.Event()
+
+    async def wait_for_news(**how: Any) -> wire.GatewayReport:
+        if how["seconds"] == 50:
+            waiting.set()
+        return await real(**how)
+
+    monkeypatch.setattr(rig.gateway.routes, "wait_for_news", wait_for_news)
     _, now = await rig.admin("GET", "/v1/status")
     path = f"/v1/status?after={now['revision']}&boot={now['bootId']}&wait=50"
     poll = asyncio.ensure_future(rig.admin("GET", path))
-    await asyncio.sleep(0.1)
+    await asyncio.wait_for(waiting.wait(), 5)
+    # A whole other request later it still waits.
+    assert (await rig.admin("GET", "/v1/status"))[1] == now
     assert not poll.done()
     await rig.push(world.table())
     status, news = await asyncio.wait_for(poll, 2)
@@ -113,7 +126,8 @@ async def test_tables_swapped_under_load_cost_no_line_and_never_mix_voices(
         world.aliases = {("gold", "vampire"): split if turn % 7 else [(NEW, 100)]}
         world.engines = {"gold": [engine] if turn % 3 == 0 else [second] if turn % 3 == 1 else [engine, second]}
         await rig.push(world.table())
-        await asyncio.sleep(0.01)
+        spoken = len(answers)
+        await eventually(lambda: len(answers) >= spoken + 4)  # noqa: B023 (called before the next turn)
     done.set()
     await asyncio.gather(*clients)
     assert len(answers) > 200

@@ -20,7 +20,7 @@ async def test_on_shutdown_it_turns_unready_at_once_and_finishes_its_lines(tmp_p
         line = asyncio.ensure_future(rig.say(stream=True))
         await eventually(lambda: engine.running == 1)
         stopping = asyncio.ensure_future(rig.gateway.stop())
-        await asyncio.sleep(0.05)
+        await eventually(lambda: rig.service.draining)
         assert (await rig.ready())[0] == 503
         late = asyncio.ensure_future(rig.say())
         answers = await asyncio.gather(line, late)

@@ -95,7 +95,7 @@ async def test_an_event_that_contains_the_bytes_of_an_end_does_not_end_the_strea
     async def script(asked: Asked, reply: Reply) -> None:
         await reply.stream_head()
         await reply.send(chunk(b": comment\r\n0\r\n\r\n"))
-        await asyncio.sleep(0.02)
+        await eventually(lambda: rig.streaming > 0)
         await reply.event({"choices": [{"delta": {"content": "after"}}]})
         await reply.end()
 
