@@ -9,9 +9,7 @@ off the routes by not knowing it.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import io
 import zlib
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
@@ -39,6 +37,9 @@ ROUTES_MAX_BYTES = 16 << 20
 """Largest table that gateways take (npc_runtime.gateway.persistence.MAX_BYTES)."""
 ROUTES_SECRET_MAX_BYTES = 1_000_000
 """Largest packed table that is written: the API server refuses Secrets above 1 MiB of data."""
+
+_GZIP = zlib.MAX_WBITS | 16
+"""What zlib calls the gzip format; its header then has no time and no name."""
 
 NO_STAMP = Stamp(epoch=0, generation=0)
 
@@ -150,19 +151,20 @@ def without_residency(table: RouteTable) -> RouteTable:
 
 
 def pack_routes(table: RouteTable) -> bytes:
-    """A table as it is kept in a Secret: compressed, because five tiers of a thousand voices are more than a Secret
-    may hold, and without a time, so that the same table is the same bytes.
+    """A table as it is kept in a Secret: compressed (gzip), because five tiers of a thousand voices are more than a
+    Secret may hold, and without a time, so that the same table is the same bytes.
     """
-    return gzip.compress(table.to_bytes(), compresslevel=6, mtime=0)
+    packing = zlib.compressobj(level=6, wbits=_GZIP)
+    return packing.compress(table.to_bytes()) + packing.flush()
 
 
 def unpack_routes(packed: bytes) -> RouteTable | None:
     """The table of `pack_routes`, or None if there is none that can be read. Never longer than ROUTES_MAX_BYTES."""
+    unpacking = zlib.decompressobj(wbits=_GZIP)
     try:
-        with gzip.GzipFile(fileobj=io.BytesIO(packed)) as stream:
-            text = stream.read(ROUTES_MAX_BYTES + 1)
-        return RouteTable.model_validate_json(text) if len(text) <= ROUTES_MAX_BYTES else None
-    except (OSError, EOFError, zlib.error, ValidationError):
+        text = unpacking.decompress(packed, ROUTES_MAX_BYTES)
+        return RouteTable.model_validate_json(text) if unpacking.eof else None
+    except (zlib.error, ValidationError):
         return None
 
 

@@ -98,20 +98,23 @@ class Operator:
         await self.health.start()
         lag = asyncio.create_task(self._lag.run(), name="measure the event loop")
         try:
-            return await self._until_stopped()
+            return await self._until_stopped(lag)
         finally:
             lag.cancel()
             await self._watchers.stop()
             await self.health.stop()
             await self.kube.close()
 
-    async def _until_stopped(self) -> int:
+    async def _until_stopped(self, lag: asyncio.Task[None]) -> int:
         stopping = asyncio.create_task(self._stopping.wait(), name="wait for the end")
         work = asyncio.create_task(self._work(), name="work")
         try:
-            await asyncio.wait({stopping, work}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({stopping, work, lag}, return_when=asyncio.FIRST_COMPLETED)
             if work.done():
                 return work.result()
+            if lag.done():
+                # Without it the process would seem to hang, and be killed for a reason that is not its own.
+                raise RuntimeError("the measuring of the event loop ended by itself") from lag.exception()
             logger.info("stopping")
             return 0
         finally:
@@ -125,7 +128,7 @@ class Operator:
             return 1
         self._watchers.start()
         await self.elector.run(self._lead)
-        return 0
+        raise RuntimeError("the leader election ended by itself")
 
     async def _lead(self, term: Term) -> None:
         self._leadership = Leadership(
