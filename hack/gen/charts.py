@@ -53,6 +53,31 @@ def crd_templates(crds: Mapping[str, dict[str, Any]]) -> Mapping[str, str]:
     return pages
 
 
+def crd_notes(crds: Mapping[str, dict[str, Any]]) -> str:
+    """NOTES.txt of the npc-crds chart: which kinds there are now, and the next commands."""
+    names = [crd["metadata"]["name"] for crd in crds.values()]
+    kinds = "\n".join(f"  kubectl explain {crd['spec']['names']['singular']}.spec" for crd in crds.values())
+    return f"""\
+The kinds of the NPC fleet {{{{ .Chart.AppVersion }}}} are there:
+{kinds}
+
+Have they been taken up by the API server?
+  kubectl wait --for=condition=Established crd/{" crd/".join(names)}
+
+Install the operator, once per cluster:
+  helm install npc-operator charts/npc-operator -n {{{{ .Release.Namespace }}}}
+{{{{- if .Values.keep }}}}
+
+helm uninstall {{{{ .Release.Name }}}} keeps the kinds and every object of theirs. To delete both:
+  kubectl delete crd {" ".join(names)}
+{{{{- else }}}}
+
+NOTE: keep is false. helm uninstall {{{{ .Release.Name }}}} deletes the kinds, and with them every region, tier
+and adapter.
+{{{{- end }}}}
+"""
+
+
 def operator_rights() -> str:
     """Named templates with the rules of every role in the npc-operator chart."""
     scale = f"{PLURALS[KIND_TIER]}/scale"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from hack.gen.charts import crd_templates, operator_rights, region_rights, region_values_schema
+from hack.gen.charts import crd_notes, crd_templates, operator_rights, region_rights, region_values_schema
 from hack.gen.reference import reference_pages
 from hack.gen.text import GENERATED, to_yaml
 from npc_operator.api.crd import crds
@@ -23,6 +23,7 @@ def collect_outputs() -> Mapping[Path, str]:
         outputs[Path("crds") / name] = f"# {GENERATED}\n{to_yaml(crd)}"
     for name, text in crd_templates(definitions).items():
         outputs[Path("charts/npc-crds/templates") / name] = text
+    outputs[Path("charts/npc-crds/templates/NOTES.txt")] = crd_notes(definitions)
     for name, text in reference_pages(definitions).items():
         outputs[Path("docs/api") / name] = text
     outputs[Path("charts/npc-operator/templates/_rights.tpl")] = operator_rights()

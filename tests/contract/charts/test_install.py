@@ -156,6 +156,13 @@ def test_keys_are_made_once_and_added_ones_stay(helm: Helm, region: KubeEnv) -> 
 
 
 def test_the_notes_say_what_to_do_next(helm: Helm, with_crds: KubeEnv) -> None:
+    kinds = helm.install("npc-crds", "npc-crds", "npc-system")
+    assert "kubectl wait --for=condition=Established crd/npcregions.npcfleet.dev crd/gputiers" in kinds
+    assert "helm install npc-operator charts/npc-operator -n npc-system" in kinds
+    assert "keeps the kinds and every object of theirs" in kinds
+    deleting = helm.install("npc-crds", "npc-crds", "npc-system", {"keep": False})
+    assert "deletes the kinds, and with them every region" in deleting
+    helm.install("npc-crds", "npc-crds", "npc-system")
     operator = helm.install("npc-operator", "npc-operator", "npc-system")
     assert "helm test npc-operator -n npc-system" in operator
     notes = helm.install("noted", "npc-region", "noted", {"region": {"gateway": {"service": {"name": "npcs"}}}})
