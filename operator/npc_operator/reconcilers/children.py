@@ -2,7 +2,8 @@
 server-side apply.
 
 An object of the same name that somebody else made is never taken over, and one that is still going away with an earlier
-owner is waited for.
+owner is waited for. Ours that lost their owner (`kubectl delete --cascade=orphan`) belong to the object of that name
+that comes back.
 """
 
 from __future__ import annotations
@@ -61,6 +62,8 @@ class Children:
             live = await self._kube.get(ref)
             if live is not None and (hindrance := check_ownership(live, owner)) is not None:
                 return hindrance
+            if live is not None and not _controller(live) and not await self._stays(owner):
+                return Ensured(live=live)
             changed = () if live is None else _differs(manifest, live)
             if live is not None and not changed:
                 return Ensured(live=live)  # the store is behind
@@ -73,6 +76,13 @@ class Children:
             return Ensured(fault=Finding(reasons.INVALID_CHILD, f"{ref.kind} {ref.name} was refused: {error}"))
         self._tell(owner, ref, live, applied, changed)
         return Ensured(live=applied, changed=changed, created=live is None)
+
+    async def _stays(self, owner: ObjectRef) -> bool:
+        """Whether an owner is there to stay. A child loses its owner when that is deleted and leaves its children as
+        orphans; given back meanwhile, by somebody whose news is late, it would be collected after all."""
+        found = await self._kube.get(owner)
+        metadata = (found or {}).get("metadata") or {}
+        return metadata.get("uid") == owner.uid and not metadata.get("deletionTimestamp")
 
     async def remove(self, child: Child, owner: ObjectRef) -> Ensured:
         """Delete a child that is not wanted any more, after reading it anew: only ours, only as it was just seen."""

@@ -67,6 +67,48 @@ async def test_a_child_whose_owner_was_taken_away_gets_it_back() -> None:
     assert owner["kind"] == names.KIND_TIER
 
 
+async def test_what_was_orphaned_is_taken_over_by_the_object_that_comes_back_and_no_pod_goes() -> None:
+    """`kubectl delete --cascade=orphan` of everything, and the same manifests applied again."""
+    world = await settled()
+    kinds = ("Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy", "Secret")
+    before = {(kind, one["metadata"]["name"]): one["metadata"]["uid"] for kind in kinds for one in world.peek(kind)}
+    pods = {one["metadata"]["uid"] for one in world.peek("Pod")}
+    keys = world.live("Secret", names.SECRET_ENGINE_KEY)["data"]
+    for kind, name in before:
+        world.edit(kind, name, lambda live: live["metadata"].update(ownerReferences=[]))
+    for kind, name in ((names.KIND_TIER, "gold"), (names.KIND_REGION, "eu-west")):
+        world.api.remove(kind, NAMESPACE, name)
+    await world.settle()
+    assert {one["metadata"]["uid"] for one in world.peek("Pod")} == pods, "what was orphaned runs on"
+
+    world.put(region(), tier())
+    await world.settle()
+    after = {(kind, one["metadata"]["name"]): one for kind in kinds for one in world.peek(kind)}
+    assert {place: one["metadata"]["uid"] for place, one in after.items()} == before
+    owners = {
+        world.live(kind, name)["metadata"]["uid"]
+        for kind, name in ((names.KIND_TIER, "gold"), (names.KIND_REGION, "eu-west"))
+    }
+    for place, one in after.items():
+        references = one["metadata"]["ownerReferences"]
+        assert references, place
+        assert {reference["uid"] for reference in references} <= owners, place
+    assert {one["metadata"]["uid"] for one in world.peek("Pod")} == pods
+    assert world.live("Secret", names.SECRET_ENGINE_KEY)["data"] == keys
+    assert world.said(names.KIND_TIER, "gold", "Ready")[0] == "True"
+
+
+async def test_an_owner_that_is_going_is_not_given_back_to_what_it_orphans() -> None:
+    world = await settled()
+    world.delivering = False  # nobody told the operator yet
+    going = "2026-11-21T00:00:00Z"
+    world.edit(names.KIND_TIER, "gold", lambda live: live["metadata"].update(deletionTimestamp=going))
+    world.delivering = True
+    world.edit("Service", "gold-engine", lambda live: live["metadata"].update(ownerReferences=[]))
+    await world.settle()
+    assert world.live("Service", "gold-engine")["metadata"]["ownerReferences"] == []
+
+
 async def test_a_child_of_an_earlier_tier_of_the_same_name_is_waited_for() -> None:
     world = await settled()
     world.controllers_run = False  # nor does the garbage collector
