@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.contract.crd.api_server import Namespace
-from tests.contract.crd.cases import CASES, IMMUTABLE, Case, Changes
+from tests.contract.crd.case import Case, Changes
+from tests.contract.crd.cases import CASES, IMMUTABLE
 from tests.contract.crd.objects import changed, valid
 
 
