@@ -195,7 +195,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
 
 def _add_fetch_model(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--uri", required=True, help="s3://bucket/prefix or file:///root/folder")
+    add("--uri", required=True, help="s3://bucket/prefix or file:///srv/adapters")
     add("--model-dir", type=Path, required=True, help="the folder to make; what the engine gets as --model")
     add("--progress-file", type=Path, help="JSON progress for the agent of this pod")
     add("--credentials-dir", type=Path, help="mounted Secret with files AWS_ACCESS_KEY_ID and so on")
