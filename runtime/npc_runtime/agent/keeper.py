@@ -41,10 +41,10 @@ from .work import Work
 
 PROGRESS_SECONDS = 1.0
 """Between two looks at how far the fetches are."""
-PAUSE_SECONDS = 0.05
-"""The longest pause between two rounds while there is something to do."""
+PAUSE_SECONDS = 0.2
+"""The longest pause between two rounds while there is something to do and nothing is urgent."""
 PAUSE_SHARE = 10
-"""A pause lasts this many times the round before it, so rounds take a tenth of the loop's time at most."""
+"""A pause lasts this many times the round before it, so rounds take a tenth of the loop's time."""
 REST_SECONDS = 30.0
 """The longest the loop sleeps without a reason to wake: a safety net, not a poll."""
 
@@ -82,6 +82,7 @@ class Keeper:
         self._state = State()
         self._backlog = Backlog()
         self._changed = asyncio.Event()
+        self._urgent = asyncio.Event()
         self._work = Work(
             state=self._state,
             acts=acts,
@@ -128,6 +129,8 @@ class Keeper:
             return
         if (before.ready and not engine.ready) or (before.instance and before.instance != engine.instance):
             self._cancel_engine_work()
+        if before.state is not engine.state:
+            self._urgent.set()
         self._state.engine_seen(engine)
         self._wake()
 
@@ -192,15 +195,14 @@ class Keeper:
         try:
             while True:
                 self._changed.clear()
+                self._urgent.clear()
                 begun = time.monotonic()
                 wake_at = self._round()
                 # With hundreds of adapters on their way, what changes meanwhile shares the next round instead of having
-                # one each; with a few, the pause is a fraction of a millisecond. Free places do not wait for it.
-                await asyncio.sleep(min(PAUSE_SHARE * (time.monotonic() - begun), PAUSE_SECONDS))
-                # Not wait_for: before Python 3.12 it can swallow a cancellation that arrives together with the event.
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(max(0.0, wake_at - time.monotonic())):
-                        await self._changed.wait()
+                # one each; with a few, the pause is a fraction of a millisecond. Free places do not wait for it, nor
+                # does a new order or an engine that comes or goes.
+                await _event_within(self._urgent, min(PAUSE_SHARE * (time.monotonic() - begun), PAUSE_SECONDS))
+                await _event_within(self._changed, max(0.0, wake_at - time.monotonic()))
         finally:
             self._ending = True
             for name in list(self._tasks):
@@ -242,6 +244,7 @@ class Keeper:
     def _adopt(self, remembered: Remembered) -> None:
         self._state.ordered(remembered.order, remembered.credentials_lost)
         self._metrics.order(remembered.order.stamp)
+        self._urgent.set()
         self._wake()
 
     def _drop_unwanted(self, wanted: Mapping[str, DesiredAdapter]) -> None:
@@ -340,3 +343,11 @@ class Keeper:
     def _cancel(self, name: str) -> None:
         self._cancelled[name].set()
         self._tasks[name].cancel()
+
+
+async def _event_within(event: asyncio.Event, seconds: float) -> None:
+    """Waits for the event, at most so long."""
+    # Not wait_for: before Python 3.12 it can swallow a cancellation that arrives together with the event.
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

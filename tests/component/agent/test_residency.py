@@ -299,3 +299,10 @@ async def test_a_free_place_is_given_on_without_a_look_at_all_the_others(
     await engine.until_answered("/v1/chat/completions", len(wanted))
     assert sorted(engine.names()) == sorted(adapter.served_name for adapter in wanted)
     assert [loads(engine, adapter.served_name) for adapter in wanted] == [1] * len(wanted)
+    # Nor does a new order wait for the next look, or the end of an engine.
+    more = desired_of(make_adapter(world / "source" / "more", seed=99), "more")
+    await agent.push(*wanted, more)
+    await engine.until_answered("/v1/chat/completions", len(wanted) + 1)
+    await engine.stop()
+    down = await agent.until(lambda r: r.engine.state is EngineState.DOWN, seconds=5)
+    assert not [adapter for adapter in down.adapters if adapter.phase == "Resident"]
