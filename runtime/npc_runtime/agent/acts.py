@@ -23,7 +23,7 @@ from .engine import Engine
 from .errors import Reason, retryable
 from .facts import Stage
 from .fetch.download import Downloaded, StoppedError, download_adapter, mapped_disk_error
-from .fetch.source import Expected, open_source
+from .fetch.uri import Expected, open_source
 from .inspect.adapter import Limits, inspect_adapter
 from .inspect.base import BaseModel
 from .plan import BOUNDS

@@ -23,7 +23,8 @@ from pathlib import Path
 from .digest import check_name
 from .errors import AdapterError, Reason, refused
 from .fetch.download import StoppedError, Transfer, mapped_disk_error
-from .fetch.source import Listing, RemoteFile, Source, open_source
+from .fetch.source import Listing, RemoteFile, Source
+from .fetch.uri import open_source
 from .inspect.safetensors_header import BASE_HEADER_LIMIT, read_header
 from .settings import ModelSettings
 

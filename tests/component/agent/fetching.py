@@ -9,7 +9,7 @@ import pytest
 
 from npc_runtime.agent.errors import AdapterError, Reason
 from npc_runtime.agent.fetch.download import Downloaded, download_adapter
-from npc_runtime.agent.fetch.source import Expected, open_source
+from npc_runtime.agent.fetch.uri import Expected, open_source
 from tests.unit.agent.makers import make_adapter
 
 LIMIT = 32 << 20

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from npc_runtime.agent.fetch.source import Listing, Piece, RemoteFile, Source, open_source
+from npc_runtime.agent.fetch.source import Listing, Piece, RemoteFile, Source
+from npc_runtime.agent.fetch.uri import open_source
 from npc_runtime.agent.settings import BaseLocation
 from tests.component.agent.harness import Harness, make_settings, phase_of, running
 from tests.support.fake_engine import FakeEngine

@@ -12,7 +12,7 @@ from hack.models.hostile import HOSTILE
 from npc_runtime.agent.digest import digest_of_listing, sha256_of
 from npc_runtime.agent.errors import AdapterError
 from npc_runtime.agent.fetch.download import download_adapter
-from npc_runtime.agent.fetch.source import open_source
+from npc_runtime.agent.fetch.uri import open_source
 from npc_runtime.agent.inspect.adapter import Limits, inspect_adapter
 from npc_runtime.agent.inspect.base import read_base
 
