@@ -161,3 +161,16 @@ class Images:
     engine: str
     fleet: str
     pull_policy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """Everything that one leadership acts through."""
+
+    kube: Kube
+    agents: Agents
+    gateways: Gateways
+    recorder: Recorder
+    clock: Clock
+    stamps: Stamps
+    images: Images

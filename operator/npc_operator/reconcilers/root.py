@@ -10,7 +10,7 @@ from npc_operator.domain.keys import Key, KeyKind
 from npc_operator.domain.outcomes import Outcome
 from npc_operator.loop.store import Store
 from npc_operator.manifests.network import OperatorPeer
-from npc_operator.ports import Agents, Clock, Gateways, Images, Kube, Recorder, Stamps
+from npc_operator.ports import Outside
 from npc_operator.reconcilers.adapter import reconcile_adapter
 from npc_operator.reconcilers.agent import AgentReconciler
 from npc_operator.reconcilers.children import Children
@@ -37,33 +37,21 @@ class Reconcilers:
     the next run.
     """
 
-    def __init__(
-        self,
-        *,
-        store: Store,
-        kube: Kube,
-        agents: Agents,
-        gateways: Gateways,
-        recorder: Recorder,
-        clock: Clock,
-        stamps: Stamps,
-        images: Images,
-        operator: OperatorPeer | None = None,
-    ) -> None:
+    def __init__(self, store: Store, outside: Outside, *, operator: OperatorPeer | None = None) -> None:
         self._world = World(store)
         self._context = Context(
             world=self._world,
-            kube=kube,
-            agents=agents,
-            gateways=gateways,
-            recorder=recorder,
-            clock=clock,
-            stamps=stamps,
-            images=images,
+            kube=outside.kube,
+            agents=outside.agents,
+            gateways=outside.gateways,
+            recorder=outside.recorder,
+            clock=outside.clock,
+            stamps=outside.stamps,
+            images=outside.images,
             operator=operator,
-            publisher=Publisher(kube, recorder, clock),
-            children=Children(kube, self._world, recorder),
-            routes=RouteBook(self._world, stamps, clock),
+            publisher=Publisher(outside.kube, outside.recorder, outside.clock),
+            children=Children(outside.kube, self._world, outside.recorder),
+            routes=RouteBook(self._world, outside.stamps, outside.clock),
         )
         self._agent = AgentReconciler(self._context)
         self._routes = RoutesReconciler(self._context)

@@ -8,7 +8,7 @@ from typing import Protocol
 from npc_operator.domain.keys import Key
 from npc_operator.domain.outcomes import Outcome
 from npc_operator.loop.store import Change, Store
-from npc_operator.ports import Agents, Clock, Gateways, Images, Kube, Recorder, Stamps
+from npc_operator.ports import Outside
 
 
 class Decisions(Protocol):
@@ -16,15 +16,4 @@ class Decisions(Protocol):
 
     def triggers(self, store: Store, change: Change) -> Iterable[Key]: ...
 
-    def begin(
-        self,
-        *,
-        store: Store,
-        kube: Kube,
-        agents: Agents,
-        gateways: Gateways,
-        recorder: Recorder,
-        clock: Clock,
-        stamps: Stamps,
-        images: Images,
-    ) -> Callable[[Key], Awaitable[Outcome]]: ...
+    def begin(self, store: Store, outside: Outside) -> Callable[[Key], Awaitable[Outcome]]: ...

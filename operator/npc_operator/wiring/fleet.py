@@ -8,7 +8,7 @@ from npc_operator.domain.keys import Key
 from npc_operator.domain.outcomes import Outcome
 from npc_operator.loop.store import Change, Store
 from npc_operator.manifests.network import OperatorPeer
-from npc_operator.ports import Agents, Clock, Gateways, Images, Kube, Recorder, Stamps
+from npc_operator.ports import Outside
 from npc_operator.reconcilers import Reconcilers
 from npc_operator.reconcilers.triggers import triggers
 from npc_operator.settings import Settings
@@ -23,30 +23,9 @@ class FleetDecisions:
     def triggers(self, store: Store, change: Change) -> Iterable[Key]:
         return triggers(store, change)
 
-    def begin(
-        self,
-        *,
-        store: Store,
-        kube: Kube,
-        agents: Agents,
-        gateways: Gateways,
-        recorder: Recorder,
-        clock: Clock,
-        stamps: Stamps,
-        images: Images,
-    ) -> Callable[[Key], Awaitable[Outcome]]:
+    def begin(self, store: Store, outside: Outside) -> Callable[[Key], Awaitable[Outcome]]:
         peer = None
         if self._settings.in_cluster:
             labels = {"app.kubernetes.io/name": "npc-operator"}
             peer = OperatorPeer(namespace=self._settings.own_namespace, labels=labels)
-        return Reconcilers(
-            store=store,
-            kube=kube,
-            agents=agents,
-            gateways=gateways,
-            recorder=recorder,
-            clock=clock,
-            stamps=stamps,
-            images=images,
-            operator=peer,
-        ).reconcile
+        return Reconcilers(store, outside, operator=peer).reconcile

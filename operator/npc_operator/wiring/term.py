@@ -20,7 +20,7 @@ from npc_operator.edge.resync import Resync
 from npc_operator.loop.queue import KeyedQueue, Lane
 from npc_operator.loop.runner import Runner
 from npc_operator.loop.store import Change, Store
-from npc_operator.ports import Clock, Images, Stamps
+from npc_operator.ports import Clock, Images, Outside, Stamps
 from npc_operator.settings import Settings
 from npc_operator.wiring.decisions import Decisions
 
@@ -56,8 +56,7 @@ class Leadership:
         self._gateways = GatewayClient(trust=trust, metrics=metrics)
         self._recorder = EventRecorder(sink=kube, clock=clock, metrics=metrics, instance=settings.identity)
         self._resync = Resync(kube=kube, store=store, clock=clock, interval=settings.resync_seconds, heard=heard)
-        reconcile = decisions.begin(
-            store=store,
+        outside = Outside(
             kube=kube,
             agents=self._agents,
             gateways=self._gateways,
@@ -68,6 +67,7 @@ class Leadership:
                 engine=settings.engine_image, fleet=settings.fleet_image, pull_policy=settings.image_pull_policy
             ),
         )
+        reconcile = decisions.begin(store, outside)
         self._runner = Runner(
             queue=self.queue, handle=reconcile, clock=clock, observer=metrics, concurrency=settings.workers
         )

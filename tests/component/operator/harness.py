@@ -23,7 +23,7 @@ from npc_operator.loop.queue import KeyedQueue, Lane
 from npc_operator.loop.store import Change, Store
 from npc_operator.manifests.network import OperatorPeer
 from npc_operator.manifests.secrets import decode
-from npc_operator.ports import Images, Manifest, ObjectRef, PortError
+from npc_operator.ports import Images, Manifest, ObjectRef, Outside, PortError
 from npc_operator.reconcilers import Reconcilers, triggers
 from npc_runtime.wire import EngineState, Stamp
 from tests.support.builders import NAMESPACE
@@ -158,8 +158,7 @@ class World:
         self._unsubscribe()
         self.queue = KeyedQueue(self.clock, jitter=lambda: 0.0)
         queue = self.queue
-        self.reconcilers = Reconcilers(
-            store=self.store,
+        outside = Outside(
             kube=self.kube,
             agents=self.agents,
             gateways=self.gateways,
@@ -167,8 +166,9 @@ class World:
             clock=self.clock,
             stamps=FakeStamps(next(self._epochs)),
             images=self.images,
-            operator=OperatorPeer("npc-system", {"app.kubernetes.io/name": "npc-operator"}),
         )
+        peer = OperatorPeer("npc-system", {"app.kubernetes.io/name": "npc-operator"})
+        self.reconcilers = Reconcilers(self.store, outside, operator=peer)
         self._unsubscribe = self.store.subscribe(lambda change: self._mark(queue, change))
         for kind in self.store.kinds():
             for namespace, name, fact in self.store.items(kind):

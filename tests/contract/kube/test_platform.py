@@ -19,7 +19,7 @@ from npc_operator.domain.facts import Adapter, Child, Pod, Region, SecretFact, T
 from npc_operator.domain.keys import Key, KeyKind
 from npc_operator.domain.outcomes import Done, Outcome
 from npc_operator.loop.store import Change, Store
-from npc_operator.ports import ObjectRef, Recorder, Stamps
+from npc_operator.ports import ObjectRef, Outside, Recorder, Stamps
 from npc_operator.settings import read_settings
 from npc_operator.wiring.process import Operator
 from tests.support.kube_env import KubeEnv
@@ -42,8 +42,8 @@ class Nothing:
         if change.kind is Adapter:
             yield Key(KeyKind.ADAPTER, change.namespace, change.name)
 
-    def begin(self, *, recorder: Recorder, stamps: Stamps, **_: Any) -> Callable[[Key], Awaitable[Outcome]]:
-        self.recorder, self.stamps = recorder, stamps
+    def begin(self, store: Store, outside: Outside) -> Callable[[Key], Awaitable[Outcome]]:
+        self.recorder, self.stamps = outside.recorder, outside.stamps
 
         async def reconcile(key: Key) -> Outcome:
             self.asked.append(key)
