@@ -46,10 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.raw(SCRIPTS[parsed.shell])
         return Code.FINE
 
+    opened: list[Cluster] = []
+
     def connect() -> Cluster:
         from .clients.kube import connect as connect_kube
 
-        return connect_kube(kubeconfig=parsed.kubeconfig, context=parsed.context)
+        opened.append(connect_kube(kubeconfig=parsed.kubeconfig, context=parsed.context))
+        return opened[-1]
 
     from .commands.session import Session
 
@@ -67,6 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return Code.FINE
     except KeyboardInterrupt:
         return Code.INTERRUPTED
+    finally:
+        for cluster in opened:
+            cluster.close()
 
 
 def pick(command: str) -> Callable[..., Code]:

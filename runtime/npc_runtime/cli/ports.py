@@ -69,6 +69,10 @@ class Cluster(Protocol):
         """The namespace that the kubeconfig's context names, or `default`."""
         ...
 
+    def close(self) -> None:
+        """Close what is open."""
+        ...
+
     def get(self, path: str) -> Object:
         """One object."""
         ...

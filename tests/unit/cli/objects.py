@@ -140,7 +140,9 @@ def pod(
         "status": {
             "phase": "Pending" if scheduled else "Running",
             "conditions": kind,
-            "initContainerStatuses": [] if scheduled else list(init or [container(names.CONTAINER_AGENT)]),
+            "initContainerStatuses": []
+            if scheduled
+            else list(init if init is not None else [container(names.CONTAINER_AGENT)]),
             "containerStatuses": [] if scheduled else list(containers or [container(names.CONTAINER_ENGINE)]),
         },
     }

@@ -82,12 +82,9 @@ def ask_agent(cluster: Cluster, access: Access, pod: Pod) -> AgentReport:
         connection = http.client.HTTPConnection("agent")
         connection.sock = secured
         headers = {"Authorization": f"Bearer {access.token}", POD_HEADER: pod.meta.uid, "Connection": "close"}
-        try:
-            connection.request("GET", "/v1/status?after=-1&wait=0", headers=headers)
-            response = connection.getresponse()
-            body = response.read(BODY_LIMIT)
-        except http.client.HTTPException as error:
-            raise NotReached(f"the agent of pod {pod.meta.name} broke off: {type(error).__name__}") from None
+        connection.request("GET", "/v1/status?after=-1&wait=0", headers=headers)
+        response = connection.getresponse()
+        body = response.read(BODY_LIMIT)
         if response.status == 401:
             raise NotReached(f"the agent of pod {pod.meta.name} does not accept the token of {v.SECRET_INTERNAL} yet")
         if response.status != 200:

@@ -8,16 +8,22 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-import threading
 from collections.abc import Iterator, Mapping, Sequence
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 from ..ports import CliError, Cluster, Forbidden, NoCluster, NotFound, NotReached, Object
+from .tunnel import tunnel
 
 PAGE = 500
+PROTOCOL = "v4.channel.k8s.io"
+STATUS = 3
+"""The channel of exec that says how it ended."""
 CONNECT_SECONDS, READ_SECONDS = 5.0, 30.0
+KILLED = ("exit code 137", "exit code 143")
+"""How a command ends whose container goes away under it."""
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _VERBS = {"GET": "get", "DELETE": "delete", "POST": "create"}
 
@@ -62,12 +68,13 @@ class KubeCluster:
     def __init__(self, client: Any, *, namespace: str) -> None:
         self._client = client
         self._namespace = namespace
-        # The library swaps a method of the shared client while it opens a stream.
-        self._streams = threading.Lock()
 
     @property
     def namespace(self) -> str:
         return self._namespace
+
+    def close(self) -> None:
+        self._client.rest_client.pool_manager.clear()
 
     def get(self, path: str) -> Object:
         return self._json("GET", path)
@@ -94,49 +101,50 @@ class KubeCluster:
         return self._request("GET", path, query=query).decode(errors="replace")
 
     def execute(self, namespace: str, pod: str, container: str, command: Sequence[str]) -> None:
-        from kubernetes.client import CoreV1Api
-        from kubernetes.client.rest import ApiException
-        from kubernetes.stream import stream
+        from websocket import WebSocketException
 
+        words = [("container", container), ("stdout", "true"), ("stderr", "true"), *(("command", w) for w in command)]
+        websocket = self._stream(namespace, pod, "exec", words)
+        told = ""
         try:
-            with self._streams:
-                stream(
-                    CoreV1Api(self._client).connect_get_namespaced_pod_exec,
-                    pod,
-                    namespace,
-                    container=container,
-                    command=list(command),
-                    stderr=True,
-                    stdin=False,
-                    stdout=True,
-                    tty=False,
-                    _request_timeout=READ_SECONDS,
-                )
-        except ApiException as error:
-            raise _stream_fault(error, "create pods/exec", namespace, pod) from None
+            while frame := websocket.recv():
+                raw = frame if isinstance(frame, bytes) else str(frame).encode()
+                if raw[0] == STATUS:
+                    told = _failure(raw[1:])
+                    break
+        except (WebSocketException, OSError):
+            # What was run may have ended the container, and this connection with it.
+            told = ""
+        finally:
+            websocket.shutdown()
+        if told:
+            raise NotReached(f"container {container} of pod {pod} could not run it: {told}")
 
     @contextlib.contextmanager
     def forward(self, namespace: str, pod: str, port: int) -> Iterator[socket.socket]:
-        from kubernetes.client import CoreV1Api
-        from kubernetes.client.rest import ApiException
-        from kubernetes.stream import portforward
+        websocket = self._stream(namespace, pod, "portforward", [("ports", str(port))])
+        with tunnel(websocket) as (connection, told):
+            connection.settimeout(READ_SECONDS)
+            try:
+                yield connection
+            except (OSError, HTTPException) as error:
+                raise NotReached(f"pod {pod} does not answer on port {port}: {str(told) or error}") from None
 
+    def _stream(self, namespace: str, pod: str, what: str, query: Sequence[tuple[str, str]]) -> Any:
+        """An open websocket to a subresource of a pod. Whoever gets it closes it."""
+        from kubernetes.stream import ws_client
+        from websocket import WebSocketException
+
+        _, url, headers, _, _ = self._client.param_serialize(
+            method="GET",
+            resource_path=f"/api/v1/namespaces/{namespace}/pods/{pod}/{what}?{urlencode(query)}",
+            header_params={"sec-websocket-protocol": PROTOCOL},
+            auth_settings=["BearerToken"],
+        )
         try:
-            with self._streams:
-                forwarded = portforward(
-                    CoreV1Api(self._client).connect_get_namespaced_pod_portforward, pod, namespace, ports=str(port)
-                )
-        except ApiException as error:
-            raise _stream_fault(error, "create pods/portforward", namespace, pod) from None
-        connection: socket.socket = forwarded.socket(port)
-        connection.settimeout(READ_SECONDS)
-        try:
-            yield connection
-        except (OSError, EOFError) as error:
-            told = forwarded.error(port)
-            raise NotReached(f"pod {pod} does not answer on port {port}: {told or error}") from None
-        finally:
-            connection.close()
+            return ws_client.create_websocket(self._client.configuration, ws_client.get_websocket_url(url), headers)
+        except (WebSocketException, OSError) as error:
+            raise _stream_fault(str(error), f"create pods/{what}", namespace, pod) from None
 
     def _json(
         self,
@@ -237,9 +245,20 @@ def split_path(path: str) -> tuple[str, str, str]:
     return dotted, namespace, name
 
 
-def _stream_fault(error: Any, right: str, namespace: str, pod: str) -> CliError:
+def _failure(status: bytes) -> str:
+    """What exec says went wrong, empty where it did not or where the container ended under it."""
+    try:
+        parsed = json.loads(status)
+    except ValueError:
+        return ""
+    if not isinstance(parsed, dict) or parsed.get("status") == "Success":
+        return ""
+    message = str(parsed.get("message", ""))
+    return "" if message.endswith(KILLED) else message
+
+
+def _stream_fault(told: str, right: str, namespace: str, pod: str) -> CliError:
     """Opening a stream failed: the library has the HTTP status only in its words."""
-    told = str(error.reason or error)
     if "403" in told:
         return Forbidden(right, namespace)
     if "404" in told:

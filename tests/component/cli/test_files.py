@@ -1,0 +1,185 @@
+"""digest and lint: what can be known without a cluster, and what cannot is said."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from npc_runtime.cli.__main__ import main
+from npc_runtime.cli.answers import Code
+from tests.support import builders
+from tests.unit.agent.makers import config_of, lora_tensors, make_adapter, make_base
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def lint(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
+    code = main(["lint", *words])
+    return code, capsys.readouterr().out
+
+
+def write(folder: Path, *objects: object) -> str:
+    path = folder / "objects.yaml"
+    path.write_text(yaml.safe_dump_all(objects))
+    return str(path)
+
+
+def test_the_digest_is_that_of_coreutils(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_adapter(tmp_path / "a")
+    command = r"find . -type f -printf '%P\0' | LC_ALL=C sort -z | xargs -0r sha256sum -- | sha256sum"
+    theirs = subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True, check=True).stdout
+    assert main(["digest", str(folder)]) == Code.FINE
+    assert capsys.readouterr().out == f"sha256:{theirs.split()[0]}\n"
+
+
+def test_a_folder_without_a_digest_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_adapter(tmp_path / "a")
+    (folder / "link").symlink_to("/etc/passwd")
+    assert main(["digest", str(folder)]) == Code.NOT_AS_WANTED
+    assert "Symlink: 'link' is a symbolic link" in capsys.readouterr().err
+    assert main(["digest", str(tmp_path / "none")]) == Code.NOT_FOUND
+
+
+def test_the_projects_own_examples_are_clean(capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = lint(capsys, str(ROOT / "examples"))
+    assert code == Code.FINE
+    assert "3 objects, 0 faults" in said
+    assert "checked by the cluster alone" in said
+    assert "kubectl apply --dry-run=server" in said
+
+
+FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
+    "an unknown field": (builders.tier(spec={"replica": 2}), "spec", "has no field called replica"),
+    "a wrong type": (builders.tier(spec={"replicas": "two"}), "spec.replicas", "must be of type integer, not 'two'"),
+    "a value that is too high": (builders.adapter(rank=600), "spec.variants[0].rank", "must be at most 512, not 600"),
+    "a value that is none of those": (builders.tier(spec={"quality": "Best"}), "spec.quality", "must be one of"),
+    "a digest that is none": (
+        builders.adapter(digests={"gold": "sha256:123"}),
+        "spec.variants[0].source.digest",
+        "must match",
+    ),
+    "a tier named twice": (
+        builders.region(
+            spec={
+                "tiers": [
+                    {"tier": "gold", "npcs": {"min": 1, "max": 2}},
+                    {"tier": "gold", "npcs": {"min": 1, "max": 2}},
+                ]
+            }
+        ),
+        "spec.tiers[1]",
+        "is there twice: another entry has the same tier",
+    ),
+    "a version that is not there": (
+        builders.tier() | {"apiVersion": "npcfleet.dev/v2"},
+        "kind",
+        "npcfleet.dev/v2 GpuTier is not known",
+    ),
+    "an object without a spec": (
+        {"apiVersion": "npcfleet.dev/v1alpha1", "kind": "GpuTier", "metadata": {"name": "x"}},
+        "",
+        "needs spec",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_told_with_the_path_of_its_field(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document, path, message = FAULTS[name]
+    code, said = lint(capsys, write(tmp_path, document), "-o", "json")
+    assert code == Code.NOT_AS_WANTED
+    (fault,) = json.loads(said)["faults"]
+    assert fault["path"] == path
+    assert message in fault["message"]
+
+
+def test_what_is_not_ours_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = lint(capsys, write(tmp_path, {"kind": "ConfigMap", "apiVersion": "v1"}, builders.tier()))
+    assert code == Code.FINE
+    assert "1 objects, 0 faults; 1 documents of other kinds were left alone" in said
+
+
+def test_lists_are_looked_into_and_stdin_is_read(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed = {"apiVersion": "v1", "kind": "List", "items": [builders.tier(), builders.adapter(rank=0)]}
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(listed)))
+    code, said = lint(capsys, "-")
+    assert code == Code.NOT_AS_WANTED
+    assert "ArchetypeAdapter/vampire   spec.variants[0].rank   must be at least 1, not 0" in said
+
+
+def test_what_is_no_yaml_is_a_fault_and_no_crash(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("a: [1")
+    assert "is no YAML" in lint(capsys, str(path))[1]
+
+
+def test_an_adapter_that_an_agent_would_load_passes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base, folder = make_base(tmp_path / "base"), make_adapter(tmp_path / "a", rank=8)
+    code, said = lint(capsys, str(folder), "--base", str(base), "--max-rank", "8")
+    assert code == Code.FINE
+    assert "an agent would load it" in said
+    assert "rank 8 (at most 8)" in said
+
+
+def test_without_its_base_model_nothing_is_promised(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = lint(capsys, str(make_adapter(tmp_path / "a")))
+    assert code == Code.NOT_AS_WANTED
+    assert "undecided: not compared with a base model" in said
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words", "reason"),
+    [
+        (lambda folder: (folder / "run.py").write_text("print()"), (), "ForbiddenFile"),
+        (lambda folder: (folder / "adapter_config.json").unlink(), (), "MissingFile"),
+        (lambda folder: None, ("--max-rank", "4"), "RankTooHigh"),
+        (
+            lambda folder: (folder / "adapter_config.json").write_text(json.dumps(config_of(use_dora=True))),
+            (),
+            "UnsupportedFeature",
+        ),
+    ],
+)
+def test_an_adapter_is_refused_with_the_agents_own_reason(
+    spoil: Any, words: tuple[str, ...], reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, folder = make_base(tmp_path / "base"), make_adapter(tmp_path / "a", rank=8)
+    spoil(folder)
+    code, said = lint(capsys, str(folder), "--base", str(base), *words)
+    assert code == Code.NOT_AS_WANTED
+    assert said.startswith(f"refused: {reason}: ")
+
+
+def test_an_adapter_of_another_base_model_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base, folder = make_base(tmp_path / "base"), make_adapter(tmp_path / "a", tensors=lora_tensors(hidden=64))
+    code, said = lint(capsys, str(folder), "--base", str(base))
+    assert code == Code.NOT_AS_WANTED
+    assert "BaseMismatch" in said
+
+
+def test_a_path_that_is_not_there_ends_with_4(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["lint", "/nowhere"]) == Code.NOT_FOUND
+
+
+@pytest.mark.parametrize("words", [["--help"], ["completion", "bash"], ["__complete", ""], ["digest", "{folder}"]])
+def test_what_needs_no_cluster_imports_no_client(words: list[str], tmp_path: Path) -> None:
+    folder = make_adapter(tmp_path / "a")
+    words = [word.format(folder=folder) for word in words]
+    script = (
+        "import sys\nfrom npc_runtime.cli.__main__ import main\n"
+        f"try:\n    main({words!r})\nexcept SystemExit:\n    pass\n"
+        "print(sorted({'kubernetes', 'jsonschema', 'numpy', 'yaml', 'pydantic'} & set(sys.modules)), file=sys.stderr)"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stderr == "[]\n"

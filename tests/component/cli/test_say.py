@@ -1,0 +1,124 @@
+"""say: a line of a real gateway, through port-forward, with the key of a Secret that never shows."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from npc_runtime import wire
+from npc_runtime.cli.answers import Code
+from tests.component.cli.conftest import CORE, OWN, Run
+from tests.component.cli.fake_api import FakeApi
+from tests.component.gateway.engines import Asked, Engine, Reply
+from tests.component.gateway.harness import Rig, running
+from tests.component.gateway.regions import World
+from tests.component.gateway.words import KEY, OLD
+from tests.unit.cli import objects as o
+
+GATEWAY = "eu-west-gateway-7c6f-b2k9d"
+NAME = wire.served_name("vampire", OLD)
+
+
+def secret(name: str, **entries: str) -> dict[str, object]:
+    data = {key: base64.b64encode(value.encode()).decode() for key, value in entries.items()}
+    return {"kind": "Secret", "metadata": {"name": name}, "data": data}
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[Engine]:
+    async with Engine(NAME) as started:
+        yield started
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path, api: FakeApi, engine: Engine) -> AsyncIterator[Rig]:
+    """The region's gateway, which asks for a key that is in the region's Secret."""
+    api.collections[f"{OWN}/npcregions"][:] = [o.region(auth="game-keys")]
+    api.put(f"{CORE}/secrets", secret("game-keys", game=KEY))
+    async with running(tmp_path / "gateway") as rig:
+        await rig.push(World(engines={"gold": [engine]}).table())
+        api.forwards[GATEWAY, wire.GATEWAY_PORT] = rig.port
+        yield rig
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path) -> None:
+    (tmp_path / "gateway").mkdir()
+
+
+async def test_a_line_is_shown_with_tier_and_digest(run: Run, gateway: Rig) -> None:
+    ran = await run("say", "vampire", "Who are you?")
+    assert ran.code == Code.FINE, ran.err
+    assert ran.out == f"{NAME} 0 {NAME} 1 {NAME} 2 \n"
+    assert ran.err.startswith(f"-- tier gold, digest {OLD[7:19]}, first token after 0.")
+    assert GATEWAY in ran.err
+    assert KEY not in ran.out + ran.err
+
+
+async def test_as_data_the_whole_line_comes_at_once(run: Run, gateway: Rig) -> None:
+    ran = await run("say", "vampire", "Who are you?", "-o", "json")
+    told = json.loads(ran.out)
+    assert told["text"] == f"{NAME} 0 {NAME} 1 {NAME} 2 "
+    assert (told["tier"], told["digest"], told["degraded"]) == ("gold", OLD, False)
+    assert told["requestId"]
+
+
+async def test_what_is_said_and_for_whom_reaches_the_engine(run: Run, gateway: Rig, engine: Engine) -> None:
+    await run("say", "vampire", "Käse?", "--tier", "gold", "--npc", "quest-1", "--max-tokens", "7")
+    (asked,) = engine.asked
+    assert asked.body["messages"] == [{"role": "user", "content": "Käse?"}]
+    assert asked.body["max_tokens"] == 7
+
+
+async def test_a_named_key_is_used_instead_of_the_regions(run: Run, gateway: Rig, api: FakeApi) -> None:
+    api.put(f"{CORE}/secrets", secret("mine", old="no-such-key", new=KEY))
+    assert (await run("say", "vampire", "hi", "--key-secret", "mine/new")).code == Code.FINE
+    ran = await run("say", "vampire", "hi", "--key-secret", "mine/old")
+    assert ran.code == Code.NO_LINE
+    assert "the gateway answered 401" in ran.err
+    assert "no-such-key" not in ran.err
+    ran = await run("say", "vampire", "hi", "--key-secret", "mine/none")
+    assert ran.code == Code.NOT_FOUND
+    assert "it has new, old" in ran.err
+
+
+async def test_an_archetype_that_nobody_speaks_for_is_refused_by_the_gateway(run: Run, gateway: Rig) -> None:
+    ran = await run("say", "ghost", "hi")
+    assert ran.code == Code.NO_LINE
+    assert "the gateway answered 404" in ran.err
+
+
+async def test_a_line_that_breaks_off_does_not_count(run: Run, gateway: Rig, engine: Engine) -> None:
+    async def broken(_: Asked, reply: Reply) -> None:
+        await reply.stream_head()
+        await reply.event({"choices": [{"delta": {"content": "I am"}}]})
+        reply.reset()
+
+    engine.script = broken
+    ran = await run("say", "vampire", "hi")
+    assert ran.code == Code.NO_LINE
+    assert "ended with an error" in ran.err
+
+
+async def test_without_a_ready_gateway_nobody_is_asked(run: Run, gateway: Rig, api: FakeApi) -> None:
+    api.collections[f"{CORE}/pods"][1]["status"]["conditions"][0]["status"] = "False"
+    ran = await run("say", "vampire", "hi")
+    assert ran.code == Code.NOT_REACHED
+    assert "next: kubectl npc why region/eu-west -n eu-west" in ran.err
+
+
+@pytest.mark.parametrize(("verb", "resource"), [("get", "secrets"), ("create", "pods/portforward")])
+async def test_a_missing_right_is_named(run: Run, gateway: Rig, api: FakeApi, verb: str, resource: str) -> None:
+    api.refused.add((verb, resource))
+    ran = await run("say", "vampire", "hi")
+    assert ran.code == Code.FORBIDDEN
+    assert f"you may not {verb} {resource} in namespace eu-west" in ran.err
+
+
+async def test_a_namespace_without_a_region_has_nobody_to_ask(run: Run, api: FakeApi) -> None:
+    api.collections[f"{OWN}/npcregions"].clear()
+    assert (await run("say", "vampire", "hi")).code == Code.NOT_FOUND
