@@ -187,8 +187,12 @@ class RouteBook:
 
     def _open(self, key: tuple[str, str], table: RouteTable, version: int, now: float) -> RouteTable:
         stamped = table.model_copy(update={"stamp": self._stamps.next()})
+        before = self._pages.get(key)
+        content = routed_names(stamped)
+        known = None if before is None else self._contents.get(before.table.stamp.order())
+        # Most tables differ only in what is resident where: 64 of them remember one set of a thousand names, not 64.
+        self._contents[stamped.stamp.order()] = known if known is not None and known == content else content
         self._pages[key] = _Page(stamped, version, now)
-        self._contents[stamped.stamp.order()] = routed_names(stamped)
         while len(self._contents) > REMEMBERED * max(1, len(self._pages)):
             self._contents.popitem(last=False)
         return stamped

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import socket
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from npc_runtime import wire
 from npc_runtime.gateway.access_log import AccessLog
+from npc_runtime.gateway.client_side import ClientConnection
 from npc_runtime.gateway.metrics import Metrics
 from npc_runtime.gateway.service import Service
 from npc_runtime.gateway.supervise import supervise
@@ -115,7 +117,9 @@ class LocalPlane:
         """Serve on a socket that listens already."""
         loop = asyncio.get_running_loop()
         self._sweeping = asyncio.create_task(supervise("the sweep", self.service.sweep_for_ever), name="sweep")
-        self._server = await loop.create_server(self.service.connect, sock=listening, backlog=BACKLOG)
+        self._server = await loop.create_server(
+            partial(ClientConnection, self.service), sock=listening, backlog=BACKLOG
+        )
 
     async def apply_everywhere(self, table: CompiledTable) -> None:
         """Serve from the table from now on."""

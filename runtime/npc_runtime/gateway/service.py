@@ -11,16 +11,15 @@ import logging
 import os
 import time
 from hmac import compare_digest
-from typing import Final
+from typing import Final, Protocol
 
 import orjson
 
 from npc_runtime import wire
 from npc_runtime.gateway import chat, errors
 from npc_runtime.gateway.access_log import AccessLog, Record
-from npc_runtime.gateway.client_side import ClientConnection
 from npc_runtime.gateway.errors import Fault, Refused
-from npc_runtime.gateway.exchange import Exchange
+from npc_runtime.gateway.exchange import Client, Exchange
 from npc_runtime.gateway.fleet import Fleet
 from npc_runtime.gateway.http.parser import RequestHead
 from npc_runtime.gateway.http.response import JSON
@@ -41,6 +40,36 @@ SWEEP_SECONDS: Final = 0.25
 """How often deadlines are compared and the access log is handed on."""
 
 
+class Connection(Client, Protocol):
+    """What the service needs of a client's connection."""
+
+    record: Record | None
+    authenticated: tuple[CompiledTable, bytes, str] | None
+    deadline: float
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no byte of a request is here and no answer is running."""
+        ...
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is arriving or being answered."""
+        ...
+
+    def run(self, exchange: Exchange) -> None:
+        """Let an exchange answer the present request."""
+
+    def expire(self) -> None:
+        """The deadline of the present state has passed."""
+
+    def close(self) -> None:
+        """Close after what was written is sent."""
+
+    def abort(self) -> None:
+        """Close now."""
+
+
 class Service:
     """The data plane of one event loop."""
 
@@ -55,7 +84,7 @@ class Service:
         """Answers say `Connection: close` from now on."""
         self._access_log = access_log
         self._workers = workers
-        self._connections: set[ClientConnection] = set()
+        self._connections: set[Connection] = set()
         self._openapi = orjson.dumps(document())
         self._models = b""
         # Unique without asking the kernel for randomness each time: a random start per process, then counting.
@@ -96,16 +125,12 @@ class Service:
 
     # --- for connections
 
-    def connect(self) -> ClientConnection:
-        """Protocol factory of the data port."""
-        return ClientConnection(self)
-
-    def admit(self, connection: ClientConnection) -> bool:
+    def admit(self, connection: Connection) -> bool:
         """Count a new connection; False when there are too many already."""
         self._connections.add(connection)
         return len(self._connections) * self._workers <= self.limits.max_connections
 
-    def dismiss(self, connection: ClientConnection) -> None:
+    def dismiss(self, connection: Connection) -> None:
         """Forget a closed connection."""
         self._connections.discard(connection)
         self.note_end()
@@ -137,7 +162,7 @@ class Service:
             record.path = head.path.decode("latin-1")
         return record, b"X-Request-Id: " + request_id.encode("ascii") + b"\r\n"
 
-    def precheck(self, connection: ClientConnection, head: RequestHead) -> Fault | None:
+    def precheck(self, connection: Connection, head: RequestHead) -> Fault | None:
         """What can be refused before a body is read: path, method, readiness, key."""
         method = _METHODS.get(head.path)
         if method is None:
@@ -163,7 +188,7 @@ class Service:
             connection.record.key_name = known[2]
         return None
 
-    def answer(self, connection: ClientConnection, head: RequestHead, body: bytes) -> None:
+    def answer(self, connection: Connection, head: RequestHead, body: bytes) -> None:
         """Answer one whole request that passed `precheck`, now or through an exchange.
 
         Raises:
@@ -178,7 +203,7 @@ class Service:
         self.metrics.unrouted.count_answer(200)
         connection.send_whole(200, JSON, self._models if head.path == MODELS else self._openapi, b"")
 
-    def count_refusal(self, connection: ClientConnection, fault: Fault) -> None:
+    def count_refusal(self, connection: Connection, fault: Fault) -> None:
         """Count a refusal, unless the exchange that ended with it already has."""
         record = connection.record
         if record is not None and record.status == 0:
@@ -193,7 +218,7 @@ class Service:
             record.at = time.time()
             self._access_log.add(record)
 
-    def _complete(self, connection: ClientConnection, head: RequestHead, body: bytes) -> None:
+    def _complete(self, connection: Connection, head: RequestHead, body: bytes) -> None:
         table = self.fleet.table
         record = connection.record
         if table is None or record is None:
