@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
@@ -102,6 +103,24 @@ async def test_a_line_that_breaks_off_does_not_count(run: Run, gateway: Rig, eng
     ran = await run("say", "vampire", "hi")
     assert ran.code == Code.NO_LINE
     assert "ended with an error" in ran.err
+
+
+async def test_a_stream_without_its_end_mark_does_not_count_however_well_it_ends(
+    run: Run, gateway: Rig, api: FakeApi
+) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        event = b'data: {"choices": [{"delta": {"content": "I am"}}]}\n\n'
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(event), event))
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        api.forwards[GATEWAY, wire.GATEWAY_PORT] = server.sockets[0].getsockname()[1]
+        ran = await run("say", "vampire", "hi")
+    assert ran.code == Code.NO_LINE
+    assert "broke off before its end" in ran.err
 
 
 async def test_without_a_ready_gateway_nobody_is_asked(run: Run, gateway: Rig, api: FakeApi) -> None:

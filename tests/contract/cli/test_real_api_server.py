@@ -1,4 +1,4 @@
-"""`kubectl npc` against a real kube-apiserver: kinds that are missing, rights that RBAC refuses, what lint foretells."""
+"""`kubectl npc` against a real kube-apiserver: missing kinds, rights that RBAC refuses, what lint foretells."""
 
 from __future__ import annotations
 
