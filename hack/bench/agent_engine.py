@@ -124,7 +124,7 @@ class AgentProcess:
                     *(f"--engine-key-file={folder / 'key'}", f"--internal-dir={folder / 'internal'}"),
                     *(f"--adapters-dir={folder / 'cache'}", f"--model-dir={engine.base}"),
                     *(f"--file-root={folder / 'source'}", f"--socket={folder / 'agent.sock'}"),
-                    *("--max-loras=1", "--max-cpu-loras=16", f"--max-lora-rank={engine.max_rank}"),
+                    *("--max-cpu-loras=16", f"--max-lora-rank={engine.max_rank}"),
                     *(f"--namespace={NAMESPACE}", "--region=bench", "--tier=bench", "--pod=bench", "--host=127.0.0.1"),
                     *(f"--port={self._port}", f"--health-port={self._health_port}", "--drain-seconds=5"),
                 ],

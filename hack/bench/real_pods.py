@@ -59,7 +59,7 @@ class RealPod:
                 *(f"--engine-key-file={self._folder / 'key'}", f"--internal-dir={self._internal}"),
                 *(f"--adapters-dir={self._folder / 'cache'}", f"--model-dir={self._base}"),
                 *(f"--file-root={self._sources}", f"--socket={self._folder / 'agent.sock'}"),
-                *("--max-loras=8", f"--max-cpu-loras={self._slots}", f"--max-lora-rank={MAX_RANK}"),
+                *(f"--max-cpu-loras={self._slots}", f"--max-lora-rank={MAX_RANK}"),
                 *("--namespace=bench", "--region=bench", "--tier=gold", f"--pod={self.address}"),
                 f"--host={self.address}",
             ],

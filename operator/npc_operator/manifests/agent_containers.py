@@ -54,7 +54,6 @@ def build_agent_container(inputs: EngineInputs) -> dict[str, Any]:
         f"--internal-dir={INTERNAL_DIR}",
         f"--adapters-dir={ADAPTERS_DIR}",
         f"--cache-size={quantity_bytes(spec.agent.cache_size)}",
-        f"--max-loras={engine.max_loras}",
         f"--max-cpu-loras={engine.max_cpu_loras}",
         f"--max-lora-rank={engine.max_lora_rank}",
         f"--socket={SOCKET}",
@@ -100,7 +99,8 @@ def build_agent_container(inputs: EngineInputs) -> dict[str, Any]:
         "ports": [build_port("agent", AGENT_PORT), build_port("agent-health", AGENT_HEALTH_PORT)],
         "livenessProbe": build_probe("/healthz", AGENT_HEALTH_PORT, period=10, timeout=5, failures=6),
         # Readiness of the pod follows the engine and its adapters within a second.
-        "readinessProbe": build_probe("/readyz", AGENT_HEALTH_PORT, period=1, timeout=1, failures=1),
+        # Lines do not wait for this: gateways hear from the agent itself. One slow answer of a busy node is no news.
+        "readinessProbe": build_probe("/readyz", AGENT_HEALTH_PORT, period=1, timeout=2, failures=2),
         "resources": build_resources(spec.agent.resources),
         "securityContext": container_security_context(),
         "volumeMounts": mounts,

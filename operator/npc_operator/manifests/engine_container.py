@@ -38,6 +38,9 @@ from npc_runtime.wire import PRE_STOP_SCRIPT
 SERVED_BASE = "base"
 """What the engine calls the base model itself."""
 
+MAX_ANSWERS = 4
+"""Answers that one request may ask for (`n`): each takes a place in the engine, and vLLM's own bound is 16,384."""
+
 
 def engine_args(spec: GpuTierSpec) -> list[str]:
     """vLLM's command line. `/v1/load_lora_adapter` works with one API server process only."""
@@ -89,7 +92,8 @@ def build_engine_container(inputs: EngineInputs) -> dict[str, Any]:
             {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": spec.model.secret_ref.name, "key": "HF_TOKEN"}}}
         )
     # Settings that a user may have other wishes for: theirs win.
-    preset = {"VLLM_NO_USAGE_STATS": "1"} | ({} if hf else {"HF_HUB_OFFLINE": "1"})
+    preset = {"VLLM_NO_USAGE_STATS": "1", "VLLM_MAX_N_SEQUENCES": str(MAX_ANSWERS)}
+    preset |= {} if hf else {"HF_HUB_OFFLINE": "1"}
     ours, theirs = {entry["name"] for entry in env}, {entry.name for entry in engine.env}
     env += [{"name": name, "value": value} for name, value in preset.items() if name not in theirs]
     env += [

@@ -115,7 +115,7 @@ def _container(spec: NPCRegionSpec, *, image: str, pull_policy: str) -> dict[str
         ],
         "startupProbe": build_probe("/healthz", GATEWAY_HEALTH_PORT, period=1, timeout=2, failures=60),
         "livenessProbe": build_probe("/healthz", GATEWAY_HEALTH_PORT, period=10, timeout=5, failures=6),
-        "readinessProbe": build_probe("/readyz", GATEWAY_HEALTH_PORT, period=2, timeout=2, failures=1),
+        "readinessProbe": build_probe("/readyz", GATEWAY_HEALTH_PORT, period=2, timeout=2, failures=2),
         "resources": build_resources(spec.gateway.resources),
         "securityContext": container_security_context(),
         "volumeMounts": [

@@ -39,7 +39,6 @@ class Settings:
     adapters_dir: Path
     cache_size: int
     max_adapter_size: int
-    max_loras: int
     max_cpu_loras: int
     max_lora_rank: int
     file_roots: tuple[Path, ...]
@@ -98,7 +97,6 @@ def parse(
         adapters_dir=options.adapters_dir,
         cache_size=options.cache_size,
         max_adapter_size=min(options.max_adapter_size, options.cache_size),
-        max_loras=options.max_loras,
         max_cpu_loras=options.max_cpu_loras,
         max_lora_rank=options.max_lora_rank,
         file_roots=tuple(options.file_root),
@@ -160,7 +158,6 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     )
     add("--cache-size", type=_positive, default=10 << 30, help="bytes of adapters kept on disk (default 10 GiB)")
     add("--max-adapter-size", type=_positive, default=4 << 30, help="bytes of one adapter (default 4 GiB)")
-    add("--max-loras", type=_positive, required=True, help="as the engine's flag of that name")
     add("--max-cpu-loras", type=_positive, required=True, help="as the engine's flag of that name")
     add("--max-lora-rank", type=_positive, required=True, help="as the engine's flag of that name")
     add(

@@ -45,7 +45,6 @@ def make_settings(folder: Path, engine_url: str, **changes: Any) -> Settings:
             f"--model-dir={folder / 'base'}",
             f"--file-root={folder / 'source'}",
             f"--socket={folder / 'agent.sock'}",
-            "--max-loras=2",
             "--max-cpu-loras=4",
             "--max-lora-rank=16",
             "--drain-seconds=5",

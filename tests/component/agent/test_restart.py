@@ -58,7 +58,7 @@ async def test_sigterm_ends_the_process_quickly_when_the_engine_is_gone(world: P
         sys.executable, "-m", "npc_runtime.agent", "serve",
         f"--engine-url={engine.url}", f"--engine-key-file={world / 'engine-key'}",
         f"--internal-dir={settings.internal_dir}",
-        f"--adapters-dir={settings.adapters_dir}", f"--socket={settings.socket}", "--max-loras=1", "--max-cpu-loras=2",
+        f"--adapters-dir={settings.adapters_dir}", f"--socket={settings.socket}", "--max-cpu-loras=2",
         "--max-lora-rank=16", "--namespace=n", "--region=r", "--tier=t", "--pod=p", "--port=0", "--health-port=0",
         "--drain-seconds=30",
         stderr=asyncio.subprocess.PIPE,
@@ -81,7 +81,7 @@ async def test_an_unusable_internal_folder_is_named_at_start(world: Path) -> Non
     (world / "internal" / "token").unlink()
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "npc_runtime.agent", "serve", "--engine-url=http://127.0.0.1:1",
-        f"--internal-dir={world / 'internal'}", f"--adapters-dir={world / 'cache'}", "--max-loras=1",
+        f"--internal-dir={world / 'internal'}", f"--adapters-dir={world / 'cache'}",
         "--max-cpu-loras=2", "--max-lora-rank=16", "--namespace=n", "--region=r", "--tier=t", "--pod=p",
         stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip

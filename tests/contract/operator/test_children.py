@@ -187,8 +187,10 @@ async def test_every_pod_of_ours_is_accepted_where_pod_security_is_restricted(ku
     for name in ("default", "reader"):
         account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": namespace}}
         await create_raw(kube, f"/api/v1/namespaces/{namespace}/serviceaccounts", account)
-    manifests = [tier_children(namespace, options)[2] for options in TIERS.values()]
-    manifests.append(region_children(namespace)[5])
+    children = [child for options in TIERS.values() for child in tier_children(namespace, options)]
+    children += region_children(namespace)
+    manifests = [child for child in children if child["kind"] == "Deployment"]
+    assert len(manifests) == 2 * len(TIERS) + 1, "two slices of each tier and the gateway"
     for number, manifest in enumerate(manifests):
         spec = {key: value for key, value in manifest["spec"]["template"]["spec"].items() if key != "runtimeClassName"}
         labels = manifest["spec"]["template"]["metadata"]["labels"]

@@ -8,7 +8,7 @@ from npc_runtime.agent.settings import ModelSettings, Settings, parse
 from npc_runtime.wire import AGENT_HEALTH_PORT, AGENT_PORT
 
 REQUIRED = [
-    "serve", "--engine-url=http://127.0.0.1:8000/", "--internal-dir=/i", "--adapters-dir=/a", "--max-loras=2",
+    "serve", "--engine-url=http://127.0.0.1:8000/", "--internal-dir=/i", "--adapters-dir=/a",
     "--max-cpu-loras=8", "--max-lora-rank=16", "--namespace=n", "--region=r", "--tier=t", "--pod=p",
 ]  # fmt: skip
 

@@ -107,7 +107,8 @@ def test_engine_and_agent_share_the_adapters_under_one_path() -> None:
 def test_the_engine_is_started_as_the_agent_expects() -> None:
     found = containers(pod(engine={"maxLoras": 2, "maxCpuLoras": 9, "maxLoraRank": 32, "port": 8123}))
     engine, agent = found["engine"]["args"], found["agent"]["args"]
-    for flag in ("--max-loras=2", "--max-cpu-loras=9", "--max-lora-rank=32"):
+    assert "--max-loras=2" in engine
+    for flag in ("--max-cpu-loras=9", "--max-lora-rank=32"):
         assert flag in engine
         assert flag in agent
     assert {"--enable-lora", "--api-server-count=1", "--port=8123", "--served-model-name=base"} <= set(engine)
@@ -138,6 +139,7 @@ def test_a_hugging_face_model_is_the_engines_own_business() -> None:
     env = {entry["name"]: entry for entry in found["engine"]["env"]}
     assert env["HF_TOKEN"]["valueFrom"]["secretKeyRef"] == {"name": "hf", "key": "HF_TOKEN"}
     assert "HF_HUB_OFFLINE" not in env
+    assert env["VLLM_MAX_N_SEQUENCES"]["value"] == "4", "without it one request may ask for 16,384 answers"
     home = env["HF_HOME"]["value"]
     assert f"--hf-home={home}" in found["agent"]["args"]
 
