@@ -144,7 +144,8 @@ class ClientConnection(asyncio.Protocol):
     @property
     def is_busy(self) -> bool:
         """Whether a request is arriving or being answered, or the end of an answer may still be on its way."""
-        return self._state in (_State.BODY, _State.ANSWERING, _State.LINGERING)
+        arriving = self._state is _State.HEAD and bool(self._buffer)
+        return arriving or self._state in (_State.BODY, _State.ANSWERING, _State.LINGERING)
 
     def expire(self) -> None:
         """The deadline of the present state has passed."""

@@ -142,6 +142,7 @@ class Service:
 
     async def wait_until_quiet(self, seconds: float) -> bool:
         """Wait, at most so long, until nothing is busy; whether that came true. Only once `draining` is set."""
+        self._quiet.clear()  # a quiet moment while routes still led here says nothing of what came after it
         self.note_end()
         try:
             async with asyncio.timeout(seconds):

@@ -24,7 +24,7 @@ async def supervise(
     name: str, work: Callable[[], Awaitable[None]], *, on_fault: Callable[[], None] = lambda: None
 ) -> None:
     """Run `work` until it returns or is cancelled; whatever else it raises is logged with its traceback and it starts
-    again after a pause that grows. `on_fault` is called before each pause."""
+    again after a pause that grows. `on_fault` is called before each pause; a fault of its own is logged too."""
     loop = asyncio.get_running_loop()
     pause = FIRST_PAUSE_SECONDS
     while True:
@@ -35,7 +35,10 @@ async def supervise(
             log.exception("something that must go on failed and is started again", extra={"work": name})
         else:
             return
-        on_fault()
+        try:
+            on_fault()
+        except Exception:
+            log.exception("what should follow a fault failed itself", extra={"work": name})
         if loop.time() - began > CALM_SECONDS:
             pause = FIRST_PAUSE_SECONDS
         await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 (spreads retries, guards nothing)

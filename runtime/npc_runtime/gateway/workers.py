@@ -8,6 +8,7 @@ it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import socket
@@ -165,13 +166,15 @@ class WorkersPlane:
         self._ended = True
         for worker in list(self._workers.values()):
             worker.tell(do="close")
-        try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                await asyncio.gather(*self._keepers)
-        except TimeoutError:
-            for worker in self._workers.values():
-                worker.process.kill()
-            await asyncio.gather(*self._keepers)
+        if self._keepers:
+            await asyncio.wait(self._keepers, timeout=ANSWER_SECONDS)
+            for worker in list(self._workers.values()):  # those that have not ended by themselves
+                with contextlib.suppress(ProcessLookupError):
+                    worker.process.kill()
+            await asyncio.wait(self._keepers, timeout=ANSWER_SECONDS)
+            for keeper in self._keepers:
+                keeper.cancel()  # it only waits, to start a worker again that is not wanted any more
+            await asyncio.gather(*self._keepers, return_exceptions=True)
         for listening in self._sockets:
             listening.close()
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from npc_runtime.gateway.client_side import ClientConnection
 from tests.component.gateway.engines import Asked, Engine, Reply, chunk
 from tests.component.gateway.harness import Rig, completion, eventually, raw
 from tests.component.gateway.regions import World
@@ -76,6 +77,7 @@ async def test_a_client_that_does_not_read_stops_the_engine_from_filling_memory(
     writer.write(completion(stream=True))
     # The client's side is full, and so is every buffer between it and the engine, which now has to wait.
     (connection,) = rig.service._connections
+    assert isinstance(connection, ClientConnection)
     await eventually(lambda: connection._write_paused and held() > 1 << 16)
     assert connection._transport is not None
     assert connection._transport.get_write_buffer_size() < 1 << 20

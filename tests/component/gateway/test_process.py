@@ -142,7 +142,7 @@ async def test_a_withdrawal_reaches_every_event_loop(tmp_path: Path, engine: Eng
         await rig.push(World(engines={"gold": [engine]}, agent_ca=(internal / "ca.crt").read_text()).table())
         await asyncio.wait_for(agent.polled.wait(), 10)
         agent.say(accepting=False)
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(5):
             while {answer.status for answer in await asyncio.gather(*(say_anew(rig) for _ in range(12)))} != {503}:
                 pass
 

@@ -31,6 +31,37 @@ async def test_on_shutdown_it_turns_unready_at_once_and_finishes_its_lines(tmp_p
             await rig.say()
 
 
+async def test_a_quiet_moment_before_the_drain_does_not_cut_lines_that_begin_after_it(
+    tmp_path: Path, engine: Engine
+) -> None:
+    async with running(tmp_path, shutdown_delay=0.5) as rig:
+        await rig.push(World(engines={"gold": [engine]}).table())
+        stopping = asyncio.ensure_future(rig.gateway.stop())
+        await eventually(lambda: rig.service.draining)
+        assert (await rig.say()).status == 200
+        await eventually(lambda: not rig.service.busy)
+        engine.pause = 0.2
+        line = await rig.say(stream=True)
+        assert line.status == 200
+        assert "[DONE]" in line.text
+        await asyncio.wait_for(stopping, 5)
+
+
+async def test_on_shutdown_a_request_whose_head_is_still_arriving_is_answered(tmp_path: Path, engine: Engine) -> None:
+    async with running(tmp_path) as rig:
+        await rig.push(World(engines={"gold": [engine]}).table())
+        reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+        request = completion(stream=False)
+        writer.write(request[:30])
+        await eventually(lambda: rig.service.busy == 1)
+        stopping = asyncio.ensure_future(rig.gateway.stop())
+        await eventually(lambda: rig.service.draining)
+        writer.write(request[30:])
+        assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+        await asyncio.wait_for(stopping, 5)
+
+
 async def test_on_shutdown_lines_that_do_not_end_are_cut_after_the_drain_time(tmp_path: Path, engine: Engine) -> None:
     engine.pause = 30
     async with running(tmp_path, drain=0.3) as rig:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -174,6 +176,20 @@ async def test_a_worker_that_answers_nonsense_is_replaced(
     finally:
         await plane.close()
     assert "a worker ended and is started again" in caplog.text
+
+
+async def test_the_plane_ends_although_a_worker_does_not_and_another_waits_to_be_started_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(workers, "ANSWER_SECONDS", 0.2)
+    plane = WorkersPlane(workers=1, access_log=False, log_level="error")
+    await asyncio.wait_for(plane.start("127.0.0.1", 0), 20)
+    os.kill(plane.pids[0], signal.SIGSTOP)
+    waiting = asyncio.create_task(asyncio.sleep(3600))
+    plane._keepers.append(waiting)
+    await asyncio.wait_for(plane.close(), 5)
+    assert waiting.cancelled()
+    assert plane.pids == []
 
 
 async def test_workers_that_drain_still_answer_and_are_not_ended_for_it(

@@ -40,6 +40,22 @@ async def test_a_fault_is_logged_with_its_traceback_and_the_work_starts_again(
     assert "ValueError: first" in caplog.text
 
 
+async def test_what_should_follow_a_fault_and_fails_itself_is_seen_and_ends_nothing(
+    pauses: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    faults: list[Exception] = [ValueError("first")]
+
+    async def work() -> None:
+        if faults:
+            raise faults.pop()
+
+    def fail() -> None:
+        raise OSError("second")
+
+    await supervise("the work", work, on_fault=fail)
+    assert "OSError: second" in caplog.text
+
+
 async def test_pauses_grow_to_a_limit(pauses: list[float]) -> None:
     async def work() -> None:
         if len(pauses) < 12:
