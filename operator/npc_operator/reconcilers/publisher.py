@@ -2,8 +2,9 @@
 
 A write that matters at once (traffic moves) is made at once. Others that say something new are made at once too while
 there are few; when a thousand objects change together, each waits up to a second for its own next change. Where only
-numbers moved it always waits, so that counting from 0 to 10 pods costs one write instead of ten. What was written is
-remembered until the watch brings it back: deciding again from an older status would do the same transition twice.
+numbers moved it is at most one a second, so that counting from 0 to 10 pods costs two writes instead of ten. What was
+written is remembered until the watch brings it back: deciding again from an older status would do the same transition
+twice.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ class Publisher:
         self._clock = clock
         self._written: dict[tuple[str, str, str], _Written] = {}
         self._waiting: dict[tuple[str, str, str], float] = {}
+        self._wrote: dict[tuple[str, str, str], float] = {}
+        """When each status was last written."""
         self._tokens = BURST
         self._filled = clock.monotonic()
 
@@ -94,6 +97,7 @@ class Publisher:
         except NotFound:
             self.forget(*key)
             return None
+        self._wrote[key] = self._clock.monotonic()
         self._written[key] = _Written(fact.meta.uid, int(live["metadata"].get("resourceVersion") or 0), status)
         ref = events.object_ref(kind, fact.meta)
         for event in (*more, *describe_transition(fact.status.conditions, status.conditions)):
@@ -104,6 +108,7 @@ class Publisher:
         """The object is gone."""
         self._written.pop((kind, namespace, name), None)
         self._waiting.pop((kind, namespace, name), None)
+        self._wrote.pop((kind, namespace, name), None)
 
     def _delay(self, key: tuple[str, str, str], *, tells: bool) -> float:
         now = self._clock.monotonic()
@@ -113,7 +118,8 @@ class Publisher:
             return 0.0
         self._tokens = min(BURST, self._tokens + (now - self._filled) * RATE)
         self._filled = now
-        if tells and self._tokens >= 1:
+        calm = now - self._wrote.get(key, -PATIENCE_SECONDS) >= PATIENCE_SECONDS
+        if (tells or calm) and self._tokens >= 1:
             self._tokens -= 1
             return 0.0
         return due - now
