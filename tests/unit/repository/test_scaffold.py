@@ -87,6 +87,16 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
     ]
 
 
+@pytest.mark.parametrize(("given", "seen"), [({}, "true"), ({"CI": "false"}, "false")], ids=["unset", "set"])
+def test_what_ci_runs_is_told_that_nobody_watches(tmp_path: Path, given: dict[str, str], seen: str) -> None:
+    make = tmp_path / "make"
+    make.write_text('#!/bin/sh\necho "$* with CI=$CI"\n')
+    make.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", **given}
+    done = subprocess.run([ROOT / ".ci" / "run"], env=environment, check=True, capture_output=True, text=True)
+    assert done.stdout == f"test with CI={seen}\n"
+
+
 def test_every_decision_is_dated_has_alternatives_and_is_in_the_index() -> None:
     folder = ROOT / "docs" / "decisions"
     index = (folder / "README.md").read_text()
