@@ -12,7 +12,7 @@ from hack.demo import summary
 from hack.demo.console import Console
 from hack.stack.faults import kill_container
 from hack.stack.kubectl import Kubectl, Object, condition, is_ready
-from hack.stack.load import Ask, Line, Load, ask_once, new_session
+from hack.stack.load import TAKEN_SECONDS, Ask, Line, Load, ask_once, new_session
 from hack.stack.references import References
 from hack.stack.regions import Region
 
@@ -86,7 +86,8 @@ async def swap_under_load(console: Console, region: Region, references: Referenc
             moved.cancel()
         swap = summary.Swap(archetype=archetype, old=old, new=digest, applied=applied, status_seconds=done - applied)
         console.say(f"proven on every pod and 100% of traffic after {swap.status_seconds:.2f} s; the load goes on")
-        await load.until(STEADY_LINES)
+        # Past the moment from which on a line of the old voice is a fault, or there would be none to judge.
+        await load.until_started_after(done + TAKEN_SECONDS, STEADY_LINES)
     rows = summary.rows(load.tally, swap, references.version)
     console.text("\n".join(f"{row.what:<46} {row.figure}" for row in rows))
     faults = summary.faults(load.tally, references.expected(PROMPT, ANSWER_TOKENS), swap)

@@ -6,10 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from hack.stack.load import Line, Tally
-
-# Status and route tables are written at the same time, so a gateway may be a moment behind what the status says.
-GATEWAYS_SECONDS = 1.0
+from hack.stack.load import TAKEN_SECONDS, Line, Tally
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +74,7 @@ def rows(tally: Tally, swap: Swap, version: Callable[[str], str]) -> Sequence[Ro
 
 def _last_moment(swap: Swap) -> float:
     """When the old digest may start its last line."""
-    return swap.applied + swap.status_seconds + GATEWAYS_SECONDS
+    return swap.applied + swap.status_seconds + TAKEN_SECONDS
 
 
 def _of(tally: Tally, swap: Swap) -> list[Line]:

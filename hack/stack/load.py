@@ -19,6 +19,9 @@ import aiohttp
 
 # Longest that one line may take before it counts as failed; a tiny model on a busy CPU answers in well under a second.
 LINE_TIMEOUT_SECONDS = 60.0
+# After which every gateway has surely taken the routes that a status already speaks of (both are written at the same
+# time), also on a starved machine. Only lines that start later are judged by what the status said.
+TAKEN_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

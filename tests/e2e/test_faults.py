@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 from hack.cluster import api
-from hack.stack.load import Ask, Load
-from tests.e2e.world import ARCHETYPES, PROMPT, TAKEN_SECONDS, TIERS, World
+from hack.stack.load import TAKEN_SECONDS, Ask, Load
+from tests.e2e.world import ARCHETYPES, PROMPT, TIERS, World
 
 ALL = [Ask(archetype=archetype, prompt=PROMPT, tier=tier) for tier in TIERS for archetype in ARCHETYPES]
 

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from hack.models.reference import LoneEngine
 from hack.stack.install import Stack
-from hack.stack.load import Ask, Line, Load, Tally
-from tests.e2e.world import PROMPT, TAKEN_SECONDS, TIERS, World
+from hack.stack.load import TAKEN_SECONDS, Ask, Line, Load, Tally
+from tests.e2e.world import PROMPT, TIERS, World
 
 RATE = 6.0
 """Lines a second: what three tiny models on two cores hold with room to spare."""

@@ -28,10 +28,7 @@ from hack.stack.regions import Region
 from npc_runtime.wire import served_name
 from tests.e2e.plans import ARCHETYPES, MAX_TOKENS, PROMPT, RESYNC_SECONDS, TIERS, VERSIONS
 
-__all__ = ["ARCHETYPES", "HOSTILE", "MAX_TOKENS", "PROMPT", "TAKEN_SECONDS", "TIERS", "World"]
-
-TAKEN_SECONDS = 5.0
-"""After which every gateway has surely taken the routes that a status already speaks of, also on a starved machine."""
+__all__ = ["ARCHETYPES", "HOSTILE", "MAX_TOKENS", "PROMPT", "TIERS", "World"]
 
 HOSTILE = {name: hostile.reason for name, hostile in MAKERS.items() if hostile.survives_s3}
 """Hostile adapter -> the reason its refusal must carry; those that an object store would change on the way are unit

@@ -67,8 +67,8 @@ def test_a_load_that_saw_only_one_version_proves_no_swap() -> None:
 
 
 def test_the_old_voice_after_all_traffic_was_said_to_have_moved_is_a_fault() -> None:
-    assert faults(*GOOD, line(101.9, "old blood", V1)) == []
-    (fault,) = faults(*GOOD, line(102.1, "old blood", V1))
+    assert faults(*GOOD, line(105.9, "old blood", V1)) == []
+    (fault,) = faults(*GOOD, line(106.1, "old blood", V1))
     assert "old digest" in fault
 
 
