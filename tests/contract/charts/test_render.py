@@ -82,6 +82,12 @@ def test_crds_are_kept_unless_one_asks_otherwise(helm: Helm) -> None:
         ("npc-operator", {"replica": 3}, "replica"),
         ("npc-operator", {"image": {"digest": "sha256:short"}}, "image.digest|/image/digest"),
         ("npc-operator", {"logLevel": "loud"}, "logLevel"),
+        # To Helm a null is no value at all, and the flag would go without.
+        ("npc-operator", {"resyncSeconds": None}, "resyncSeconds"),
+        ("npc-operator", {"workers": None}, "workers"),
+        ("npc-operator", {"logLevel": None}, "logLevel"),
+        ("npc-operator", {"logFormat": None}, "logFormat"),
+        ("npc-operator", {"resources": None}, "resources"),
         ("npc-operator", {"extraEnv": [{"name": "POD_NAME", "value": "x"}]}, "extraEnv"),
         (
             "npc-operator",
