@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from hack.cluster import ports
+from hack.cluster.errors import ClusterError
 
 
 def test_no_port_is_picked_that_the_kernel_gives_to_connections() -> None:
@@ -23,3 +24,15 @@ def test_no_port_is_picked_twice_or_while_somebody_listens_on_it(monkeypatch: py
     monkeypatch.setattr(ports, "_given", {given})
     with socket.create_server(("127.0.0.1", taken)):
         assert ports.pick_port() == free
+
+
+def test_an_address_that_is_not_of_this_machine_is_named_instead_of_tried_for_ever() -> None:
+    # 192.0.2.0/24 is for documentation: no machine has an address of it.
+    with pytest.raises(ClusterError, match=r"no free port of 192\.0\.2\.1 .*200 tries: .*assign"):
+        ports.pick_port("192.0.2.1")
+
+
+def test_a_range_that_was_given_away_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports, "_given", set(ports._PORTS))
+    with pytest.raises(ClusterError, match="given away"):
+        ports.pick_port()
