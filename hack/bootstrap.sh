@@ -5,6 +5,7 @@
 #   hack/bootstrap.sh venv DIR LOCK [--project]   make DIR hold exactly what LOCK says (hashes checked);
 #                                                 --project adds this checkout, editable
 #   hack/bootstrap.sh lock                        resolve requirements/*.txt anew from pyproject.toml
+#   hack/bootstrap.sh apt PACKAGE...              install Debian packages, waiting for any other apt
 #
 # Environments are stamped with the content they were made from, so a second call returns at once, and two calls
 # at the same time wait for each other. Works on a bare Debian or Ubuntu: what is missing there is installed with
@@ -28,8 +29,23 @@ apt_install() {
     command -v apt-get >/dev/null || die "please install: $* (no apt-get here to do it)"
     [ "$(id -u)" = 0 ] || die "please run: sudo apt-get install -y $*"
     say "installing Debian packages: $* (about a minute)"
-    apt-get update -qq >/dev/null
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+    apt_update || say "apt-get update failed; going on with the lists that are there"
+    DEBIAN_FRONTEND=noninteractive apt-get "${patient[@]}" install -y -qq --no-install-recommends "$@" >/dev/null ||
+        die "apt-get could not install: $*"
+}
+
+# A fresh machine often updates itself just now. apt waits for dpkg when told to, and for the lists' lock never.
+patient=(-o DPkg::Lock::Timeout=300)
+apt_update() {
+    local tries output
+    for tries in {30..1}; do
+        output=$(LC_ALL=C apt-get "${patient[@]}" update -qq 2>&1 >/dev/null) && return
+        [ "$tries" != 1 ] && [[ $output == *"Could not get lock"* ]] || break
+        say "another apt holds the lock of the package lists; trying again in 10 s"
+        sleep 10
+    done
+    printf '%s\n' "$output" >&2
+    return 1
 }
 
 fits() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
@@ -132,7 +148,7 @@ lock() {
 }
 
 command=${1:-}
-[ -n "$command" ] || die "usage: hack/bootstrap.sh uv | venv DIR LOCK [--project] | lock"
+[ -n "$command" ] || die "usage: hack/bootstrap.sh uv | venv DIR LOCK [--project] | lock | apt PACKAGE..."
 shift
 mkdir -p "$cache"
 exec 9>"$cache/bootstrap.lock"
@@ -144,5 +160,6 @@ venv)
     make_venv "$@"
     ;;
 lock) lock ;;
+apt) apt_install "$@" ;;
 *) die "unknown command: $command" ;;
 esac

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -36,6 +37,10 @@ IMAGES: Mapping[str, str] = {
     "mmdebstrap": "mmdebstrap",
     "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
 }
+# A fresh machine often updates itself just now. apt waits for dpkg when told to, and for the lists' lock never.
+_PATIENT = ("-o", "DPkg::Lock::Timeout=300")
+_UPDATE_TRIES = 30
+_UPDATE_PAUSE_SECONDS = 10.0
 PYTHON_VENV = "python3-venv"  # Debian splits it from python3; asked for when making one fails
 
 
@@ -77,14 +82,30 @@ def ensure_packages(packages: Iterable[str], *, purpose: str) -> None:
         raise ClusterError(f"{purpose} needs: sudo apt-get install --no-install-recommends {names}")
     say(f"{purpose} needs packages that are not installed: {names}")
     log = cache_dir() / "logs" / "apt.log"
-    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    install = ["apt-get", "install", "-y", "--no-install-recommends", *wanted]
+    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
+    install = ["apt-get", *_PATIENT, "install", "-y", "--no-install-recommends", *wanted]
     with step(f"installing {names} with apt", usually="20 to 60 s"):
         if subprocess.run(["apt-get", "install", "--simulate", *wanted], capture_output=True, check=False).returncode:
-            run_logged(["apt-get", "update"], log=log, what="apt-get update", env=env)
+            _update(log, env)
         try:
             run_logged(install, log=log, what="apt-get install", env=env)
         except ClusterError:
             # A stale package list names versions the mirror no longer has.
-            run_logged(["apt-get", "update"], log=log, what="apt-get update", env=env)
+            _update(log, env)
             run_logged(install, log=log, what="apt-get install", env=env)
+
+
+def _update(log: Path, env: Mapping[str, str]) -> None:
+    for tries_left in reversed(range(_UPDATE_TRIES)):
+        try:
+            run_logged(["apt-get", *_PATIENT, "update"], log=log, what="apt-get update", env=env)
+        except ClusterError as error:
+            if not tries_left or "Could not get lock" not in str(error):
+                raise
+            say(
+                "another apt holds the lock of the package lists; "
+                f"trying again in {_UPDATE_PAUSE_SECONDS:.0f} s ({tries_left} more times)"
+            )
+            time.sleep(_UPDATE_PAUSE_SECONDS)
+        else:
+            return

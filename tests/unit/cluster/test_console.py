@@ -73,8 +73,37 @@ def test_packages_are_named_before_apt_installs_them(apt: list[str]) -> None:
     packages.ensure_packages(["runc", "containerd"], purpose="the local cluster")
     assert apt == [
         "said: the local cluster needs packages that are not installed: containerd runc",
-        "apt-get install -y --no-install-recommends containerd runc",
+        "apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends containerd runc",
     ]
+
+
+@pytest.mark.parametrize(
+    ("complaint", "held", "runs"),
+    [("E: Could not get lock /var/lib/apt/lists/lock.", 2, 3), ("E: The repository has no Release file.", 1, 1)],
+    ids=["a held lock is waited for", "anything else is not"],
+)
+def test_lists_that_another_apt_reads_are_waited_for(
+    apt: list[str], monkeypatch: pytest.MonkeyPatch, complaint: str, held: int, runs: int
+) -> None:
+    updates: list[str] = []
+
+    def run(argv: list[str], **_: object) -> None:
+        if argv[-1] == "update":
+            updates.append(" ".join(argv))
+            if len(updates) <= held:
+                raise ClusterError(f"apt-get update failed (exit status 100)\n    {complaint}")
+
+    monkeypatch.setattr(packages, "run_logged", run)
+    monkeypatch.setattr(packages, "_UPDATE_PAUSE_SECONDS", 0.0)
+    # The simulation that says whether the lists are good enough: they are not.
+    monkeypatch.setattr(subprocess, "run", lambda argv, **_: subprocess.CompletedProcess(argv, 100))
+    if runs > held:
+        packages.ensure_packages(["runc"], purpose="the local cluster")
+    else:
+        with pytest.raises(ClusterError, match="no Release file"):
+            packages.ensure_packages(["runc"], purpose="the local cluster")
+    assert updates == ["apt-get -o DPkg::Lock::Timeout=300 update"] * runs
+    assert len([line for line in apt if "another apt holds the lock" in line]) == runs - 1
 
 
 @pytest.mark.parametrize(

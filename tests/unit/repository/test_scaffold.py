@@ -87,6 +87,34 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
     ]
 
 
+def test_packages_are_installed_once_another_apt_is_done(tmp_path: Path) -> None:
+    programs = {
+        "id": "echo 0",
+        "sleep": f'echo "sleep $1" >>{tmp_path}/done',
+        "apt-get": f"""echo "$*" >>{tmp_path}/done
+case "$*" in *update*) ;; *) exit 0 ;; esac
+[ "$(grep -c update {tmp_path}/done)" -gt 2 ] && exit 0
+echo "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 7" >&2
+exit 100""",
+    }
+    for name, body in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    done = subprocess.run(
+        [ROOT / "hack" / "bootstrap.sh", "apt", "make"],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "NPC_FLEET_CACHE": str(tmp_path / "cache")},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    update = "-o DPkg::Lock::Timeout=300 update -qq"
+    assert (tmp_path / "done").read_text().splitlines() == [
+        *(update, "sleep 10", update, "sleep 10", update),
+        "-o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends make",
+    ]
+    assert done.stderr.count("another apt holds the lock of the package lists") == 2
+
+
 @pytest.mark.parametrize(("given", "seen"), [({}, "true"), ({"CI": "false"}, "false")], ids=["unset", "set"])
 def test_what_ci_runs_is_told_that_nobody_watches(tmp_path: Path, given: dict[str, str], seen: str) -> None:
     make = tmp_path / "make"
