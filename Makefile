@@ -34,7 +34,7 @@ demo-down: venv ## Remove the demo and its cluster
 	$(PYTHON) -m hack.demo down
 
 .PHONY: test
-test: venv ## Everything CI runs: lint, verify, fast, contract and e2e tests, with the time each took
+test: check-host ## Everything CI runs: lint, verify, fast, contract and e2e tests, with the time each took
 	@$(PYTHON) -m hack.ladder lint verify test-fast test-contract test-e2e
 
 ##@ While writing code
@@ -69,14 +69,18 @@ test-fast: venv ## Unit and component tests: seconds, neither root nor cluster
 	$(PYTEST) tests/unit tests/component $(PYTEST_ARGS)
 
 .PHONY: test-contract
-test-contract: cluster-up ## The contract with a real kube-apiserver: schemas, CEL rules, server-side apply
+test-contract: check-host cluster-up ## The contract with a real kube-apiserver: schemas, CEL rules, server-side apply
 	$(HAVE_PROGRAMS)
 	$(PYTEST) tests/contract $(PYTEST_ARGS)
 
 .PHONY: test-e2e
-test-e2e: cluster-up images ## The whole product on the local cluster with real vLLM pods
+test-e2e: check-host cluster-up images ## The whole product on the local cluster with real vLLM pods
 	$(HAVE_PROGRAMS)
 	$(PYTEST) tests/e2e $(PYTEST_ARGS)
+
+.PHONY: check-host
+check-host: venv ## Say what this machine lacks for the demo and the tests with real engines
+	@$(PYTHON) -m hack.models check >/dev/null
 
 .PHONY: bench
 bench: venv ## Measure; prints the table that docs/benchmarks.md keeps

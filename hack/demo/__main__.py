@@ -11,6 +11,7 @@ from hack.cluster.errors import ClusterError
 from hack.demo import show
 from hack.demo.acts import DemoFault
 from hack.demo.console import Console
+from hack.models.environment import EngineEnvironmentError, engine_python
 from hack.stack.commands import CommandError
 from hack.stack.faults import NoSuchProcess
 from hack.stack.helm import HelmError
@@ -31,6 +32,13 @@ def main(arguments: list[str]) -> int:
     )
     options = parser.parse_args(arguments)
     console = Console()
+    if options.command == "up":
+        # Before the minutes that building takes, and with nothing there yet that could be diagnosed.
+        try:
+            engine_python()
+        except EngineEnvironmentError as error:
+            console.step(f"Not begun: {error}")
+            return 1
     try:
         return asyncio.run(_run(console, options))
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Make the engine's packages and the test models: `python -m hack.models venv | make DIR | answers | lock`."""
+"""Make the engine's packages and the test models: `python -m hack.models check | venv | make DIR | answers | lock`."""
 
 import argparse
 import sys
@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from hack.models.catalog import make_catalog
-from hack.models.environment import EngineEnvironmentError, ensure_packages, lock_packages
+from hack.models.environment import EngineEnvironmentError, engine_python, ensure_packages, lock_packages
 from hack.models.tensors import write_json
 
 
@@ -14,6 +14,7 @@ def main(arguments: list[str]) -> int:
     """Run one command; prints what it made on stdout and progress on stderr."""
     parser = argparse.ArgumentParser(prog="python -m hack.models", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("check", help="print the Python that a real vLLM would run on here, or say what to install")
     commands.add_parser("venv", help="install the locked vLLM for the CPU and print its folder (for PYTHONPATH)")
     make = commands.add_parser(
         "make", help="write the base model and its adapters, and print name and digest of each adapter"
@@ -23,7 +24,9 @@ def main(arguments: list[str]) -> int:
     commands.add_parser("answers", help="compute hack/models/answers.json anew, after seeds were chosen")
     options = parser.parse_args(arguments)
     try:
-        if options.command == "venv":
+        if options.command == "check":
+            print(engine_python())
+        elif options.command == "venv":
             print(ensure_packages())
         elif options.command == "make":
             _make(options.directory)

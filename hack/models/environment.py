@@ -58,8 +58,9 @@ def engine_python() -> Path:
         if path and _version_of(path) == PYTHON_VERSION:
             return Path(path)
     raise EngineEnvironmentError(
-        f"a real vLLM needs a Python {PYTHON_VERSION} on this machine (Debian 12 has it; elsewhere install "
-        f"python{PYTHON_VERSION} so that it is on PATH); engines in pods bring their own"
+        f"a real vLLM needs a Python {PYTHON_VERSION} on this machine, no other: on Debian 12 that is the package "
+        f"python3; on another release install Python {PYTHON_VERSION} so that python{PYTHON_VERSION} is on PATH, and try "
+        "again"
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from hack.cluster import api
 from hack.models.catalog import Catalog, make_catalog
 from hack.models.digest import digest_of
-from hack.models.environment import cache_root
+from hack.models.environment import cache_root, engine_python
 from hack.stack import commands, storage
 from hack.stack.helm import Helm
 from hack.stack.kubectl import Kubectl, Object
@@ -79,8 +79,11 @@ def _silent(line: str) -> None:
 async def bring_up(progress: Progress = _silent, *, vllm: bool = True) -> Stack:
     """Cluster, images on its nodes, models in its S3 server; with `vllm` the packages of a real engine too.
 
-    Raises CommandError, KubectlError, NotYet, each with a message for people.
+    Raises CommandError, KubectlError, NotYet, and EngineEnvironmentError before anything is begun, each with a message
+    for people.
     """
+    if vllm:
+        engine_python()
     progress("cluster: real etcd, API server and nodes on this host")
     packages, _ = await _together(_packages(vllm), commands.run_tool("hack.cluster", "up"))
     cluster = await asyncio.to_thread(api.find)
