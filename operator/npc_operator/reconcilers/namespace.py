@@ -101,7 +101,10 @@ async def _keep_engine_key(
     live = await context.kube.get(ObjectRef("v1", "Secret", namespace, names.SECRET_ENGINE_KEY))
     if _going(live):
         return 1.0
-    data = decode(live.get("data")) if live is not None else await _recover_keys(context, namespace, region)
+    data = decode((live or {}).get("data"))
+    if not current_engine_key(data):
+        # Also of one that is there: whoever made it empty may have ended before the keys were in it.
+        data = await _recover_keys(context, namespace, region) or data
     verdict = decide_rotation(
         kinds=(ENGINE_KEY_KIND,),
         usable={ENGINE_KEY_KIND: bool(current_engine_key(data))},

@@ -7,7 +7,7 @@ import pytest
 from npc_operator.api import names
 from npc_runtime.wire import served_name
 from tests.component.operator.harness import CHILDREN, World
-from tests.support.builders import adapter, digest, region, secret, tier
+from tests.support.builders import NAMESPACE, adapter, digest, region, secret, tier
 
 KINDS = (*names.PLURALS, *CHILDREN, "Secret")
 OLD, NEW = digest("vampire-1"), digest("vampire-2")
@@ -29,6 +29,11 @@ async def swap_and_scale(world: World) -> None:
     await world.settle(seconds=10)
 
 
+async def lose_engine_keys(world: World) -> None:
+    world.api.remove("Secret", NAMESPACE, names.SECRET_ENGINE_KEY)
+    await world.settle(seconds=10)
+
+
 async def rotate(world: World) -> None:
     annotations = {names.ANNOTATION_ROTATE_TOKEN: "1", names.ANNOTATION_ROTATE_ENGINE_KEY: "1"}
     world.clock.time += 3600
@@ -39,6 +44,7 @@ async def rotate(world: World) -> None:
 async def play(world: World) -> None:
     await bring_up(world)
     await swap_and_scale(world)
+    await lose_engine_keys(world)
     await rotate(world)
     # A leader that ended lost what it wanted to do; the resync that a new one begins with finds it.
     await world.settle(seconds=60)

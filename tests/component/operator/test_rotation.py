@@ -9,10 +9,11 @@ from cryptography import x509
 
 from npc_operator.api import names
 from npc_operator.manifests.secrets import decode
-from npc_operator.ports import Manifest, ObjectRef
+from npc_operator.ports import Manifest, ObjectRef, PortError
 from npc_runtime.wire import server_name
 from tests.component.operator.harness import World
 from tests.support.builders import NAMESPACE, adapter, region, secret, tier
+from tests.support.fake_kube import Call
 
 DAY = 86400.0
 
@@ -178,6 +179,24 @@ async def test_an_engine_key_whose_secret_was_deleted_comes_back_and_no_pod_noti
     world = await settled()
     pods, keys = set(world.pods("gold")), engine_keys(world)
     world.api.remove("Secret", NAMESPACE, names.SECRET_ENGINE_KEY)
+    await world.settle()
+
+    assert engine_keys(world) == keys
+    assert set(world.pods("gold")) == pods
+
+
+async def test_engine_keys_come_back_even_if_they_could_not_be_written_at_once() -> None:
+    world = await settled()
+    pods, keys = set(world.pods("gold")), engine_keys(world)
+
+    def fills_it(call: Call) -> bool:
+        return (call.verb, call.kind, call.name) == ("apply", "Secret", names.SECRET_ENGINE_KEY)
+
+    works_again = world.api.fail(PortError("the API server is busy"), where=fills_it)
+    world.api.remove("Secret", NAMESPACE, names.SECRET_ENGINE_KEY)
+    await world.settle(seconds=5)
+    assert "data" not in world.live("Secret", names.SECRET_ENGINE_KEY), "it is there, and empty"
+    works_again()
     await world.settle()
 
     assert engine_keys(world) == keys
