@@ -59,8 +59,8 @@ def engine_python() -> Path:
             return Path(path)
     raise EngineEnvironmentError(
         f"a real vLLM needs a Python {PYTHON_VERSION} on this machine, no other: on Debian 12 that is the package "
-        f"python3; on another release install Python {PYTHON_VERSION} so that python{PYTHON_VERSION} is on PATH, and try "
-        "again"
+        f"python3; on another release install Python {PYTHON_VERSION} so that python{PYTHON_VERSION} is on PATH, "
+        "and try again"
     )
 
 
