@@ -3,6 +3,10 @@
 Every replica holds the same set; it never exceeds engine.maxCpuLoras, because an engine over its slots evicts adapters
 that were proven. What is left out is named, the least important first, so that a person can raise the limit or remove
 voices.
+
+A serving voice is displaced only by a more important one (or where the slots themselves became fewer), the last of the
+least important first. It says so in its conditions and leaves the routes at once; it leaves the pods when no gateway
+can use it any more, and only then has the newcomer its slot.
 """
 
 from __future__ import annotations
@@ -41,18 +45,22 @@ EVERYTHING_FITS = Placement()
 
 
 def place(claims: Iterable[Claim], *, slots: int, taken: int = 0) -> Placement:
-    """Give out `slots` less `taken` (adapters that gateways may still use although nobody wants them any more).
+    """Give out `slots`, of which `taken` have adapters that gateways may still use although nobody wants them any more.
 
-    First one slot for each adapter by importance and name, so that no rollout pushes out a serving voice of its rank;
-    then the candidates of those that have a stable digest, in the same order.
+    First one slot for each adapter by importance, and within a rank to those that serve before those that do not yet;
+    then the candidates of those that have a stable digest, in the same order. What is taken costs only newcomers and
+    candidates: a voice that serves gives its slot to a more important one and to nobody else.
     """
-    ordered = sorted(claims, key=lambda claim: (IMPORTANCE.get(claim.importance, 1), claim.name))
-    free = max(0, slots - taken)
+    ordered = sorted(claims, key=lambda claim: (IMPORTANCE.get(claim.importance, 1), not claim.stable, claim.name))
     wanting = [claim for claim in ordered if claim.stable or claim.candidate]
-    placed, left_out = wanting[:free], wanting[free:]
-    free -= len(placed)
-    second = [claim for claim in placed if claim.stable and claim.candidate]
-    return Placement(frozenset(claim.name for claim in left_out), frozenset(claim.name for claim in second[free:]))
+    placed, left_out = wanting[:slots], wanting[slots:]
+    serving = [claim for claim in placed if claim.stable]
+    newcomers = [claim for claim in placed if not claim.stable]
+    free = max(0, slots - taken - len(serving))
+    second = [claim for claim in serving if claim.candidate][max(0, free - len(newcomers)) :]
+    return Placement(
+        frozenset(claim.name for claim in (*left_out, *newcomers[free:])), frozenset(claim.name for claim in second)
+    )
 
 
 def describe_left_out(tier: str, names: Sequence[str], slots: int) -> str:

@@ -27,10 +27,23 @@ def test_a_candidate_never_pushes_out_a_serving_voice() -> None:
     assert place(claims, slots=2) == Placement(left_out=frozenset(), held_back=frozenset({"hero"}))
 
 
-def test_slots_that_are_still_in_use_are_not_given_out() -> None:
-    claims = [claim("a"), claim("b", candidate=True)]
-    assert place(claims, slots=3, taken=1).held_back == {"b"}
-    assert place(claims, slots=3, taken=2).left_out == {"b"}
+def test_a_newcomer_takes_no_slot_from_a_serving_voice_of_its_rank() -> None:
+    claims = [claim("a", stable=False, candidate=True), claim("b"), claim("c")]
+    assert place(claims, slots=2).left_out == {"a"}
+
+
+def test_a_more_important_newcomer_displaces_the_last_of_the_least_important() -> None:
+    claims = [claim("hero", "Critical", stable=False, candidate=True), claim("b", "Ambient"), claim("c", "Ambient")]
+    assert place(claims, slots=2).left_out == {"c"}
+    # While gateways still use what it displaces, it is the newcomer that waits.
+    assert place(claims, slots=2, taken=1).left_out == {"c", "hero"}
+
+
+def test_slots_that_are_still_in_use_cost_newcomers_and_candidates_and_nobody_who_serves() -> None:
+    claims = [claim("a"), claim("b", candidate=True), claim("new", stable=False, candidate=True)]
+    assert place(claims, slots=4, taken=1) == Placement(held_back=frozenset({"b"}))
+    assert place(claims, slots=4, taken=2) == Placement(frozenset({"new"}), frozenset({"b"}))
+    assert place(claims, slots=4, taken=9) == Placement(frozenset({"new"}), frozenset({"b"}))
 
 
 CLAIMS = st.lists(
@@ -46,16 +59,30 @@ CLAIMS = st.lists(
 )
 
 
-@given(CLAIMS, st.integers(0, 16), st.integers(0, 4))
-def test_the_slots_are_never_exceeded_and_never_wasted(claims: list[Claim], slots: int, taken: int) -> None:
-    placement = place(claims, slots=slots, taken=taken)
+def count_used(claims: list[Claim], placement: Placement) -> int:
     used = 0
     for one in claims:
         if one.name in placement.left_out:
             continue
         used += one.stable + one.candidate - (one.stable and one.candidate and one.name in placement.held_back)
+    return used
+
+
+@given(CLAIMS, st.integers(0, 16))
+def test_the_slots_are_never_exceeded_and_never_wasted(claims: list[Claim], slots: int) -> None:
     wanted = sum(one.stable + one.candidate for one in claims)
-    assert used == min(wanted, max(0, slots - taken))
+    assert count_used(claims, place(claims, slots=slots)) == min(wanted, slots)
+
+
+@given(CLAIMS, st.integers(0, 16), st.integers(0, 4))
+def test_what_is_only_kept_takes_nothing_from_who_serves(claims: list[Claim], slots: int, taken: int) -> None:
+    alone, beside = place(claims, slots=slots), place(claims, slots=slots, taken=taken)
+    serving = {one.name for one in claims if one.stable}
+    assert serving & beside.left_out == serving & alone.left_out
+    placed = len(serving - beside.left_out)
+    assert count_used(claims, beside) <= max(placed, slots - taken)
+    assert alone.left_out <= beside.left_out
+    assert alone.held_back - alone.left_out <= beside.held_back
 
 
 @given(CLAIMS, st.integers(0, 16))
