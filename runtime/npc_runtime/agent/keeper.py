@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 from ..wire import DesiredAdapter, DesiredSet, Stamp
 from .acts import Acts
@@ -256,30 +257,39 @@ class Keeper:
     # --- steps ---
 
     def _start(self, stage: Stage, name: str, adapter: DesiredAdapter | None) -> None:
-        self._cancelled[name] = threading.Event()
-        self._state.started(stage, name, adapter)
-        self._tasks[name] = asyncio.create_task(self._step(stage, name, adapter), name=f"{stage} {name}")
-
-    async def _step(self, stage: Stage, name: str, adapter: DesiredAdapter | None) -> None:
-        begun = time.monotonic()
+        cancelled = self._cancelled[name] = threading.Event()
         instance = self._state.engine.instance
-        error: AdapterError | None = None
-        try:
-            await self._work.do(stage, name, adapter, instance, self._cancelled[name])
-        except AdapterError as caught:
-            error = caught
-        except Exception:
-            log.exception("step failed unexpectedly", extra={"stage": stage, "served_name": name})
-            error = retryable(Reason.INTERNAL, "unexpected fault of the agent, see its log")
-        finally:
-            del self._tasks[name], self._cancelled[name]
-            self._state.ended(stage, name)
-            self._wake()
+        self._state.started(stage, name, adapter)
+        task = asyncio.create_task(self._work.do(stage, name, adapter, instance, cancelled), name=f"{stage} {name}")
+        # Not a `finally` in the task: one that is cancelled before its first turn never gets as far as that.
+        task.add_done_callback(partial(self._over, stage, name, adapter, instance, time.monotonic()))
+        self._tasks[name] = task
+
+    def _over(
+        self,
+        stage: Stage,
+        name: str,
+        adapter: DesiredAdapter | None,
+        instance: str,
+        begun: float,
+        task: asyncio.Task[None],
+    ) -> None:
+        """A step has ended, or was cancelled before it began. Nothing else starts under its name before this."""
+        del self._tasks[name], self._cancelled[name]
+        self._state.ended(stage, name)
+        self._wake()
+        if task.cancelled():
+            return
         self._metrics.step(stage, time.monotonic() - begun)
+        error = task.exception()
         if error is None:
             self._state.succeeded(stage, name)
-        else:
+        elif isinstance(error, AdapterError):
             self._failed(stage, name, adapter, error, instance)
+        else:
+            log.error("step failed unexpectedly", exc_info=error, extra={"stage": stage, "served_name": name})
+            unexpected = retryable(Reason.INTERNAL, "unexpected fault of the agent, see its log")
+            self._failed(stage, name, adapter, unexpected, instance)
         self._go_on(stage, name)
 
     def _go_on(self, ended: Stage, name: str) -> None:

@@ -1,0 +1,109 @@
+"""What the keeper does when the engine, an order and its own steps come in each other's way."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from npc_runtime.agent.engine import Engine
+from npc_runtime.agent.facts import Stage
+from npc_runtime.agent.keeper import Keeper
+from npc_runtime.agent.plan import BOUNDS
+from npc_runtime.agent.watch import EngineWatch
+from npc_runtime.wire import EngineState
+from tests.unit.agent.keeping import Kept, turns, voices
+
+
+@contextlib.asynccontextmanager
+async def running(keeper: Keeper) -> AsyncIterator[None]:
+    """The loop runs meanwhile."""
+    task = asyncio.create_task(keeper.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+# --- an engine that is lost in the middle of something ---
+
+
+async def test_a_step_that_was_cancelled_before_it_began_is_not_under_way_for_ever(tmp_path: Path) -> None:
+    wanted = voices(6)
+    kept = Kept(tmp_path, wanted)
+    kept.order(*wanted)
+    kept.engine()
+    kept.keeper._round()
+    assert list(kept.keeper.facts().busy.values()) == [Stage.LOAD] * BOUNDS[Stage.LOAD]
+    kept.engine(state=EngineState.DOWN)  # no step has had its first turn yet
+    await turns()
+    assert kept.acts.calls == []
+    assert kept.keeper.facts().busy == {}
+    async with running(kept.keeper):
+        kept.engine(instance="two")
+        await kept.until(lambda: set(kept.phases().values()) == {"Resident"})
+
+
+async def test_whenever_the_engine_is_lost_everything_is_proven_on_the_next_one(tmp_path: Path) -> None:
+    unborn = 0
+    for seed in range(150):
+        chance = random.Random(seed)
+        wanted = voices(6)
+        kept = Kept(tmp_path, wanted)
+        watch = EngineWatch(
+            cast(Engine, None),
+            "http://127.0.0.1:8000",
+            progress_file=None,
+            changed=kept.keeper.engine_changed,
+            listing_mark=kept.keeper.listing_mark,
+        )
+        async with running(kept.keeper):
+            kept.order(*wanted)
+            for process in range(4):
+                called = len(kept.acts.calls)
+                watch._found(f"{seed}-{process}", {})
+                await turns(chance.randrange(8))
+                under_way = kept.keeper.facts().busy
+                watch._lost("gone")
+                await turns()
+                assert kept.keeper.facts().busy == {}
+                unborn += bool(under_way) and called == len(kept.acts.calls)
+            watch._found(f"{seed}-last", {})
+            await kept.until(lambda kept=kept: set(kept.phases().values()) == {"Resident"})  # type: ignore[misc]
+    assert unborn > 10  # the window was hit
+
+
+async def test_a_fault_nobody_foresaw_is_logged_and_the_step_is_tried_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (wanted,) = voices(1)
+    kept = Kept(tmp_path, [wanted])
+    kept.order(wanted)
+    kept.engine()
+    kept.acts.faults[Stage.LOAD] = ZeroDivisionError("nobody foresaw this")
+    with caplog.at_level(logging.ERROR):
+        async with running(kept.keeper):
+            await kept.until(lambda: kept.phases() == {wanted.served_name: "Retrying"})
+            assert kept.published[0].reason == "Internal"
+            kept.acts.faults.clear()
+            await kept.until(lambda: kept.phases() == {wanted.served_name: "Resident"})
+    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [ZeroDivisionError]
+
+
+async def test_nothing_is_left_running_when_the_keeper_ends(tmp_path: Path) -> None:
+    wanted = voices(6)
+    kept = Kept(tmp_path, wanted)
+    kept.acts.held.add(Stage.LOAD)
+    kept.order(*wanted)
+    kept.engine()
+    async with running(kept.keeper):
+        await kept.until(lambda: "Loading" in kept.phases().values())
+    assert kept.keeper.facts().busy == {}
+    assert kept.keeper._tasks == {}
