@@ -113,8 +113,12 @@ class State:
             self.busy_names = None  # what was seen before they left the routes says nothing
 
     def started(self, stage: Stage, name: str, adapter: DesiredAdapter | None) -> None:
-        """A step begins."""
+        """A step begins. What is being unloaded may be gone at any moment, so from now on it is not proven, whoever
+        wants it meanwhile and whatever comes of the unload.
+        """
         self.busy[name] = stage
+        if stage is Stage.UNLOAD:
+            self.proofs.pop(name, None)
         if adapter is not None and stage in {Stage.FETCH, Stage.INSPECT}:
             self.busy_digests[name] = adapter.digest
         if stage in ENGINE_STAGES:

@@ -77,6 +77,8 @@ def _desired(facts: Facts, adapter: DesiredAdapter, refuse: Refuse | None, queue
     elif name in facts.credentials_lost and adapter.digest not in facts.disk and adapter.digest not in facts.staged:
         phase, reason = AdapterPhase.RETRYING, Reason.CREDENTIALS_MISSING
         message = "the agent restarted and waits for the operator to push the credentials again"
+    elif facts.busy.get(name) is Stage.UNLOAD:
+        message = "is still being taken off the engine, and is loaded anew after that"
     elif queue and facts.engine.ready and adapter.digest in facts.disk and name not in facts.engine.listed:
         message = queue
     return _report(

@@ -12,7 +12,9 @@ from typing import cast
 
 import pytest
 
+from npc_runtime.agent import plan
 from npc_runtime.agent.engine import Engine
+from npc_runtime.agent.errors import Reason, retryable
 from npc_runtime.agent.facts import Stage
 from npc_runtime.agent.keeper import Keeper
 from npc_runtime.agent.plan import BOUNDS
@@ -107,3 +109,32 @@ async def test_nothing_is_left_running_when_the_keeper_ends(tmp_path: Path) -> N
         await kept.until(lambda: "Loading" in kept.phases().values())
     assert kept.keeper.facts().busy == {}
     assert kept.keeper._tasks == {}
+
+
+# --- an order that wants back what is being unloaded ---
+
+
+@pytest.mark.parametrize("unload_fails", [False, True])
+async def test_what_is_wanted_again_while_it_is_unloaded_is_not_resident_until_it_is_proven_anew(
+    tmp_path: Path, unload_fails: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "DRAIN_GRACE_SECONDS", 0.0)
+    (voice,) = voices(1)
+    name = voice.served_name
+    kept = Kept(tmp_path, [voice], drain=0.0)
+    kept.acts.held.add(Stage.UNLOAD)
+    async with running(kept.keeper):
+        kept.order(voice)
+        kept.engine()
+        await kept.until(lambda: kept.phases() == {name: "Resident"})
+        kept.order()
+        await kept.until(lambda: (Stage.UNLOAD, name) in kept.acts.calls)
+        kept.order(voice)  # the engine is about to drop it, and nobody can stop that
+        await kept.until(lambda: kept.phases() == {name: "Queued"})
+        assert "taken off the engine" in kept.published[0].message
+        if unload_fails:
+            kept.acts.faults[Stage.UNLOAD] = retryable(Reason.LOAD_FAILED, "unload: HTTP 500")
+        kept.acts.let_go()
+        await kept.until(lambda: kept.phases() == {name: "Resident"})
+    again = [Stage.PROBE] if unload_fails else [Stage.LOAD, Stage.PROBE]
+    assert [stage for stage, _ in kept.acts.calls] == [Stage.LOAD, Stage.PROBE, Stage.UNLOAD, *again]

@@ -75,3 +75,9 @@ def test_the_progress_that_threads_write_to_stays_the_same_object() -> None:
     state.ordered(DesiredSet(stamp=Stamp(epoch=1, generation=1), adapters=(adapter,)), frozenset())
     assert state.progress is held
     assert held == {NAME: Progress(1, 2)}
+
+
+def test_an_unload_voids_the_proof_the_moment_it_begins() -> None:
+    state = proven()
+    state.started(Stage.UNLOAD, NAME, None)
+    assert not state.proofs
