@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import tarfile
@@ -23,10 +24,16 @@ from hack.images.rootfs import base_image
 _HERE = Path(__file__).parent
 FLEET = "localhost/npc-fleet/npc-fleet"
 ENGINE_BASE = "localhost/npc-fleet/engine-base"
+# The registry is named, because each tool adds another one where it is not: a first part with a dot or a port.
+_TARGET = re.compile(
+    r"(localhost|[\w-]+(\.[\w-]+)+|[\w.-]+:\d+|localhost:\d+)(/[a-z0-9][a-z0-9._-]*)+:\w[\w.-]{0,127}", re.ASCII
+)
 
 
-def fleet() -> StoredImage:
+def fleet(*, in_tool: bool = False) -> StoredImage:
     """The image of operator, agent and gateway, built unless this checkout's content was built before.
+
+    ``in_tool`` asks that the build tool holds it as well, which may have been tidied since.
 
     :raises ClusterError: when it cannot be built; names the log.
     """
@@ -43,29 +50,44 @@ def fleet() -> StoredImage:
         return {"DEPS": dependencies.name}
 
     key = content_key(tree_files(*sources, *described), base=root, extra=[wheels.PYTHON])
-    return _built(FLEET, key, _HERE / "Containerfile", prepare)
+    return _built(FLEET, key, _HERE / "Containerfile", prepare, in_tool=in_tool)
 
 
-def engine_base() -> StoredImage:
-    """The base of the demo's CPU engines, built unless it is there.
+def engine_base(*, in_tool: bool = False) -> StoredImage:
+    """The base of the demo's CPU engines, built unless it is there; ``in_tool`` as for :func:`fleet`.
 
     :raises ClusterError: when it cannot be built; names the log.
     """
     file = _HERE / "Containerfile.engine-base"
-    return _built(ENGINE_BASE, content_key([file], base=_HERE), file, lambda _context: {})
+    return _built(ENGINE_BASE, content_key([file], base=_HERE), file, lambda _context: {}, in_tool=in_tool)
 
 
-_BY_SHORT_NAME: dict[str, Callable[[], StoredImage]] = {"fleet": fleet, "engine-base": engine_base}
+_BY_SHORT_NAME: dict[str, Callable[..., StoredImage]] = {"fleet": fleet, "engine-base": engine_base}
 
 
-def by_short_name(name: str) -> StoredImage:
-    """``fleet`` or ``engine-base``, built if need be.
+def by_short_name(name: str, *, in_tool: bool = False) -> StoredImage:
+    """``fleet`` or ``engine-base``, built if need be; ``in_tool`` as for :func:`fleet`.
 
     :raises ClusterError: for another name, or when it cannot be built.
     """
     if name not in _BY_SHORT_NAME:
         raise ClusterError(f"unknown image {name!r}; known: {', '.join(_BY_SHORT_NAME)}")
-    return _BY_SHORT_NAME[name]()
+    return _BY_SHORT_NAME[name](in_tool=in_tool)
+
+
+def push(short_name: str, target: str) -> str:
+    """Send an image, built if need be, to a registry as ``target``; ``REGISTRY/NAME@sha256:...`` is what it is there.
+
+    The build tool logs in by its own files, those of ``docker login`` or ``buildah login``.
+
+    :raises ClusterError: when ``target`` is no REGISTRY/NAME:TAG (before anything is built), or the registry refuses.
+    """
+    if not _TARGET.fullmatch(target):
+        raise ClusterError(f"{target!r} is no REGISTRY/NAME:TAG, such as registry.example.com/npc-fleet:0.1.0")
+    image = by_short_name(short_name, in_tool=True)
+    with step(f"pushing {image.name} to {target}", usually="seconds, a minute for the first time"):
+        digest = builder().push(image.name, target)
+    return f"{target.rpartition(':')[0]}@{digest}"
 
 
 def resolve(image: str, name: str = "") -> Loadable:
@@ -89,7 +111,12 @@ def resolve(image: str, name: str = "") -> Loadable:
 
 
 def _built(
-    repository_name: str, key: str, containerfile: Path, prepare: Callable[[Path], dict[str, str]]
+    repository_name: str,
+    key: str,
+    containerfile: Path,
+    prepare: Callable[[Path], dict[str, str]],
+    *,
+    in_tool: bool,
 ) -> StoredImage:
     if find_command("docker") is None:
         ensure(IMAGES, purpose="building images")
@@ -99,7 +126,7 @@ def _built(
         # The base is part of the content: another base is another image.
         name = f"{repository_name}:{content_key([], base=Path(), extra=[key, base])}"
         store = ImageStore()
-        if (stored := store.get(name)) is not None:
+        if (stored := store.get(name)) is not None and (not in_tool or tool.has(name)):
             return stored
         with (
             step(f"building {name} with {tool.name}", usually="5 to 10 s, 60 s with new dependencies"),

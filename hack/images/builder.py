@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import os
+import re
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
@@ -33,6 +35,11 @@ class Builder(Protocol):
 
     def export(self, image: str) -> list[str | Path]:
         """The command that writes the image to its standard output, as ``docker save`` does."""
+
+    def push(self, image: str, target: str) -> str:
+        """Send the image to a registry as ``target`` (REGISTRY/NAME:TAG), with the tool's own login; its digest there,
+        ``sha256:...``.
+        """
 
 
 def _build_log() -> Path:
@@ -60,6 +67,12 @@ class Docker:
     def export(self, image: str) -> list[str | Path]:
         """See :class:`Builder`."""
         return ["docker", "save", image]
+
+    def push(self, image: str, target: str) -> str:
+        """See :class:`Builder`."""
+        run_quiet(["docker", "tag", image, target])
+        printed = run_quiet(["docker", "push", target], what=f"pushing to {target} (see docker login)")
+        return _digest(printed, target)
 
 
 class Buildah:
@@ -104,6 +117,23 @@ class Buildah:
         """See :class:`Builder`."""
         # Docker's format, because buildah compresses every layer anew for the other one.
         return self._command("push", "--quiet", image, f"docker-archive:/dev/stdout:{image}")
+
+    def push(self, image: str, target: str) -> str:
+        """See :class:`Builder`."""
+        with tempfile.NamedTemporaryFile("r", prefix="npc-fleet-digest-") as file:
+            run_quiet(
+                self._command("push", "--quiet", "--digestfile", file.name, image, f"docker://{target}"),
+                what=f"pushing to {target} (see buildah login)",
+                env=self._environment(),
+            )
+            return _digest(Path(file.name).read_text(), target)
+
+
+def _digest(text: str, target: str) -> str:
+    found = re.search(r"sha256:[0-9a-f]{64}", text)
+    if found is None:
+        raise ClusterError(f"{target} was pushed, and the tool did not say under which digest")
+    return found.group()
 
 
 @functools.cache
