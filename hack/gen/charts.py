@@ -65,7 +65,9 @@ Have they been taken up by the API server?
   kubectl wait --for=condition=Established crd/{" crd/".join(names)}
 
 Install the operator, once per cluster:
-  helm install npc-operator charts/npc-operator -n {{{{ .Release.Namespace }}}}
+  helm install npc-operator charts/npc-operator -n {{{{ .Release.Namespace }}}} \\
+    --set image.repository=REGISTRY/npc-fleet --set image.tag=TAG
+REGISTRY and TAG are where you pushed the image (python -m hack.images --push REGISTRY/npc-fleet:TAG).
 {{{{- if .Values.keep }}}}
 
 helm uninstall {{{{ .Release.Name }}}} keeps the kinds and every object of theirs. To delete both:

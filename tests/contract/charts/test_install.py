@@ -158,7 +158,8 @@ def test_keys_are_made_once_and_added_ones_stay(helm: Helm, region: KubeEnv) -> 
 def test_the_notes_say_what_to_do_next(helm: Helm, with_crds: KubeEnv) -> None:
     kinds = helm.install("npc-crds", "npc-crds", "npc-system")
     assert "kubectl wait --for=condition=Established crd/npcregions.npcfleet.dev crd/gputiers" in kinds
-    assert "helm install npc-operator charts/npc-operator -n npc-system" in kinds
+    assert "helm install npc-operator charts/npc-operator -n npc-system \\\n" in kinds
+    assert "--set image.repository=REGISTRY/npc-fleet --set image.tag=TAG" in kinds
     assert "keeps the kinds and every object of theirs" in kinds
     deleting = helm.install("npc-crds", "npc-crds", "npc-system", {"keep": False})
     assert "deletes the kinds, and with them every region" in deleting
