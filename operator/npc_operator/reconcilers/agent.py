@@ -43,6 +43,10 @@ class AgentReconciler:
         self._handed: dict[tuple[str, str], _Handed] = {}
         self._orders: dict[tuple[str, str], tuple[tuple[DesiredAdapter, ...], DesiredSet]] = {}
 
+    def forget_tier(self, namespace: str, name: str) -> None:
+        """The tier is gone: its order, credentials included, is kept for no pod any more."""
+        self._orders.pop((namespace, name), None)
+
     async def reconcile(self, key: Key) -> Outcome:
         world = self._context.world
         if not world.synced():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from npc_operator.api import names
-from npc_operator.domain.facts import Unreadable
+from npc_operator.domain.facts import Tier, Unreadable
 from npc_operator.domain.keys import Key, KeyKind
 from npc_operator.domain.outcomes import Outcome
 from npc_operator.loop.store import Store
@@ -73,6 +73,8 @@ class Reconcilers:
             case KeyKind.REGION:
                 return await reconcile_region(self._context, key)
             case KeyKind.TIER:
+                if self._world.store.get(Tier, key.namespace, key.name) is None:
+                    self._agent.forget_tier(key.namespace, key.name)
                 return await reconcile_tier(self._context, key)
             case KeyKind.ADAPTER:
                 return await reconcile_adapter(self._context, key)

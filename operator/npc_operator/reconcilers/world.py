@@ -7,6 +7,7 @@ present.
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ class World:
         self._engines: dict[tuple[str, str], tuple[Engine, ...]] = {}
         self._pairs: dict[tuple[str, str], Engine] = {}
         self._versions: dict[str, int] = {}
+        # One count for all namespaces: one that was forgotten and came back is at no version it had before.
+        self._counter = itertools.count(1)
         # The store outlives every leadership: it must not keep the world of a past one alive.
         myself = weakref.ref(self)
 
@@ -57,7 +60,8 @@ class World:
         return all(self.store.synced(kind) for kind in NEEDED)
 
     def version(self, namespace: str) -> int:
-        """Grows with every change of what routes are made of in a namespace."""
+        """Another one, and a greater one, after every change of what routes are made of in a namespace; 0 before the
+        first."""
         return self._versions.get(namespace, 0)
 
     def roster(self, namespace: str) -> Roster:
@@ -123,8 +127,19 @@ class World:
                 self._pairs.pop((change.namespace, change.name), None)
             if pod is not None:
                 self._engines.pop((change.namespace, pod.tier), None)
-        if _matters_to_routes(change):
-            self._versions[change.namespace] = self._versions.get(change.namespace, 0) + 1
+        if change.new is None and change.kind is Tier:
+            self._engines.pop((change.namespace, change.name), None)
+        if not any(self.store.list(kind, change.namespace) for kind in NEEDED):
+            self._forget(change.namespace)
+        elif _matters_to_routes(change):
+            self._versions[change.namespace] = next(self._counter)
+
+    def _forget(self, namespace: str) -> None:
+        """Nothing of ours is in a namespace any more."""
+        self._rosters.pop(namespace, None)
+        self._versions.pop(namespace, None)
+        for place in [place for place in self._engines if place[0] == namespace]:
+            del self._engines[place]
 
 
 def _matters_to_routes(change: Change) -> bool:
