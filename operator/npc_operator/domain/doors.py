@@ -23,6 +23,13 @@ def is_silent(since: float | None, now: float) -> bool:
     return since is not None and now - since >= SILENT_SECONDS
 
 
+def may_serve(pod: Pod, *, heard: bool) -> bool:
+    """Whether a gateway of which nothing is known now can have lines to end or to take: while it is ready, while it
+    ends what its connections still ask, and from the moment it is heard, because it may start from an older table and
+    be ready next. One that is still starting has none, and never will if it is to go."""
+    return heard or pod.ready or (pod.deleting and pod.phase != "Pending")
+
+
 def gone_at(pod: Pod, since: float | None) -> float | None:
     """From when on (Unix seconds) a gateway that was not heard since then counts as gone; None: not in this state."""
     end = parse_rfc3339(pod.ends)

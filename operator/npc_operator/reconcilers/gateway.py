@@ -40,7 +40,7 @@ async def reconcile_gateway(context: Context, key: Key) -> Outcome:
         except StaleLeader as stale:
             if attempt or not await context.stamps.outrank(stale.current):
                 return Retry(f"gateway {pod.name} follows another leader")
-            context.routes.restamp(key.namespace, region, context.clock.monotonic())
+            context.routes.restamp(key.namespace, region, stale.current, context.clock.monotonic())
             continue
         except PortError as error:
             return Retry(f"gateway {pod.name}: {error}")

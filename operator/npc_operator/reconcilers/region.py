@@ -6,7 +6,7 @@ from typing import Any
 
 from npc_operator.api import names
 from npc_operator.domain.conditions import newborn_seconds, rfc3339
-from npc_operator.domain.doors import SILENT_SECONDS, gone_at, is_silent
+from npc_operator.domain.doors import SILENT_SECONDS, gone_at, is_silent, may_serve
 from npc_operator.domain.facts import Child, Region, Tier, UnkeptRoutes
 from npc_operator.domain.keys import Key
 from npc_operator.domain.outcomes import Done, Outcome, Retry, Wait
@@ -108,8 +108,7 @@ def find_silent(context: Context, region: Region) -> tuple[tuple[str, ...], floa
     again: list[float] = []
     for door in context.world.doors(region.meta.namespace, region.meta.name):
         since = routes.silent_since(door)
-        # One that is starting is not heard yet, and uses nothing.
-        if since is None or routes.is_gone(door) or not (door.fact or door.pod.ready or door.pod.deleting):
+        if since is None or routes.is_gone(door) or not may_serve(door.pod, heard=door.fact is not None):
             continue
         if is_silent(since, now):
             found.append(

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import base64
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from npc_operator.api import names
 from npc_operator.api.gputier import Quality
-from npc_operator.domain.doors import gone_at
+from npc_operator.domain.conditions import parse_rfc3339
+from npc_operator.domain.doors import gone_at, may_serve
 from npc_operator.domain.engines import Engine
 from npc_operator.domain.facts import GatewayFact, Pod, Region, Tier
 from npc_operator.domain.rotation import pick_engine_keys, pick_tokens
@@ -35,8 +36,11 @@ from npc_operator.reconcilers.world import Door, World
 from npc_runtime.wire import Alias, Endpoint, RouteTable, Stamp
 
 REMEMBERED = 64
-"""Tables whose content is remembered by stamp; a gateway further behind counts as unknown until it has caught up."""
+"""Tables of a region whose content is remembered by stamp; a gateway further behind counts as unknown until it has
+caught up. For each region alone: a busy one must not make others forget what their gateways go by."""
 
+
+NOTHING_ROUTED: frozenset[str] = frozenset()
 
 ABSENT_QUALITY: Quality = "Bronze"
 """Of a tier that the region names and that is not there. It is in the table without pods: prefixes and the default may
@@ -56,6 +60,8 @@ class _Page:
     version: int
     """Of the world the table was built from."""
     since: float
+    contents: OrderedDict[tuple[int, int], frozenset[tuple[str, str]]]
+    """What this table and those before it may ask for, by stamp; the present one is the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,26 @@ class _Made:
     endpoint: Endpoint
 
 
+@dataclass(slots=True)
+class _Parts:
+    """What the last table of a region was made of, to be used again where it did not change."""
+
+    aliases: tuple[Alias, ...] | None = None
+    routed: dict[str, frozenset[str]] = field(default_factory=dict)
+    endpoints: dict[str, dict[str, _Made]] = field(default_factory=dict)
+    """By tier and pod uid."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Silence:
+    """One gateway that is not heard."""
+
+    uid: str
+    since: float
+    began: bool
+    """Whether it is known to have served: before that there is nothing to hear."""
+
+
 class RouteBook:
     """Present tables by region, and which served names gateways may use. Lives as long as one leadership."""
 
@@ -75,12 +101,10 @@ class RouteBook:
         self._stamps = stamps
         self._clock = clock
         self._begun = clock.now()
-        self._silent: dict[tuple[str, str], tuple[str, float]] = {}
+        self._silent: dict[tuple[str, str], _Silence] = {}
         self._pages: dict[tuple[str, str], _Page] = {}
-        self._contents: OrderedDict[tuple[int, int], frozenset[tuple[str, str]]] = OrderedDict()
         self._acknowledged: dict[tuple[str, str], tuple[str, str, Stamp]] = {}
-        self._by_tier: dict[str, tuple[tuple[Alias, ...], dict[str, frozenset[str]]]] = {}
-        self._endpoints: dict[tuple[str, str], dict[str, _Made]] = {}
+        self._parts: dict[tuple[str, str], _Parts] = {}
         self._kept: dict[tuple[str, str], frozenset[tuple[str, str]]] = {}
 
     def present(self, namespace: str, region: Region, now: float) -> RouteTable | Waiting:
@@ -98,11 +122,12 @@ class RouteBook:
             return page.table
         return self._open(key, built, version, now)
 
-    def restamp(self, namespace: str, region: Region, now: float) -> None:
-        """Give the present table a stamp that beats what a gateway holds."""
+    def restamp(self, namespace: str, region: Region, held: Stamp, now: float) -> None:
+        """Give the present table a stamp that beats the one a gateway holds, unless it does already: gateways that are
+        outranked together get the same one."""
         key = (namespace, region.meta.name)
         page = self._pages.get(key)
-        if page is not None:
+        if page is not None and page.table.stamp.order() <= held.order():
             self._open(key, page.table, page.version, now)
 
     def age(self, namespace: str, region: str, now: float) -> float:
@@ -128,6 +153,7 @@ class RouteBook:
         """The region is gone, or does not hold its namespace any more."""
         self._pages.pop((namespace, name), None)
         self._kept.pop((namespace, name), None)
+        self._parts.pop((namespace, name), None)
 
     def applied(self, door: Door) -> Stamp | None:
         """The newest stamp a gateway is known to go by; None if it was not heard."""
@@ -140,16 +166,21 @@ class RouteBook:
 
     def silent_since(self, door: Door) -> float | None:
         """Since when (Unix seconds) a gateway was not heard; None while it is. Of one that this leader never heard:
-        since the leadership began."""
+        since it began, or since the leadership did where that is later."""
         key = (door.pod.namespace, door.pod.name)
         if door.fact is not None and door.fact.reachable:
             self._silent.pop(key, None)
             return None
+        now, began = self._clock.now(), door.fact is not None or door.pod.ready
         known = self._silent.get(key)
-        if known is None or known[0] != door.pod.uid:
+        if known is None or known.uid != door.pod.uid:
             age = None if door.fact is None else self._world.store.age(GatewayFact, *key)
-            known = self._silent[key] = (door.pod.uid, self._begun if age is None else self._clock.now() - age)
-        return known[1]
+            begun = max(self._begun, parse_rfc3339(door.pod.created) or 0.0)
+            since = min(now, begun) if age is None else now - age  # clocks differ: never a time to come
+            known = self._silent[key] = _Silence(door.pod.uid, since, began)
+        elif began and not known.began:
+            known = self._silent[key] = _Silence(door.pod.uid, now, began)
+        return known.since
 
     def is_gone(self, door: Door) -> bool:
         """Whether a gateway whose pod is still listed cannot be there any more."""
@@ -169,17 +200,17 @@ class RouteBook:
         if kept is None or wanted in kept:
             return True  # unknown at the beginning of a leadership, until the Secret was read
         page = self._pages.get((namespace, region.meta.name))
-        if page is not None and wanted in self._contents.get(page.table.stamp.order(), frozenset()):
+        contents = {} if page is None else page.contents
+        if page is not None and wanted in contents[page.table.stamp.order()]:
             return True
         for door in self._world.doors(namespace, region.meta.name):
             if self.is_gone(door):
                 continue
             stamp = self.applied(door)
-            content = None if stamp is None else self._contents.get(stamp.order())
+            content = None if stamp is None else contents.get(stamp.order())
             if content is None:
-                # With unknown routes it may use anything: while it is ready, while it ends what its connections still
-                # ask, and from the moment it is heard, because it may start from an older table and be ready next.
-                if door.pod.ready or door.pod.deleting or door.fact is not None:
+                # With unknown routes it may use anything.
+                if may_serve(door.pod, heard=door.fact is not None):
                     return True
             elif wanted in content:
                 return True
@@ -189,12 +220,13 @@ class RouteBook:
         stamped = table.model_copy(update={"stamp": self._stamps.next()})
         before = self._pages.get(key)
         content = routed_names(stamped)
-        known = None if before is None else self._contents.get(before.table.stamp.order())
+        contents = OrderedDict() if before is None else before.contents
+        known = None if before is None else contents[before.table.stamp.order()]
         # Most tables differ only in what is resident where: 64 of them remember one set of a thousand names, not 64.
-        self._contents[stamped.stamp.order()] = known if known is not None and known == content else content
-        self._pages[key] = _Page(stamped, version, now)
-        while len(self._contents) > REMEMBERED * max(1, len(self._pages)):
-            self._contents.popitem(last=False)
+        contents[stamped.stamp.order()] = known if known is not None and known == content else content
+        self._pages[key] = _Page(stamped, version, now, contents)
+        while len(contents) > REMEMBERED:
+            contents.popitem(last=False)
         return stamped
 
     def _build(self, namespace: str, region: Region) -> RouteTable | Waiting:
@@ -212,13 +244,16 @@ class RouteBook:
                 return Waiting(f"Secret {spec.gateway.auth.secret_ref.name} is being read")
         tiers = [(entry.tier, world.store.get(Tier, namespace, entry.tier)) for entry in spec.tiers]
         aliases = world.roster(namespace).aliases()
-        routed = self._routed(namespace, aliases)
+        parts = self._parts.setdefault((namespace, region.meta.name), _Parts())
+        if parts.aliases is not aliases:
+            parts.aliases, parts.routed = aliases, pick_routed(aliases)
+        before, parts.endpoints = parts.endpoints, {}
         return build_table(
             namespace=namespace,
             region=region.meta.name,
             spec=spec,
             tiers=[
-                TierPart(name, ABSENT_QUALITY, ()) if tier is None else self._part(tier, routed.get(name, frozenset()))
+                TierPart(name, ABSENT_QUALITY, ()) if tier is None else self._part(tier, parts, before.get(name, {}))
                 for name, tier in tiers
             ],
             aliases=aliases,
@@ -230,26 +265,19 @@ class RouteBook:
             ),
         )
 
-    def _routed(self, namespace: str, aliases: tuple[Alias, ...]) -> dict[str, frozenset[str]]:
-        known = self._by_tier.get(namespace)
-        if known is None or known[0] is not aliases:
-            known = self._by_tier[namespace] = (aliases, pick_routed(aliases))
-        return known[1]
-
-    def _part(self, tier: Tier, routed: frozenset[str]) -> TierPart:
+    def _part(self, tier: Tier, parts: _Parts, before: dict[str, _Made]) -> TierPart:
         """The tier with its endpoints, each built again only when its pod, its agent's word or the aliases changed."""
-        place = (tier.meta.namespace, tier.meta.name)
-        before, after = self._endpoints.get(place, {}), dict[str, _Made]()
-        port = tier.spec.engine.port
-        for engine in self._world.engines(*place):
+        name, port = tier.meta.name, tier.spec.engine.port
+        routed = parts.routed.get(name, NOTHING_ROUTED)
+        after = parts.endpoints[name] = dict[str, _Made]()
+        for engine in self._world.engines(tier.meta.namespace, name):
             if not engine.routable():
                 continue
             made = before.get(engine.pod.uid)
             if made is None or made.engine is not engine or made.routed is not routed or made.endpoint.port != port:
                 made = _Made(engine, routed, build_endpoint(engine, port, routed))
             after[engine.pod.uid] = made
-        self._endpoints[place] = after
-        return TierPart(tier.meta.name, tier.spec.quality, tuple(made.endpoint for made in after.values()))
+        return TierPart(name, tier.spec.quality, tuple(made.endpoint for made in after.values()))
 
 
 def read_routes(live: Manifest | None) -> RouteTable | None:

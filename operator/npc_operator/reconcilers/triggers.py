@@ -46,6 +46,8 @@ def triggers(store: Store, change: Change) -> Iterable[Key]:
 def _on_region(store: Store, change: Change) -> Iterator[Key]:
     namespace = change.namespace
     yield Key(KeyKind.REGION, namespace, change.name)
+    if change.new is None:
+        yield Key(KeyKind.ROUTES, namespace, change.name)  # to forget them: it is in no list any more
     if not is_reshaped(change):
         return
     yield Key(KeyKind.NAMESPACE, namespace, "")
@@ -137,6 +139,8 @@ def _on_gateway(store: Store, change: Change) -> Iterator[Key]:
     yield Key(KeyKind.GATEWAY, namespace, change.name)
     yield from _regions(store, namespace)
     old, new = change.old, change.new
+    if old is not None and new is not None and old.stamp.epoch != new.stamp.epoch:
+        yield from _gateways(store, namespace)  # a table that had to go above another leader's is for all of them
     if old is None or new is None or old.stamp != new.stamp or old.boot_id != new.boot_id:
         yield from (
             Key(KeyKind.AGENT, namespace, pod.name)
@@ -234,6 +238,10 @@ def _regions(store: Store, namespace: str) -> Iterator[Key]:
 def _routes(store: Store, namespace: str) -> Iterator[Key]:
     """The route table, the Secret made of it, and the gateways that should have it."""
     yield from (Key(KeyKind.ROUTES, namespace, name) for name in store.list(Region, namespace))
+    yield from _gateways(store, namespace)
+
+
+def _gateways(store: Store, namespace: str) -> Iterator[Key]:
     for pod in store.list(Pod, namespace).values():
         if pod.component == names.COMPONENT_GATEWAY:
             yield Key(KeyKind.GATEWAY, namespace, pod.name)

@@ -95,7 +95,8 @@ class FakeStamps:
         return Stamp(epoch=self.epoch, generation=next(self._generations))
 
     async def outrank(self, current: Stamp) -> bool:
-        self.epoch = current.epoch + 1
+        if current.epoch >= self.epoch:
+            self.epoch = current.epoch + 1
         return True
 
 

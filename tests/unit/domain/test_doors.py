@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from npc_operator.domain.doors import GONE_MARGIN_SECONDS, SILENT_SECONDS, gone_at, is_silent
+from npc_operator.domain.doors import GONE_MARGIN_SECONDS, SILENT_SECONDS, gone_at, is_silent, may_serve
 from npc_operator.domain.facts import Pod
 
 END = 1_790_000_000.0
@@ -35,3 +35,20 @@ def test_a_gateway_is_gone_a_margin_after_both_its_grace_and_its_last_word(
     pod: Pod, since: float | None, expected: float | None
 ) -> None:
     assert gone_at(pod, since) == expected
+
+
+@pytest.mark.parametrize(
+    ("pod", "heard", "expected"),
+    [
+        (Pod("eu", "gw-0", "u1", "gateway", ready=True), False, True),
+        (Pod("eu", "gw-0", "u1", "gateway", phase="Running", deleting=True), False, True),
+        (Pod("eu", "gw-0", "u1", "gateway", phase="Running"), True, True),
+        (Pod("eu", "gw-0", "u1", "gateway", phase="Running"), False, False),
+        (Pod("eu", "gw-0", "u1", "gateway", phase="Pending", deleting=True), False, False),
+    ],
+    ids=["ready", "ending its lines", "heard", "starting", "to go before it started"],
+)
+def test_a_gateway_may_serve_from_when_it_is_heard_or_ready_until_it_is_gone(
+    pod: Pod, heard: bool, expected: bool
+) -> None:
+    assert may_serve(pod, heard=heard) is expected
