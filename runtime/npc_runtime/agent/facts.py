@@ -105,8 +105,8 @@ class Facts:
     busy_digests: frozenset[str]
     progress: Mapping[str, Progress]
     draining_since: Mapping[str, float]
-    unload_after: Mapping[str, float]
-    """Not before these times may an unload that failed be tried again."""
+    unload_failures: Mapping[str, Failure]
+    """Why the last unload of a name failed; of a name, not of an entry: what is to leave is wanted by nobody."""
     busy_names: frozenset[str] | None
     """Names with running or waiting lines as the engine last told while something drains; None when it cannot be known.
     """
@@ -125,7 +125,7 @@ class Facts:
             busy=dict(self.busy),
             progress=dict(self.progress),
             draining_since=dict(self.draining_since),
-            unload_after=dict(self.unload_after),
+            unload_failures=dict(self.unload_failures),
         )
 
     def proven(self, name: str) -> bool:

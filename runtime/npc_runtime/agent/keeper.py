@@ -36,6 +36,7 @@ from .plan import (
     decide,
     draining_names,
     next_step,
+    unload_failure,
 )
 from .state import KeeperLimits, State
 from .work import Work
@@ -316,8 +317,7 @@ class Keeper:
         self, stage: Stage, name: str, adapter: DesiredAdapter | None, error: AdapterError, instance: str
     ) -> None:
         if stage is Stage.UNLOAD or adapter is None:
-            self._state.unload_after[name] = time.monotonic() + backoff(1, random.random())  # noqa: S311 - jitter
-            log.warning("unload failed", extra={"served_name": name, "reason": error.reason, "detail": error.message})
+            self._unload_failed(name, error, instance)
             return
         if self._state.by_name.get(name) != adapter:
             return  # nobody wants this any more, or wants something else under the name
@@ -343,6 +343,22 @@ class Keeper:
                 "detail": error.message,
                 "attempts": attempts,
             },
+        )
+
+    def _unload_failed(self, name: str, error: AdapterError, instance: str) -> None:
+        known = unload_failure(self._live_facts(), name)
+        attempts = known.attempts + 1 if known is not None else 1
+        self._state.unload_failures[name] = failure_of(
+            error,
+            stage=Stage.UNLOAD,
+            attempts=attempts,
+            retry_at=time.monotonic() + backoff(attempts, random.random()),  # noqa: S311 - jitter
+            wanted="",
+            instance=instance,
+        )
+        log.warning(
+            "unload failed",
+            extra={"served_name": name, "reason": error.reason, "detail": error.message, "attempts": attempts},
         )
 
     def _cancel_engine_work(self) -> None:

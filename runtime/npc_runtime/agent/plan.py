@@ -30,6 +30,11 @@ ENGINE_TRIES = 5
 to permanent faults too.
 """
 
+UNLOAD_TRIES = 3
+"""Failed unloads of a name after which its slot is not waited for: one that the engine will not give up must not stop
+every load of its pod. It is tried again, ever more rarely.
+"""
+
 # What failed to be inspected is fetched anew: both wait for the same time, or a full disk would be a busy loop.
 _DISK_STAGES = frozenset({Stage.FETCH, Stage.INSPECT})
 
@@ -120,13 +125,14 @@ def slot_is_free(facts: Facts, *, loading: int | None = None) -> bool:
     being loaded).
 
     What drains still holds its slot. An engine that is handed more than it has slots evicts whichever it likes, so a
-    load waits for what is about to go; where nothing is, waiting would not help, and the report says that it is over.
+    load waits for what is about to go; where nothing is, or the engine will not let it go, waiting would not help, and
+    the report says that it is over.
     """
     if loading is None:
         loading = sum(stage is Stage.LOAD for stage in facts.busy.values())
     if len(facts.engine.listed) + loading < facts.slots:
         return True
-    return not draining_names(facts)
+    return not leaving_names(facts)
 
 
 def draining_names(facts: Facts) -> tuple[str, ...]:
@@ -137,6 +143,23 @@ def draining_names(facts: Facts) -> tuple[str, ...]:
     return tuple(
         name for name, path in facts.engine.listed.items() if name not in wanted and path.startswith(facts.owned)
     )
+
+
+def leaving_names(facts: Facts) -> tuple[str, ...]:
+    """What drains and can be expected to go: whose slots are worth waiting for."""
+    return tuple(name for name in draining_names(facts) if not is_stuck(facts, name))
+
+
+def is_stuck(facts: Facts, name: str) -> bool:
+    """Whether the engine has failed to unload this so often that nobody waits for its slot."""
+    failure = unload_failure(facts, name)
+    return failure is not None and failure.attempts >= UNLOAD_TRIES
+
+
+def unload_failure(facts: Facts, name: str) -> Failure | None:
+    """The last failed unload of this name by the present engine process."""
+    failure = facts.unload_failures.get(name)
+    return failure if failure is not None and failure.instance == facts.engine.instance else None
 
 
 def current_failure(facts: Facts, adapter: DesiredAdapter) -> Failure | None:
@@ -206,7 +229,7 @@ def _next_stage(facts: Facts, adapter: DesiredAdapter, failure: Failure | None) 
 
 def _not_before(facts: Facts, name: str, stage: Stage, failure: Failure | None) -> float:
     if stage is Stage.UNLOAD:
-        return facts.unload_after.get(name, 0.0)
+        return _unload_not_before(facts, name)
     if failure is None or (failure.stage in _DISK_STAGES) != (stage in _DISK_STAGES):
         return 0.0
     return failure.retry_at
@@ -218,7 +241,12 @@ def _drained_at(facts: Facts, name: str) -> float:
     quiet_at = since + DRAIN_GRACE_SECONDS
     silent = facts.busy_names is not None and name not in facts.busy_names
     due = quiet_at if silent else max(since + facts.drain_seconds, quiet_at)
-    return max(due, facts.unload_after.get(name, 0.0))
+    return max(due, _unload_not_before(facts, name))
+
+
+def _unload_not_before(facts: Facts, name: str) -> float:
+    failure = unload_failure(facts, name)
+    return failure.retry_at if failure is not None else 0.0
 
 
 def _bounded(facts: Facts, ready: Iterable[Step]) -> tuple[list[Step], list[Step]]:

@@ -45,7 +45,7 @@ class State:
     progress: dict[str, Progress] = field(default_factory=dict)  # written by fetching threads: never replaced
     shown_progress: dict[str, Progress] = field(default_factory=dict)
     draining_since: dict[str, float] = field(default_factory=dict)
-    unload_after: dict[str, float] = field(default_factory=dict)
+    unload_failures: dict[str, Failure] = field(default_factory=dict)
     busy_names: frozenset[str] | None = None
     listing_mark: int = 0
 
@@ -67,7 +67,7 @@ class State:
             busy_digests=frozenset(self.busy_digests.values()),
             progress=self.progress,
             draining_since=self.draining_since,
-            unload_after=self.unload_after,
+            unload_failures=self.unload_failures,
             busy_names=self.busy_names,
             drain_seconds=limits.drain_seconds,
             max_rank=limits.max_rank,
@@ -103,7 +103,9 @@ class State:
                 if proof.instance == engine.instance and name in engine.listed
             }
             self.draining_since = {name: since for name, since in self.draining_since.items() if name in engine.listed}
-            self.unload_after = {name: at for name, at in self.unload_after.items() if name in engine.listed}
+            self.unload_failures = {
+                name: failure for name, failure in self.unload_failures.items() if name in engine.listed
+            }
 
     def begin_draining(self, names: Collection[str], *, now: float) -> None:
         """These leave the routes now."""
@@ -149,7 +151,7 @@ class State:
         self.engine = replace(self.engine, listed=listed)
         self.proofs.pop(name, None)
         self.draining_since.pop(name, None)
-        self.unload_after.pop(name, None)
+        self.unload_failures.pop(name, None)
 
     def proven(self, name: str, proof: Proof) -> None:
         """It answered, if the process that answered is still the one that runs."""

@@ -8,7 +8,7 @@ from functools import lru_cache
 from ..wire import AdapterPhase, AdapterReport, DesiredAdapter
 from .errors import Reason
 from .facts import Facts, Stage
-from .plan import Refuse, current_failure, draining_names, slot_is_free
+from .plan import Refuse, current_failure, draining_names, is_stuck, leaving_names, slot_is_free, unload_failure
 
 SETTLED_ATTEMPTS = 3
 """Failed tries after which an adapter no longer holds the pod's first readiness back: one bad adapter must not block a
@@ -26,10 +26,11 @@ _WORKING = {
 def adapter_reports(facts: Facts, refused: tuple[Refuse, ...]) -> tuple[AdapterReport, ...]:
     """One report per desired adapter and per one that drains, sorted by name."""
     hopeless = {item.name: item for item in refused}
-    draining = draining_names(facts)
-    queue = "" if slot_is_free(facts) else f"waits for a slot of the engine: {len(draining)} that drain hold theirs"
+    queue = ""
+    if not slot_is_free(facts):
+        queue = f"waits for a slot of the engine: {len(leaving_names(facts))} that drain hold theirs"
     reports = [_desired(facts, adapter, hopeless.get(adapter.served_name), queue) for adapter in facts.desired or ()]
-    reports += [_draining(facts, name) for name in draining]
+    reports += [_draining(facts, name) for name in draining_names(facts)]
     return tuple(sorted(reports, key=lambda report: report.served_name))
 
 
@@ -98,16 +99,20 @@ def _desired(facts: Facts, adapter: DesiredAdapter, refuse: Refuse | None, queue
 def _draining(facts: Facts, name: str) -> AdapterReport:
     proof = facts.proofs.get(name)
     path = facts.engine.listed[name]
+    failure = unload_failure(facts, name)
+    message = failure.message if failure is not None else ""
+    if is_stuck(facts, name):
+        message += "; its slot is not waited for any more"
     return _report(
         name,
         name.rpartition("--")[0] or name,
         f"sha256:{path.removeprefix(facts.owned)}",
         AdapterPhase.DRAINING,
-        "",
-        "",
+        failure.reason if failure is not None else "",
+        message,
         0,
         0,
-        0,
+        failure.attempts if failure is not None else 0,
         proof.at_ms if proof is not None and proof.instance == facts.engine.instance else None,
     )
 

@@ -9,7 +9,7 @@ from npc_runtime.agent.errors import AdapterError, Reason
 from npc_runtime.agent.facts import Base, EngineFacts, Facts, Proof, Stage, failure_of, identity
 from npc_runtime.agent.plan import BOUNDS, Step, decide, next_step
 from npc_runtime.wire import EngineState
-from tests.unit.agent.test_plan import NOW, desired, digest, facts, on_disk, path
+from tests.unit.agent.test_plan import NOW, desired, digest, facts, not_unloaded, on_disk, path
 
 LETTERS = "abcdef0123456789"
 
@@ -72,6 +72,11 @@ def any_facts(chance: random.Random) -> Facts:
         draining_since={name: NOW - chance.choice([1, 100]) for name in dropped if chance.random() < 0.7},
         busy_names=chance.choice([None, frozenset(dropped)]),
         slots=chance.choice([2, 8, 32]),
+        unload_failures={
+            name: not_unloaded(chance.choice([1, 9]), instance=chance.choice(["one", "two"]))
+            for name in dropped
+            if chance.random() < 0.5
+        },
     )
 
 

@@ -138,3 +138,48 @@ async def test_what_is_wanted_again_while_it_is_unloaded_is_not_resident_until_i
         await kept.until(lambda: kept.phases() == {name: "Resident"})
     again = [Stage.PROBE] if unload_fails else [Stage.LOAD, Stage.PROBE]
     assert [stage for stage, _ in kept.acts.calls] == [Stage.LOAD, Stage.PROBE, Stage.UNLOAD, *again]
+
+
+# --- an engine that will not give an adapter up ---
+
+
+async def test_an_unload_that_keeps_failing_does_not_stop_the_loads_of_its_pod(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "DRAIN_GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(plan, "BACKOFF_FIRST", 0.01)
+    old, new = voices(2)
+    kept = Kept(tmp_path, [old, new], slots=1, drain=0.0)
+    kept.acts.faults[Stage.UNLOAD] = retryable(Reason.LOAD_FAILED, "unload: HTTP 500")
+    async with running(kept.keeper):
+        kept.order(new)
+        kept.engine(old)
+        await kept.until(lambda: kept.phases() == {old.served_name: "Draining", new.served_name: "Resident"})
+        before = [stage for stage, _ in kept.acts.calls[: kept.acts.calls.index((Stage.LOAD, new.served_name))]]
+        assert before == [Stage.UNLOAD] * plan.UNLOAD_TRIES
+        stuck = next(report for report in kept.published if report.served_name == old.served_name)
+        assert stuck.reason == "LoadFailed"
+        assert stuck.message.startswith("unload: HTTP 500")
+        assert stuck.attempts >= plan.UNLOAD_TRIES
+        kept.acts.faults.clear()
+        await kept.until(lambda: kept.phases() == {new.served_name: "Resident"})
+
+
+async def test_an_unload_that_keeps_failing_is_tried_ever_more_rarely(tmp_path: Path) -> None:
+    (old,) = voices(1)
+    kept = Kept(tmp_path, [old])
+    kept.order()
+    kept.engine(old)
+    kept.acts.faults[Stage.UNLOAD] = retryable(Reason.LOAD_FAILED, "unload: HTTP 500")
+    pauses: list[float] = []
+    for _ in range(7):
+        kept.keeper._start(Stage.UNLOAD, old.served_name, None)
+        await turns()
+        facts = kept.keeper.facts()
+        pauses.append(facts.unload_failures[old.served_name].retry_at - facts.now)
+    for pause, expected in zip(pauses, (1, 2, 4, 8, 16, 30, 30), strict=True):
+        assert expected - 0.5 < pause <= expected * 1.25
+    kept.engine(old, instance="two")  # another process is asked anew
+    kept.keeper._start(Stage.UNLOAD, old.served_name, None)
+    await turns()
+    assert kept.keeper.facts().unload_failures[old.served_name].attempts == 1

@@ -10,7 +10,7 @@ import pytest
 from npc_runtime.agent.cache import Folder
 from npc_runtime.agent.errors import AdapterError, Reason
 from npc_runtime.agent.facts import Base, EngineFacts, Facts, Failure, Proof, Stage, failure_of, identity
-from npc_runtime.agent.plan import DRAIN_GRACE_SECONDS, Plan, Step, backoff, decide, next_step
+from npc_runtime.agent.plan import DRAIN_GRACE_SECONDS, UNLOAD_TRIES, Plan, Step, backoff, decide, next_step
 from npc_runtime.agent.view import adapter_reports, resident_names, settled, slots_used
 from npc_runtime.wire import AdapterPhase, AdapterReport, DesiredAdapter, EngineState, Stamp, served_name
 
@@ -55,7 +55,7 @@ def facts(*adapters: DesiredAdapter, **changes: Any) -> Facts:
         busy_digests=frozenset(),
         progress={},
         draining_since={},
-        unload_after={},
+        unload_failures={},
         busy_names=None,
         drain_seconds=60.0,
         max_rank=16,
@@ -82,6 +82,11 @@ def failed(
     error = AdapterError(Reason.PROBE_MISMATCH if permanent else Reason.NOT_FOUND, "why", permanent=permanent)
     failure = failure_of(error, stage=stage, attempts=2, retry_at=retry_at, wanted=identity(adapter), instance=instance)
     return {adapter.served_name: failure}
+
+
+def not_unloaded(attempts: int, *, instance: str = "one") -> Failure:
+    error = AdapterError(Reason.LOAD_FAILED, "unload: HTTP 500", permanent=False)
+    return failure_of(error, stage=Stage.UNLOAD, attempts=attempts, retry_at=NOW + 3, wanted="", instance=instance)
 
 
 def steps(plan: Plan) -> list[tuple[str, str]]:
@@ -187,7 +192,7 @@ def test_an_engine_failure_is_forgotten_with_the_engine_process() -> None:
 def test_a_refused_adapter_is_taken_off_the_engine() -> None:
     state = facts(VAMPIRE, disk=on_disk("a"), engine=LISTED, failures=failed(VAMPIRE, Stage.PROBE, permanent=True))
     assert decide(state).steps == (Step(Stage.UNLOAD, NAME),)
-    later = replace(state, unload_after={NAME: NOW + 3})
+    later = replace(state, unload_failures={NAME: not_unloaded(1)})
     assert decide(later).steps == ()
     assert decide(later).wake_at == NOW + 3
 
@@ -324,6 +329,53 @@ def test_what_drains_holds_its_slot_and_a_load_waits_for_it() -> None:
     assert next_step(drains, CANDIDATE.served_name, CANDIDATE) is None
     gone = replace(drains, engine=LISTED, draining_since={})
     assert decide(gone).steps == (Step(Stage.LOAD, CANDIDATE.served_name),)
+
+
+def test_a_slot_that_the_engine_will_not_give_up_is_not_waited_for() -> None:
+    engine = replace(READY, listed={NAME: path(), OLD: path("b")})
+    load = Step(Stage.LOAD, CANDIDATE.served_name)
+    state = facts(
+        VAMPIRE,
+        CANDIDATE,
+        engine=engine,
+        proofs=PROVEN,
+        disk=on_disk("a", "c"),
+        slots=2,
+        draining_since={OLD: NOW - 100},
+    )
+    for failure, waits in (
+        (not_unloaded(UNLOAD_TRIES - 1), True),
+        (not_unloaded(UNLOAD_TRIES), False),
+        (not_unloaded(UNLOAD_TRIES, instance="zero"), True),
+    ):
+        stuck = replace(state, unload_failures={OLD: failure})
+        assert (load in decide(stuck).waiting, load in decide(stuck).steps) == (waits, not waits)
+        assert next_step(stuck, load.name, CANDIDATE) == (None if waits else load)
+        told = {one.served_name: one for one in adapter_reports(stuck, ())}
+        assert bool(told[load.name].message) is waits
+        assert ("not waited for" in told[OLD].message) is not waits
+    mixed = replace(
+        state,
+        engine=replace(engine, listed={**engine.listed, "zombie--dddddddddddd": path("d")}),
+        draining_since={OLD: NOW - 100, "zombie--dddddddddddd": NOW},
+        unload_failures={OLD: not_unloaded(9)},
+    )
+    assert decide(mixed).steps == ()  # another one is about to go
+    assert "1 that drain" in next(one.message for one in adapter_reports(mixed, ()) if one.served_name == load.name)
+
+
+def test_what_cannot_be_unloaded_says_why_for_as_long_as_its_engine_lives() -> None:
+    state = facts(engine=HOLDS_OLD, draining_since={OLD: NOW - 100}, unload_failures={OLD: not_unloaded(1)})
+    assert (report(state).phase, report(state).reason, report(state).message, report(state).attempts) == (
+        AdapterPhase.DRAINING,
+        "LoadFailed",
+        "unload: HTTP 500",
+        1,
+    )
+    assert decide(state).wake_at == NOW + 3
+    other = replace(state, engine=replace(HOLDS_OLD, instance="two"))
+    assert (report(other).reason, report(other).attempts) == ("", 0)
+    assert decide(other).steps == (Step(Stage.UNLOAD, OLD),)
 
 
 def test_a_load_that_is_under_way_takes_a_slot_too() -> None:
