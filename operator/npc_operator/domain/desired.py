@@ -134,6 +134,25 @@ def pick_kept(
     )
 
 
+def fit_kept(
+    pick: Callable[[Set[str]], tuple[Held, ...]],
+    beside: Callable[[int], tuple[DesiredAdapter, ...]],
+) -> tuple[tuple[Held, ...], tuple[DesiredAdapter, ...]]:
+    """What a pod keeps, and what it is asked for beside that.
+
+    `pick` says what is kept beside a set of wanted names, `beside` gives the wanted entries where so many slots are
+    kept. What is kept may push out others that must be kept then: the two are asked until they agree, so that nothing
+    falls between them. More that is kept never makes more wanted, so they do.
+    """
+    kept: tuple[Held, ...] = ()
+    while True:
+        entries = beside(len(kept))
+        wider = pick(frozenset(entry.served_name for entry in entries))
+        if len(wider) <= len(kept):
+            return kept, entries
+        kept = wider
+
+
 def keep_entry(report: Held, uri: str) -> DesiredAdapter:
     """An entry that asks the agent to leave alone what it has; `uri` may be empty where nobody knows it any more."""
     return DesiredAdapter(

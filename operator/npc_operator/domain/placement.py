@@ -36,6 +36,8 @@ class Placement:
     """Adapters that get no slot at all."""
     held_back: frozenset[str] = field(default_factory=frozenset)
     """Adapters whose stable digest serves, while their candidate waits for a slot."""
+    full: bool = False
+    """Whether there is no slot for any swap, so that who is held back waits for a person and not for others."""
 
     def excludes(self, name: str) -> bool:
         return name in self.left_out
@@ -59,7 +61,25 @@ def place(claims: Iterable[Claim], *, slots: int, taken: int = 0) -> Placement:
     free = max(0, slots - taken - len(serving))
     second = [claim for claim in serving if claim.candidate][max(0, free - len(newcomers)) :]
     return Placement(
-        frozenset(claim.name for claim in (*left_out, *newcomers[free:])), frozenset(claim.name for claim in second)
+        left_out=frozenset(claim.name for claim in (*left_out, *newcomers[free:])),
+        held_back=frozenset(claim.name for claim in second),
+        full=len(wanting) >= slots,
+    )
+
+
+def describe_displaced(tier: str, name: str, slots: int) -> str:
+    """What a person reads of a voice that served and has no slot any more."""
+    return (
+        f"tier {tier}: {name} is taken off the routes, then off the pods: engine.maxCpuLoras {slots} is used up by "
+        "voices that are more important or come before it; raise it or remove adapters"
+    )
+
+
+def describe_held_back(tier: str, name: str, slots: int) -> str:
+    """What a person reads while a swap waits for others to end."""
+    return (
+        f"tier {tier}: the new digest of {name} waits for one of engine.maxCpuLoras {slots} slots that other swaps "
+        "still use; the stable digest serves on"
     )
 
 

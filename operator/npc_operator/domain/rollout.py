@@ -41,8 +41,12 @@ class RolloutFacts:
     """
     fault: Finding | None = None
     """Why the spec's digest must not be brought in; what is stable goes on."""
+    left_out: Finding | None = None
+    """Why nothing of the voice has a slot, so that what is stable leaves the routes and the pods."""
     waiting: Finding | None = None
-    """Why it cannot be brought in yet."""
+    """Why it cannot be brought in before a person does something."""
+    queued: Finding | None = None
+    """Why it cannot be brought in yet, which ends by itself."""
     unread: Finding | None = None
     """What was not looked at yet: the digests stay as they are, nothing is begun."""
     load_timeout_seconds: int = 300
@@ -95,9 +99,16 @@ def decide_rollout(facts: RolloutFacts, now: float) -> Decision:
         )
     same = before.candidate is not None and before.candidate.digest == facts.wanted.digest
     since = (parse_rfc3339(before.candidate_since) if same else None) or now
-    if facts.waiting is not None:
+    if facts.left_out or facts.waiting or facts.queued:
+        # Without `since`: what has no slot is not late, and its time begins when it has one.
         return _settle(
-            facts, before, stable=stable, candidate=facts.wanted, history=history, since=since, stalled=facts.waiting
+            facts,
+            before,
+            stable=stable,
+            candidate=facts.wanted,
+            history=history,
+            stalled=facts.waiting,
+            reconciling=facts.queued,
         )
     return _advance(facts, before, stable, history, since, now)
 
@@ -235,6 +246,7 @@ def _settle(
     requeue_after: float | None = None,
 ) -> Decision:
     """Count, and say what serves."""
+    stalled = stalled if facts.left_out is None or facts.fault is not None else facts.left_out
     newest = candidate or stable or facts.wanted
     newest_name = served_name(facts.archetype, newest.digest)
     ready, why = _what_serves(facts, stable)
@@ -246,7 +258,7 @@ def _settle(
         stable=stable,
         candidate=candidate,
         candidate_since="" if candidate is None or since is None else _same_time(before, since),
-        percent=100 if stable is not None and stable.digest == facts.wanted.digest else 0,
+        percent=100 if stable is not None and stable.digest == facts.wanted.digest and not facts.left_out else 0,
         resident_replicas=sum(engine.proven(newest_name) for engine in facts.engines),
         wanted_replicas=len(facts.engines),
         reason=said.reason if said is not None else reasons.SERVING,
@@ -264,7 +276,9 @@ def _same_time(before: VariantStatus, since: float) -> str:
 def _what_serves(facts: RolloutFacts, stable: Revision | None) -> tuple[bool | None, Finding]:
     """Whether the stable digest is proven on every pod that counts."""
     if stable is None:
-        return False, facts.fault or facts.waiting or describe_progress(facts)
+        return False, facts.fault or facts.left_out or facts.waiting or facts.queued or describe_progress(facts)
+    if facts.left_out is not None:
+        return False, facts.left_out
     if not facts.engines:
         return False, Finding(reasons.NO_READY_ENGINE, f"tier {facts.tier}: no pod has a ready engine")
     name = served_name(facts.archetype, stable.digest)

@@ -20,7 +20,7 @@ from npc_operator.domain.facts import Adapter, Tier
 from npc_operator.domain.holdings import Held
 from npc_operator.domain.keys import Key
 from npc_operator.domain.outcomes import Done, Outcome, Wait
-from npc_operator.domain.placement import describe_left_out
+from npc_operator.domain.placement import describe_displaced, describe_held_back, describe_left_out
 from npc_operator.domain.rollout import Decision, RolloutFacts, decide_rollout, freeze
 from npc_operator.reconcilers import events
 from npc_operator.reconcilers.context import Context
@@ -67,17 +67,28 @@ def decide_variant(context: Context, adapter: Adapter, variant: Variant, now: fl
     if check.absent is not None:
         return be_patient(adapter, decide_rollout(replace(facts, engines=[], fault=check.absent), now), now)
     tier, region = world.store.get(Tier, namespace, tier_name), world.active_region(namespace)
+    slots = 0 if tier is None else tier.spec.engine.max_cpu_loras
+    if adapter.meta.name in roster.placement(tier_name).left_out:
+        text = (
+            describe_left_out(tier_name, [adapter.meta.name], slots)
+            if status is None or status.stable is None
+            else describe_displaced(tier_name, adapter.meta.name, slots)
+        )
+        facts = replace(facts, left_out=Finding(reasons.SLOTS_EXCEEDED, text))
     for kind, fact in ((names.KIND_ADAPTER, adapter), (names.KIND_TIER, tier), (names.KIND_REGION, region)):
         if fact is not None and fact.spec.suspend:
             return freeze(facts, f"{kind} {fact.meta.name}")
     if status is None or status.stable is None:
         facts = replace(facts, serving=collect_serving(facts.engines, adapter.spec.archetype))
     placement = roster.placement(tier_name)
-    waiting = None
-    if adapter.meta.name in placement.left_out or adapter.meta.name in placement.held_back:
-        slots = 0 if tier is None else tier.spec.engine.max_cpu_loras
-        waiting = Finding(reasons.SLOTS_EXCEEDED, describe_left_out(tier_name, [adapter.meta.name], slots))
-    return decide_rollout(replace(facts, fault=check.barred, waiting=waiting, unread=check.unread), now)
+    if adapter.meta.name in placement.held_back:
+        if placement.full:
+            text = describe_left_out(tier_name, [adapter.meta.name], slots)
+            facts = replace(facts, waiting=Finding(reasons.SLOTS_EXCEEDED, text))
+        else:
+            text = describe_held_back(tier_name, adapter.meta.name, slots)
+            facts = replace(facts, queued=Finding(reasons.SLOTS_EXCEEDED, text))
+    return decide_rollout(replace(facts, fault=check.barred, unread=check.unread), now)
 
 
 def collect_serving(engines: Iterable[Engine], archetype: str) -> list[tuple[str, Held]]:

@@ -4,11 +4,13 @@ than the one it has.
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 
 from npc_operator.api import names
-from npc_operator.domain.desired import differ_in_marks_alone, keep_entry, pick_kept
+from npc_operator.domain.desired import differ_in_marks_alone, fit_kept, keep_entry, pick_kept
 from npc_operator.domain.facts import AgentFact, Pod, Tier
+from npc_operator.domain.holdings import Held
 from npc_operator.domain.keys import Key
 from npc_operator.domain.outcomes import Done, Outcome, Retry, Wait
 from npc_operator.ports import PortError, StaleLeader
@@ -75,16 +77,20 @@ class AgentReconciler:
         """The pod's set, and whether something in it is only kept for a while."""
         world, tier = self._context.world, pod.tier
         roster = world.roster(namespace)
-        kept = pick_kept(
-            agent,
-            roster.names(tier),
-            routed=lambda name: self._context.routes.may_be_used(namespace, tier, name),
-            unsettled=lambda archetype: roster.unsettled(tier, archetype),
-        )
-        if not kept:
+
+        def pick(wanted: Set[str]) -> tuple[Held, ...]:
+            return pick_kept(
+                agent,
+                wanted,
+                routed=lambda name: self._context.routes.may_be_used(namespace, tier, name),
+                unsettled=lambda archetype: roster.unsettled(tier, archetype),
+            )
+
+        if not pick(roster.names(tier)):
             return roster.entries(tier), False
+        kept, entries = fit_kept(pick, lambda count: roster.entries_beside(tier, count))
         extra = tuple(keep_entry(report, roster.uri_of(report.archetype, report.digest)) for report in kept)
-        return (*extra, *roster.entries_beside(tier, len(extra))), True
+        return (*extra, *entries), True
 
     async def _hand_over(self, key: Key, pod: Pod, agent: AgentFact, entries: tuple[DesiredAdapter, ...]) -> Outcome:
         context = self._context

@@ -57,6 +57,8 @@ class Roster:
         self._everything = True
         self._probes: Pool[Probe] = Pool(lambda probe: probe.prompt)
         self._aliases: tuple[Alias, ...] | None = None
+        self._unrouted: frozenset[tuple[str, str]] = frozenset()
+        """(tier, adapter) of those that the aliases were made without."""
         self.version = 0
         """Grows with every change of any part: what is derived from the roster may be kept until then."""
 
@@ -119,16 +121,18 @@ class Roster:
         return roster.placement
 
     def aliases(self) -> tuple[Alias, ...]:
-        """Every archetype on every tier that has a stable digest, by tier and archetype; the same object while nothing
-        changed.
+        """Every archetype on every tier that has a stable digest and a slot, by tier and archetype; the same object
+        while nothing changed. What has no slot leaves the routes here, and its pods once no gateway uses it.
         """
         self._catch_up()
-        if self._aliases is None:
+        unrouted = frozenset((tier, name) for tier in self._tiers for name in self.placement(tier).left_out)
+        if self._aliases is None or unrouted != self._unrouted:
+            self._unrouted = unrouted
             found = [
                 part.alias
-                for roster in self._tiers.values()
-                for part in roster.parts.values()
-                if part.alias is not None
+                for tier, roster in self._tiers.items()
+                for name, part in roster.parts.items()
+                if part.alias is not None and (tier, name) not in unrouted
             ]
             self._aliases = tuple(sorted(found, key=lambda alias: (alias.tier, alias.archetype)))
         return self._aliases

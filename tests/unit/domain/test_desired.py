@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Any
 
-from npc_operator.domain.desired import Piece, build_piece, differ_in_marks_alone, keep_entry, pick_kept
-from npc_operator.domain.placement import Placement
-from npc_runtime.wire import AdapterPhase, served_name
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npc_operator.domain.desired import (
+    Piece,
+    build_piece,
+    collect_entries,
+    differ_in_marks_alone,
+    fit_kept,
+    keep_entry,
+    pick_kept,
+)
+from npc_operator.domain.holdings import Held
+from npc_operator.domain.placement import IMPORTANCE, Placement, place
+from npc_runtime.wire import AdapterPhase, DesiredAdapter, served_name
 from tests.support.builders import adapter_fact, agent_fact, digest, pod_fact, report
 
 OLD, NEW, THIRD = digest("old"), digest("new"), digest("third")
@@ -106,3 +119,55 @@ def test_a_digest_that_became_stable_differs_in_its_mark_alone() -> None:
     assert not differ_in_marks_alone([other, coming], [other])
     assert not differ_in_marks_alone([other, coming], [other, elsewhere])
     assert not differ_in_marks_alone([other, coming], [stable, other])
+
+
+VOICES = ("a", "b", "c", "d")
+WANTS = {"stable": (OLD, OLD), "swap": (NEW, OLD), "newcomer": (NEW, None)}
+NAMES = [(voice, value) for voice in VOICES for value in (OLD, NEW, THIRD)]
+
+
+def make_piece(voice: str, want: str, importance: str) -> Piece:
+    wanted, stable = WANTS[want]
+    status = {"tier": "gold", **({"stable": {"digest": stable, "uri": "s3://it", "rank": 8}} if stable else {})}
+    spec = {"importance": importance}
+    adapter = adapter_fact(voice, digests={"gold": wanted}, status={"variants": [status]}, spec=spec)
+    return build_piece(adapter, adapter.spec.variants[0], frozen=False, barred=False, credentials=lambda name: None)
+
+
+PIECES = {
+    (voice, want, importance): make_piece(voice, want, importance)
+    for voice in VOICES
+    for want in WANTS
+    for importance in IMPORTANCE
+}
+
+
+@given(
+    st.fixed_dictionaries(
+        {}, optional={voice: st.tuples(st.sampled_from([*WANTS]), st.sampled_from([*IMPORTANCE])) for voice in VOICES}
+    ),
+    st.sets(st.sampled_from(NAMES)),
+    st.sets(st.sampled_from([served_name(*one) for one in NAMES])),
+    st.sets(st.sampled_from(VOICES)),
+    st.integers(0, 8),
+)
+def test_what_is_on_a_pod_and_routed_stays_and_newcomers_get_only_slots_that_are_free(
+    voices: dict[str, tuple[str, str]], on_pod: set[tuple[str, str]], routed: set[str], unsettled: set[str], slots: int
+) -> None:
+    pieces = [PIECES[voice, want, importance] for voice, (want, importance) in voices.items()]
+    agent = agent_fact(pod_fact(), [report(*one) for one in on_pod])
+
+    def pick(wanted: Set[str]) -> tuple[Held, ...]:
+        return pick_kept(agent, wanted, routed=routed.__contains__, unsettled=unsettled.__contains__)
+
+    def beside(count: int) -> tuple[DesiredAdapter, ...]:
+        return collect_entries(pieces, place([piece.claim for piece in pieces], slots=slots, taken=count))
+
+    kept, entries = fit_kept(pick, beside)
+
+    order = [*(held.served_name for held in kept), *(entry.served_name for entry in entries)]
+    assert len(order) == len(set(order))
+    assert {served_name(*one) for one in on_pod} & routed <= set(order)
+    serving = [entry for entry in entries if entry.serving]
+    assert len(serving) <= slots
+    assert len(order) <= max(slots, len(kept) + len(serving))

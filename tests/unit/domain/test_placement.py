@@ -24,7 +24,7 @@ def test_the_least_important_is_left_out_and_then_the_last_by_name() -> None:
 
 def test_a_candidate_never_pushes_out_a_serving_voice() -> None:
     claims = [claim("hero", "Critical", candidate=True), claim("crowd", "Ambient")]
-    assert place(claims, slots=2) == Placement(left_out=frozenset(), held_back=frozenset({"hero"}))
+    assert place(claims, slots=2) == Placement(held_back=frozenset({"hero"}), full=True)
 
 
 def test_a_newcomer_takes_no_slot_from_a_serving_voice_of_its_rank() -> None:

@@ -271,3 +271,28 @@ def test_frozen_means_the_digests_stay() -> None:
     assert decision.stalled is not None
     assert decision.stalled.reason == reasons.SUSPENDED
     assert "GpuTier gold" in decision.stalled.message
+
+
+SLOTS = Finding(reasons.SLOTS_EXCEEDED, "no slot")
+
+
+def test_a_swap_that_waits_for_others_calls_for_nobody_and_is_not_late_when_its_turn_comes() -> None:
+    queued = decide(NEW, status(), engine("a", has(OLD)), queued=SLOTS)
+    assert (queued.ready, queued.stalled, queued.reconciling) == (True, None, SLOTS)
+    assert (queued.status.candidate, queued.status.candidate_since) == (revision(NEW), "")
+    begun = decide(NEW, queued.status, engine("a", has(OLD)), now=NOW + 3600)
+    assert begun.stalled is None
+    assert begun.status.candidate_since == rfc3339(NOW + 3600)
+
+
+def test_a_swap_that_can_get_no_slot_calls_for_a_person_and_the_stable_digest_serves_on() -> None:
+    decision = decide(NEW, status(), engine("a", has(OLD)), waiting=SLOTS)
+    assert (decision.ready, decision.stalled, decision.reconciling) == (True, SLOTS, None)
+
+
+@pytest.mark.parametrize("wanted", [OLD, NEW])
+def test_a_voice_that_lost_its_slot_is_not_ready_and_says_so_although_pods_still_have_it(wanted: str) -> None:
+    decision = decide(wanted, status(), engine("a", has(OLD)), left_out=SLOTS)
+    assert (decision.ready, decision.why, decision.stalled) == (False, SLOTS, SLOTS)
+    assert decision.status.stable == revision(OLD)
+    assert (decision.status.percent, decision.status.reason) == (0, reasons.SLOTS_EXCEEDED)
