@@ -25,16 +25,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     arguments = parser.parse_args(argv)
     names = arguments.image or (["fleet"] if arguments.push else ["fleet", "engine-base"])
-    if arguments.push and len(names) != 1:
-        parser.error("--push sends one image")
+    if arguments.push and (arguments.load or len(names) != 1):
+        parser.error("--push sends one image, and loads none")
     try:
         for short_name in names:
-            pushed = push(short_name, arguments.push) if arguments.push else ""
-            if arguments.load or not pushed:
-                image = by_short_name(short_name)
-                if arguments.load:
-                    driver().load_image(image)
-            print(pushed or image.name)
+            if arguments.push:
+                print(push(short_name, arguments.push))
+                continue
+            image = by_short_name(short_name)
+            if arguments.load:
+                driver().load_image(image)
+            print(image.name)
     except ClusterError as error:
         say(f"error: {error}")
         return 1

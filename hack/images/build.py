@@ -25,9 +25,7 @@ _HERE = Path(__file__).parent
 FLEET = "localhost/npc-fleet/npc-fleet"
 ENGINE_BASE = "localhost/npc-fleet/engine-base"
 # The registry is named, because each tool adds another one where it is not: a first part with a dot or a port.
-_TARGET = re.compile(
-    r"(localhost|[\w-]+(\.[\w-]+)+|[\w.-]+:\d+|localhost:\d+)(/[a-z0-9][a-z0-9._-]*)+:\w[\w.-]{0,127}", re.ASCII
-)
+_TARGET = re.compile(r"(localhost|[\w-]+(\.[\w-]+)+|[\w.-]+:\d+)(/[a-z0-9][a-z0-9._-]*)+:\w[\w.-]{0,127}", re.ASCII)
 
 
 def fleet(*, in_tool: bool = False) -> StoredImage:
