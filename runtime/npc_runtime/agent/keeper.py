@@ -36,6 +36,7 @@ from .plan import (
     decide,
     draining_names,
     next_step,
+    slot_is_free,
     unload_failure,
 )
 from .state import KeeperLimits, State
@@ -301,6 +302,8 @@ class Keeper:
         if (following := self._next(name)) is not None:
             self._backlog.add(following)
             stages.append(following.stage)
+        if ended is Stage.UNLOAD:
+            stages.append(Stage.LOAD)  # its slot may be what a load waits for
         for stage in stages:
             while self._has_place(stage) and (waiting := self._backlog.pop(stage)) is not None:
                 step = self._next(waiting)
@@ -311,7 +314,10 @@ class Keeper:
         return None if self._ending else next_step(self._live_facts(), name, self._state.by_name.get(name))
 
     def _has_place(self, stage: Stage) -> bool:
-        return sum(running is stage for running in self._state.busy.values()) < BOUNDS[stage]
+        if sum(running is stage for running in self._state.busy.values()) >= BOUNDS[stage]:
+            return False
+        # Without a slot no load can begin, and to ask each that waits would only empty their queue.
+        return stage is not Stage.LOAD or slot_is_free(self._live_facts())
 
     def _failed(
         self, stage: Stage, name: str, adapter: DesiredAdapter | None, error: AdapterError, instance: str

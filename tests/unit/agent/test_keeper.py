@@ -12,14 +12,15 @@ from typing import cast
 
 import pytest
 
+from npc_runtime.agent import keeper as keeper_module
 from npc_runtime.agent import plan
 from npc_runtime.agent.engine import Engine
 from npc_runtime.agent.errors import Reason, retryable
-from npc_runtime.agent.facts import Stage
+from npc_runtime.agent.facts import Facts, Stage
 from npc_runtime.agent.keeper import Keeper
 from npc_runtime.agent.plan import BOUNDS
 from npc_runtime.agent.watch import EngineWatch
-from npc_runtime.wire import EngineState
+from npc_runtime.wire import DesiredAdapter, EngineState
 from tests.unit.agent.keeping import Kept, turns, voices
 
 
@@ -183,3 +184,33 @@ async def test_an_unload_that_keeps_failing_is_tried_ever_more_rarely(tmp_path: 
     kept.keeper._start(Stage.UNLOAD, old.served_name, None)
     await turns()
     assert kept.keeper.facts().unload_failures[old.served_name].attempts == 1
+
+
+# --- many that wait for few slots ---
+
+
+async def test_those_that_wait_for_a_slot_are_not_all_looked_at_for_each_load_and_keep_their_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, *wanted = voices(201)
+    kept = Kept(tmp_path, [old, *wanted], slots=3)
+    kept.order(*wanted)
+    kept.engine(old)
+    looks: list[str] = []
+
+    def counted(facts: Facts, name: str, adapter: DesiredAdapter | None) -> plan.Step | None:
+        looks.append(name)
+        return plan.next_step(facts, name, adapter)
+
+    monkeypatch.setattr(keeper_module, "next_step", counted)
+    kept.keeper._round()  # the only one: what follows is given on without a look at all the others
+    await turns()
+    first = [adapter.served_name for adapter in wanted[:3]]
+    assert kept.acts.calls == [
+        *((Stage.LOAD, name) for name in first[:2]),
+        *((Stage.PROBE, name) for name in first[:2]),
+    ]
+    assert len(looks) < 10
+    kept.keeper._start(Stage.UNLOAD, old.served_name, None)
+    await turns()
+    assert (Stage.LOAD, first[2]) in kept.acts.calls
