@@ -25,8 +25,9 @@ GRACE_SECONDS = 5.0
 status should.
 """
 
-PRUNED = frozenset({"Service"})
-"""Kinds of which the wanted names can change with the spec, so that a former one has to be removed."""
+PRUNED = frozenset({"Service", "NetworkPolicy"})
+"""Kinds of which a former one may have to be removed: the name of a Service can change with the spec, and earlier
+versions made a policy for the engines of each tier."""
 
 
 async def reconcile_region(context: Context, key: Key) -> Outcome:
@@ -93,11 +94,17 @@ async def _keep_children(context: Context, region: Region) -> list[Ensured]:
         for child in context.world.store.list(Child, namespace).values()
         if child.kind in PRUNED and (child.kind, child.name) not in wanted and _belongs(child, region.meta.uid)
     ]
+    if context.world.child(namespace, "NetworkPolicy", names.ENGINE_POLICY) is None:
+        # Until the policy that all tiers share is there, nothing else guards their engines; its coming wakes this key.
+        former = [child for child in former if child.kind != "NetworkPolicy"]
     return results + [await context.children.remove(child, owner) for child in former]
 
 
 def _belongs(child: Child, uid: str) -> bool:
-    references = child.manifest.get("metadata", {}).get("ownerReferences") or ()
+    metadata = child.manifest.get("metadata", {})
+    if (metadata.get("labels") or {}).get(names.LABEL_MANAGED_BY) != names.MANAGED_BY:
+        return False
+    references = metadata.get("ownerReferences") or ()
     return any(reference.get("controller") and reference.get("uid") == uid for reference in references)
 
 

@@ -58,8 +58,8 @@ class RoutesReconciler:
         unkept = self._unkept.get((key.namespace, key.name))
         if unkept is not None and same_routes(unkept[1], table):
             return Done()  # nothing can be written, and the region says so
-        held = max((one for one in (held, unkept) if one is not None), key=lambda one: one[0], default=None)
-        if held is not None and (wait := held[0] + PACE_SECONDS - now) > 0:
+        last_try = max((one[0] for one in (held, unkept) if one is not None), default=None)
+        if last_try is not None and (wait := last_try + PACE_SECONDS - now) > 0:
             return Done(requeue_after=wait)
         try:
             return await self._keep(key, region, table, now)

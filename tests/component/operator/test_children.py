@@ -9,14 +9,17 @@ import pytest
 
 from npc_operator.api import names
 from npc_operator.domain import reasons
+from npc_operator.domain.facts import Region
 from npc_operator.domain.keys import Key, KeyKind
 from npc_operator.manifests import engine_deployment
 from npc_operator.manifests.engine_pod import build_pod_template
+from npc_operator.manifests.labels import controller_reference, gateway_labels
 from npc_operator.manifests.pod_layout import EngineInputs
-from npc_operator.ports import Images
+from npc_operator.ports import Images, PortError
 from npc_operator.reconcilers.routebook import read_routes
 from tests.component.operator.harness import World
 from tests.support.builders import NAMESPACE, adapter, region, tier
+from tests.support.fake_kube import Call
 
 
 async def settled(**options: Any) -> World:
@@ -281,6 +284,40 @@ async def test_objects_can_be_deleted_in_any_order(order: tuple[int, ...]) -> No
 
 
 ALL = ("Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy", "Secret", "Pod", *names.PLURALS)
+
+
+async def test_engine_policies_of_a_former_build_go_when_the_one_that_replaces_them_is_there() -> None:
+    world = World()
+    world.put(region())
+    await world.settle()
+    owning = world.store.get(Region, NAMESPACE, "eu-west")
+    assert owning is not None
+    owner = controller_reference(names.KIND_REGION, owning.meta)
+
+    def policy(name: str, labels: dict[str, str], *owners: dict[str, Any]) -> dict[str, Any]:
+        metadata = {"name": name, "namespace": NAMESPACE, "labels": labels, "ownerReferences": list(owners)}
+        spec = {"podSelector": {"matchLabels": {"a": "b"}}, "policyTypes": ["Ingress"]}
+        return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": spec}
+
+    world.api.put(policy("eu-west-gold-engine", gateway_labels("eu-west"), owner), manager=names.MANAGER_CHILDREN)
+    world.api.put(policy("eu-west-of-a-user", {}, owner))
+    world.api.put(policy("somebody-elses", gateway_labels("eu-west")))
+    kept = {"eu-west-gateway", "eu-west-of-a-user", "somebody-elses"}
+
+    def guards(call: Call) -> bool:
+        return call.name == names.ENGINE_POLICY
+
+    works_again = world.api.fail(PortError("the API server is busy"), where=guards)
+    world.put(tier(), adapter())
+    await world.settle()
+    assert {one["metadata"]["name"] for one in world.peek("NetworkPolicy")} == {*kept, "eu-west-gold-engine"}
+    works_again()
+    await world.settle()
+    assert {one["metadata"]["name"] for one in world.peek("NetworkPolicy")} == {*kept, names.ENGINE_POLICY}
+    world.api.forget_calls()
+    world.resync()
+    await world.settle()
+    assert world.writes() == []
 
 
 async def test_a_whole_namespace_can_go() -> None:
