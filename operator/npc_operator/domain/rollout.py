@@ -175,9 +175,7 @@ def find_holder(facts: RolloutFacts, since: float, now: float) -> tuple[Finding 
     for engine in facts.engines:
         report = engine.report(name)
         if report is not None and report.phase is AdapterPhase.REFUSED:
-            refused.append(
-                (report.reason or reasons.LOAD_TIMEOUT, f"pod {engine.pod.name}: {report.reason}: {report.message}")
-            )
+            refused.append((report.reason or reasons.LOAD_TIMEOUT, f"pod {engine.pod.name}: {_quote(report)}"))
         elif not engine.proven(name):
             due = max(since, engine.ready_since()) + facts.load_timeout_seconds
             if due <= now:
@@ -197,9 +195,12 @@ def _why_late(engine: Engine, report: Held | None) -> str:
         return "its agent is not heard"
     if report is None:
         return "its agent has not begun with it"
-    if report.reason:
-        return f"{report.reason}: {report.message}"
-    return f"still {report.phase.value}"
+    return _quote(report) if report.reason else ": ".join(filter(None, (f"still {report.phase.value}", report.message)))
+
+
+def _quote(report: Held) -> str:
+    """An agent's own words; it may have given no reason, or nothing beside it."""
+    return ": ".join(filter(None, (report.reason, report.message))) or report.phase.value
 
 
 def describe_progress(facts: RolloutFacts) -> Finding:
@@ -213,7 +214,7 @@ def describe_progress(facts: RolloutFacts) -> Finding:
             reasons.AGENT_UNKNOWN, f"tier {facts.tier}: the agent of {join_messages(unheard)} has not been heard yet"
         )
     retrying = [
-        f"pod {engine.pod.name}: {report.reason}: {report.message}"
+        f"pod {engine.pod.name}: {_quote(report)}"
         for engine in facts.engines
         if (report := engine.report(name)) is not None and report.phase is AdapterPhase.RETRYING
     ]

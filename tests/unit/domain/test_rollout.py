@@ -296,3 +296,18 @@ def test_a_voice_that_lost_its_slot_is_not_ready_and_says_so_although_pods_still
     assert (decision.ready, decision.why, decision.stalled) == (False, SLOTS, SLOTS)
     assert decision.status.stable == revision(OLD)
     assert (decision.status.percent, decision.status.reason) == (0, reasons.SLOTS_EXCEEDED)
+
+
+def test_a_late_pod_is_told_with_what_its_agent_says_even_without_a_reason() -> None:
+    waits = has(NEW, AdapterPhase.LOADING, message="waits for a slot that zombie--1 still uses")
+    before = status(candidate=NEW, candidate_since=rfc3339(NOW - 1000))
+    decision = decide(NEW, before, engine("a", has(OLD), waits))
+    assert decision.stalled is not None
+    assert "pod a: still Loading: waits for a slot that zombie--1 still uses (" in decision.stalled.message
+
+
+def test_a_refusal_without_a_reason_is_told_by_its_message() -> None:
+    decision = decide(NEW, status(), engine("a", has(OLD), has(NEW, AdapterPhase.REFUSED, message="too odd")))
+    assert decision.stalled is not None
+    assert decision.stalled.reason == reasons.LOAD_TIMEOUT
+    assert "pod a: too odd (" in decision.stalled.message
