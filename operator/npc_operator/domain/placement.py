@@ -17,6 +17,11 @@ from dataclasses import dataclass, field
 IMPORTANCE = {"Critical": 0, "Normal": 1, "Ambient": 2}
 
 
+def rank_importance(importance: str) -> int:
+    """The lower, the earlier it gets a slot."""
+    return IMPORTANCE.get(importance, IMPORTANCE["Normal"])
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """What one adapter wants on one tier: its stable digest, and a candidate beside it."""
@@ -53,7 +58,7 @@ def place(claims: Iterable[Claim], *, slots: int, taken: int = 0) -> Placement:
     then the candidates of those that have a stable digest, in the same order. What is taken costs only newcomers and
     candidates: a voice that serves gives its slot to a more important one and to nobody else.
     """
-    ordered = sorted(claims, key=lambda claim: (IMPORTANCE.get(claim.importance, 1), not claim.stable, claim.name))
+    ordered = sorted(claims, key=lambda claim: (rank_importance(claim.importance), not claim.stable, claim.name))
     wanting = [claim for claim in ordered if claim.stable or claim.candidate]
     placed, left_out = wanting[:slots], wanting[slots:]
     serving = [claim for claim in placed if claim.stable]

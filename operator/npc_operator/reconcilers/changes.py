@@ -6,6 +6,7 @@ from npc_operator.api.archetypeadapter import Revision
 from npc_operator.domain.facts import Adapter, AgentFact, Pod
 from npc_operator.domain.holdings import Held
 from npc_operator.domain.progress import coarse_share
+from npc_operator.domain.reasons import SLOTS_EXCEEDED
 from npc_operator.loop.store import Change
 from npc_runtime.wire import AdapterPhase
 
@@ -29,6 +30,11 @@ def is_reshaped(change: Change) -> bool:
 
 def archetype_of(adapter: Adapter) -> str:
     return adapter.spec.archetype
+
+
+def waits_for_slot(adapter: Adapter) -> bool:
+    """Whether a status says that something of the voice has no slot."""
+    return any(status.reason == SLOTS_EXCEEDED for status in adapter.status.variants)
 
 
 def reach_of(adapter: Adapter | None) -> dict[str, object]:

@@ -7,6 +7,7 @@ affected: a thousand adapters must not look again because one pod's agent fetche
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Set
+from heapq import nsmallest
 from typing import Any
 
 from npc_operator.api import names
@@ -24,6 +25,7 @@ from npc_operator.domain.facts import (
     Unreadable,
 )
 from npc_operator.domain.keys import Key, KeyKind
+from npc_operator.domain.placement import rank_importance
 from npc_operator.loop.store import Change, Store
 from npc_operator.reconcilers.changes import (
     archetype_of,
@@ -34,7 +36,12 @@ from npc_operator.reconcilers.changes import (
     reach_of,
     refers_to,
     serving_traits,
+    waits_for_slot,
 )
+
+NEXT_IN_LINE = 16
+"""Adapters that wait for a slot and look again when one may be free. One change frees one or two; the others are there
+because some of these may have theirs already and not have said so yet."""
 
 
 def triggers(store: Store, change: Change) -> Iterable[Key]:
@@ -82,6 +89,7 @@ def _on_adapter(store: Store, change: Change) -> Iterator[Key]:
         yield from _agents_of(store, namespace, tier)
     if changed:
         yield from _routes(store, namespace)
+        yield from _next_in_line(store, namespace, changed)
     if not is_reshaped(change):
         return
     yield from _regions(store, namespace)
@@ -279,6 +287,20 @@ def _siblings(store: Store, namespace: str, change: Change) -> Iterator[Key]:
     for name in store.having(Adapter, namespace, archetype_of, adapter.spec.archetype):
         if name != adapter.meta.name:
             yield Key(KeyKind.ADAPTER, namespace, name)
+
+
+def _next_in_line(store: Store, namespace: str, tiers: Set[str]) -> Iterator[Key]:
+    """Those that get the slots which one adapter's change may have freed: the first that wait, not all thousand."""
+    waiting = [
+        adapter
+        for name in store.having(Adapter, namespace, waits_for_slot, True)
+        if (adapter := store.get(Adapter, namespace, name)) is not None
+        and any(status.tier in tiers for status in adapter.status.variants)
+    ]
+    for adapter in nsmallest(
+        NEXT_IN_LINE, waiting, key=lambda one: (rank_importance(one.spec.importance), one.meta.name)
+    ):
+        yield Key(KeyKind.ADAPTER, namespace, adapter.meta.name)
 
 
 def _crowded(store: Store, namespace: str, tiers: Set[str]) -> Iterator[Key]:

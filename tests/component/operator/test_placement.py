@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from npc_operator.api import names
 from npc_operator.domain import reasons
+from npc_operator.domain.facts import Adapter
+from npc_operator.domain.keys import Key, KeyKind
+from npc_operator.loop.store import Change
+from npc_operator.reconcilers import triggers
 from npc_runtime.wire import served_name
 from tests.component.operator.harness import World
 from tests.support.builders import NAMESPACE, adapter, digest, region, secret, tier
@@ -151,3 +157,21 @@ async def test_swaps_that_wait_for_each_other_call_for_nobody() -> None:
     assert all(world.variant(one)["stable"]["digest"] == digest(f"{one}-2") for one in voices)
     assert not any(reasons.SLOTS_EXCEEDED in world.recorder.reasons(one) for one in voices)
     assert all(agent.most <= 6 for agent in world.pods("gold").values())
+
+
+async def test_a_swap_that_ended_wakes_those_that_wait_for_a_slot_and_no_others() -> None:
+    world = await crowded(4, "a", "b", "c")
+    for agent in world.pods("gold").values():
+        agent.verdicts.update({name_of(one, 2): LOADING for one in "ab"})
+    world.set_digest("a", digest("a-2"))
+    world.set_digest("b", digest("b-2"))
+    await world.settle(seconds=10)
+    assert world.said(names.KIND_ADAPTER, "b", "Reconciling")[1] == reasons.SLOTS_EXCEEDED
+
+    old = world.store.get(Adapter, NAMESPACE, "a")
+    assert old is not None
+    ended = old.status.variants[0].model_copy(update={"candidate": None})
+    new = replace(old, status=old.status.model_copy(update={"variants": (ended,)}))
+    found = set(triggers(world.store, Change(Adapter, NAMESPACE, "a", old, new)))
+    assert {key.name for key in found if key.kind is KeyKind.ADAPTER} == {"a", "b"}
+    assert Key(KeyKind.ADAPTER, NAMESPACE, "c") not in found
