@@ -26,8 +26,9 @@ from tests.unit.agent.keeping import Kept, turns, voices
 
 @contextlib.asynccontextmanager
 async def running(keeper: Keeper) -> AsyncIterator[None]:
-    """The loop runs meanwhile."""
+    """The loop runs meanwhile, and ends every step when it ends."""
     task = asyncio.create_task(keeper.run())
+    await asyncio.sleep(0)  # it has begun: what never began ends nothing
     try:
         yield
     finally:
@@ -211,6 +212,11 @@ async def test_those_that_wait_for_a_slot_are_not_all_looked_at_for_each_load_an
         *((Stage.PROBE, name) for name in first[:2]),
     ]
     assert len(looks) < 10
+    kept.acts.held.add(Stage.LOAD)
     kept.keeper._start(Stage.UNLOAD, old.served_name, None)
     await turns()
-    assert (Stage.LOAD, first[2]) in kept.acts.calls
+    begun = list(kept.acts.calls)
+    async with running(kept.keeper):
+        pass
+    assert (Stage.LOAD, first[2]) in begun
+    assert kept.keeper._tasks == {}
