@@ -131,7 +131,7 @@ class VariantStatus(ApiModel):
     candidate: Revision | None = None
     """What is being brought in."""
     candidate_since: str = Field(default="", max_length=64)
-    """When the candidate was first seen (RFC 3339)."""
+    """When the candidate was first seen (RFC 3339); empty while it waits for a slot."""
     percent: int = 0
     """Share of traffic on the newest digest."""
     resident_replicas: int = 0
