@@ -201,7 +201,7 @@ class AdapterReport(Wire):
     digest: str
     phase: AdapterPhase
     reason: str = ""
-    """CamelCase word for Retrying and Refused, e.g. DigestMismatch, NotFound, RankTooHigh, ProbeFailed."""
+    """CamelCase word for Retrying, Refused and a Draining that the engine refuses, e.g. DigestMismatch, RankTooHigh."""
     message: str = ""
     done_bytes: int = 0
     total_bytes: int = 0
