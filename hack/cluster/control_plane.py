@@ -119,8 +119,15 @@ class ControlPlane:
     def start_api(self) -> None:
         """etcd and the API server, until the latter says it is ready.
 
+        The controllers are ended with a server that is gone and begin anew with :meth:`start_rest`. Left alone they
+        would judge the nodes by Leases that nobody could renew, the moment the server is back; and a kubelet that has
+        not read its node since then reports only what it believes has changed, so such a node stays Unknown, and what
+        runs on it without traffic, for a minute or two.
+
         :raises ClusterError: when one of them ends or is not ready within 90 s; with the end of its log.
         """
+        if self.processes.running("kube-apiserver") is None:
+            self.end_controllers()
         self._start("etcd", self._etcd_arguments())
         self._start("kube-apiserver", self._apiserver_arguments(), depends_on=[self._audit_policy()])
         api = self.api()
@@ -135,6 +142,10 @@ class ControlPlane:
             wait_for("the API server to be ready", ready, seconds=90)
         except ClusterError as error:
             raise ClusterError(f"{error}; its log is {log}\n{tail(log)}") from error
+
+    def end_controllers(self) -> None:
+        """The controller manager ends at once; :meth:`start_rest` starts one that gives every node its time anew."""
+        self.processes.stop(["kube-controller-manager"], grace_seconds=0)
 
     def start_rest(self, first_node: str) -> None:
         """Controllers, scheduler, DNS and the service proxy. ``first_node`` is whose eyes kube-proxy sees with.

@@ -30,6 +30,8 @@ def api_server_away(how: Literal["frozen", "stopped"] = "frozen") -> Iterator[No
         yield
     finally:
         if how == "frozen":
+            # Else nodes would be judged by what nobody could report meanwhile: see ControlPlane.start_api.
+            driver.on_process("kube-controller-manager", _stop)
             driver.on_process("kube-apiserver", lambda table, role: table.signal(role, signal.SIGCONT))
         driver.up()
 

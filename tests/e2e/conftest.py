@@ -6,7 +6,7 @@ or taken away, so a run can follow any other at any point.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from hack.cluster.control_plane import CONTEXT
 from hack.stack import install, regions
 from hack.stack.install import Stack
 from hack.stack.references import References, references
+from tests.e2e import evidence
 from tests.e2e.plans import RESYNC_SECONDS, quiet_region, real_region
 from tests.e2e.world import World
 
@@ -29,6 +30,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.asyncio(loop_scope="session"))
     # Takes away what all others use.
     items.sort(key=lambda item: item.path == HERE / "test_uninstall.py")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    made = item.funcargs.get("stack") if isinstance(item, pytest.Function) else None
+    if report.failed and isinstance(made, Stack):
+        report.sections.append(("the cluster just after", evidence.collect(made)))
+    return report
 
 
 def _say(line: str) -> None:

@@ -293,6 +293,12 @@ class World:
         """SIGKILL from outside, as a driver crash or the OOM killer would."""
         await faults.kill_container(self.kubectl, self.namespace, pod["metadata"]["name"], "engine")
 
+    async def nodes_ready_since(self) -> dict[str, tuple[str, str]]:
+        """Node -> its Ready condition's status and the time of its last change."""
+        nodes = await self.kubectl.list("nodes", "")
+        ready = {node["metadata"]["name"]: self.condition(node, "Ready") for node in nodes}
+        return {name: (seen["status"], seen["lastTransitionTime"]) for name, seen in ready.items()}
+
     async def gateway_process(self) -> int:
         """Host pid of the only gateway."""
         (pod,) = await self.kubectl.list("pods", self.namespace, "app.kubernetes.io/component=gateway")
