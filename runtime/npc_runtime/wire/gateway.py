@@ -1,0 +1,58 @@
+"""What gateways tell the operator: the table they go by, and what became of the candidates' answers."""
+
+from __future__ import annotations
+
+from npc_runtime.wire.base import PROTOCOL, Stamp, Wire
+
+
+class AnswerCounts(Wire):
+    """Answers of one digest; grows for as long as the gateway process and the pair of digests are the same."""
+
+    requests: int = 0
+    probes: int = 0
+    """Of those, the gateway's own."""
+    errors: int = 0
+    """Failed at the engine, or broke off."""
+    truncated: int = 0
+    """Ended without saying that they were done."""
+    empty: int = 0
+    mismatched: int = 0
+    """Contained what no answer may contain."""
+    first_bad_ms: int | None = None
+    """Unix milliseconds of the first that was bad in any of these ways."""
+
+
+class RolloutReport(Wire):
+    """What one gateway saw of one alias with a candidate."""
+
+    archetype: str
+    tier: str
+    stable: str
+    """Digest."""
+    candidate: str
+    """Digest."""
+    stable_counts: AnswerCounts = AnswerCounts()
+    candidate_counts: AnswerCounts = AnswerCounts()
+    pairs: int = 0
+    """First-token times of the candidate that were compared with one of the control's, on the same pod at about the
+    same time."""
+    slower: int = 0
+    """Of those, how often the candidate was slower by `slower_percent`."""
+    over_limit: int = 0
+    """The candidate's first tokens, after its warm-up, that came later than the tier's limit."""
+    lowest_heard: int | None = None
+    """The lowest bucket of the NPCs heard in the last hour."""
+    withdrawn: str = ""
+    """Why this gateway alone took the candidate off; empty while it did not."""
+
+
+class GatewayReport(Wire):
+    """GET /v1/status?after=<revision>&boot=<bootId>&wait=<seconds> of a gateway: which table every worker has, and
+    what became of the candidates' answers.
+    """
+
+    protocol: int = PROTOCOL
+    boot_id: str
+    revision: int
+    stamp: Stamp
+    rollouts: tuple[RolloutReport, ...] = ()
