@@ -9,7 +9,9 @@ from pydantic import Field
 from npc_operator.api.base import ApiModel, ListMap, Rule
 from npc_operator.api.locations import NO_FILE_CREDENTIALS, AdapterUri
 from npc_operator.api.meta import DIGEST, DNS_LABEL, Conditions, SecretRef, TierName
+from npc_operator.api.rollouts import Rollout
 
+Digest = Annotated[str, Field(max_length=71, pattern=DIGEST)]
 Pattern = Annotated[
     str,
     Field(min_length=1, max_length=256),
@@ -59,18 +61,37 @@ class Probe(ApiModel):
     """How long the answer may take."""
 
 
-class Rollout(ApiModel):
-    """How traffic moves to a new digest."""
+class Persona(ApiModel):
+    """How the archetype speaks when none of its adapters can."""
 
-    strategy: Literal["Immediate"] = "Immediate"
-    """Immediate: once every pod with a ready engine has proven the new digest, all traffic moves at once."""
-    load_timeout_seconds: int = Field(default=300, ge=5, le=86_400)
-    """After so long a pod that cannot get the new digest is named in a Stalled condition; the old digest keeps serving.
-    """
+    system_prompt: str = Field(default="", max_length=4096)
+    """Makes the bare base model speak for it; empty: the base model is never asked."""
+    scripted_lines: tuple[Annotated[str, Field(min_length=1, max_length=512)], ...] = Field(default=(), max_length=32)
+    """The last resort, picked by hash; without any a line that nothing can answer fails."""
+
+
+class Answers(ApiModel):
+    """What is asked of every answer."""
+
+    must_not_match: tuple[Pattern, ...] = Field(default=(), max_length=8)
+    """Patterns (RE2) that no answer may contain. A candidate's answers that do count as bad."""
 
 
 class ArchetypeAdapterSpec(ApiModel):
     """What the user wants of a voice."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.quarantinedDigests) || self.variants.all(variant, "
+            "!(variant.source.digest in self.quarantinedDigests) || oldSelf.hasValue() && "
+            "oldSelf.value().variants.exists(old, old.tier == variant.tier "
+            "&& old.source.digest == variant.source.digest))",
+            "a quarantined digest cannot be brought in: take it off quarantinedDigests or name another one",
+            field_path=".variants",
+            reason="FieldValueForbidden",
+            optional_old_self=True,
+        ),
+    )
 
     archetype: Annotated[
         str,
@@ -85,10 +106,17 @@ class ArchetypeAdapterSpec(ApiModel):
     """Critical voices (main quest) are loaded first."""
     variants: Annotated[tuple[Variant, ...], ListMap("tier")] = Field(min_length=1, max_length=8)
     """One adapter per tier."""
+    persona: Persona = Persona()
+    """How it speaks without an adapter."""
     probe: Probe = Probe()
     """The question that proves an adapter."""
+    answers: Answers = Answers()
+    """What is asked of every answer."""
     rollout: Rollout = Rollout()
     """How traffic moves to a new digest."""
+    quarantined_digests: tuple[Digest, ...] = Field(default=(), max_length=64)
+    """Digests that must not be used: off every route within two seconds, off every pod after. A variant cannot be given
+    one of them; the one it has may be named."""
     suspend: bool = False
     """True stops every change to this voice; what is resident goes on serving."""
 
@@ -107,18 +135,60 @@ class Revision(ApiModel):
 
 
 class HistoryEntry(ApiModel):
-    """One change of what a tier serves."""
+    """One decision about what a tier serves."""
 
     time: str = Field(max_length=64)
     """When (RFC 3339)."""
     digest: str = Field(max_length=71)
-    """What became stable."""
+    """The digest it is about: the candidate, or what became stable."""
     uri: str = Field(max_length=1024)
     """Where it came from."""
     previous: str = Field(default="", max_length=71)
-    """The digest before it; empty for the first."""
+    """The stable digest before it; empty for the first."""
     reason: str = Field(default="", max_length=64)
+    """What was decided and why, as one CamelCase word."""
+    from_percent: int = 0
+    """Its share of the traffic before."""
+    to_percent: int = 0
+    """Its share after."""
+    verdict: str = Field(default="", max_length=256)
+    """The numbers it was decided by."""
+    by: str = Field(default="", max_length=128)
+    """Who: the field manager that changed the spec, or the policy that decided."""
+
+
+class Rejection(ApiModel):
+    """A candidate that was taken back: it is not tried again until the variant names another digest."""
+
+    digest: str = Field(max_length=71)
+    """Its digest."""
+    time: str = Field(max_length=64)
+    """When (RFC 3339)."""
+    reason: str = Field(max_length=64)
     """Why, as one CamelCase word."""
+    message: str = Field(default="", max_length=512)
+    """Why, for people, with numbers."""
+
+
+class RolloutStatus(ApiModel):
+    """Where a candidate is between its first load and all traffic."""
+
+    phase: Literal["Loading", "Waiting", "Gating", "Checking", "Watching", "Probing", "Holding"]
+    """Loading: pods bring it in. Waiting: for its turn among the region's rollouts. Gating: your test runs. Checking:
+    its identity is proven again before a step. Watching: its answers are judged. Probing: the same, with questions of
+    our own. Holding: for a person, or for players."""
+    step: int = 0
+    """How many of rollout.steps were taken."""
+    percent: int = 0
+    """Share of the NPCs that get it."""
+    below: int = Field(default=0, ge=0, le=10_000)
+    """NPCs whose hash bucket (0 to 9,999) is lower get it; raised above percent where nobody heard lately is lower."""
+    since: str = Field(default="", max_length=64)
+    """When this step began (RFC 3339); empty before the first."""
+    check: int = 0
+    """Which proof of identity every pod must have given."""
+    requests: int = 0
+    """Its answers that were judged, as of the last change of this status."""
 
 
 class VariantStatus(ApiModel):
@@ -126,12 +196,18 @@ class VariantStatus(ApiModel):
 
     tier: str = Field(max_length=63)
     """The tier."""
+    serving: Literal["", "Stable", "LastGood", "BaseModel", "Scripted", "Nothing"] = ""
+    """What answers: the stable digest, or what stands in for a quarantined one."""
     stable: Revision | None = None
     """What traffic gets."""
     candidate: Revision | None = None
     """What is being brought in."""
     candidate_since: str = Field(default="", max_length=64)
     """When the candidate was first seen (RFC 3339); empty while it waits for a slot."""
+    rollout: RolloutStatus | None = None
+    """Where the candidate is; none without one."""
+    rejected: Rejection | None = None
+    """The newest digest, if it was taken back."""
     percent: int = 0
     """Share of traffic on the newest digest."""
     resident_replicas: int = 0
@@ -143,7 +219,7 @@ class VariantStatus(ApiModel):
     message: str = Field(default="", max_length=1024)
     """The same for people, with the pod's name."""
     history: tuple[HistoryEntry, ...] = Field(default=(), max_length=10)
-    """The last ten changes, newest first."""
+    """The last ten decisions, newest first."""
 
 
 class ArchetypeAdapterStatus(ApiModel):

@@ -158,6 +158,17 @@ class UpdateStrategy(ApiModel):
     """Pods that may be missing while rolling; for pools without spare GPUs set maxSurge 0 and this to 1."""
 
 
+class Objectives(ApiModel):
+    """How late a line may be before something else speaks."""
+
+    first_token_milliseconds: int = Field(default=0, ge=0, le=600_000)
+    """A line that has not begun after so long goes to the fallback tier, and on from there; 0 for no limit."""
+    stall_seconds: int = Field(default=30, ge=0, le=3600)
+    """A pause between tokens after which a line is ended with an error; 0 for no limit."""
+    queue_lines: int = Field(default=64, ge=0, le=100_000)
+    """Lines that may wait per pod while all its slots are taken; Ambient ones are refused first."""
+
+
 class GpuTierSpec(ApiModel):
     """What the user wants of a tier."""
 
@@ -252,6 +263,10 @@ class GpuTierSpec(ApiModel):
     """More annotations on the pods; ours win."""
     update_strategy: UpdateStrategy = UpdateStrategy()
     """How pods are replaced."""
+    fallback_tier: TierName | None = None
+    """The tier that speaks where this one cannot; chains end, and may not lead back."""
+    objectives: Objectives = Objectives()
+    """How late a line may be."""
     suspend: bool = False
     """True stops every change to this tier's pods and adapters; what runs goes on serving."""
 

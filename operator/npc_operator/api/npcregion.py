@@ -8,7 +8,7 @@ from pydantic import Field
 
 from npc_operator.api.base import ApiModel, ListMap, Rule
 from npc_operator.api.gputier import Resources
-from npc_operator.api.meta import DNS_NAME, Annotations, Conditions, Labels, SecretRef, TierName
+from npc_operator.api.meta import DIGEST, DNS_NAME, Annotations, Conditions, Labels, ObjectName, SecretRef, TierName
 from npc_operator.api.scheduling import Scheduling
 
 
@@ -63,6 +63,50 @@ class Service(ApiModel):
     """Annotations, e.g. for a cloud load balancer."""
 
 
+class Rate(ApiModel):
+    """A token bucket, shared out among the gateways that are ready."""
+
+    requests_per_second: int = Field(ge=1, le=1_000_000)
+    """How many lines may begin in a second, in the long run."""
+    burst: int | None = Field(default=None, ge=1, le=10_000_000)
+    """How many may begin at once; empty means as many as in two seconds."""
+
+
+class KeyPolicy(ApiModel):
+    """What one API key may do."""
+
+    name: str = Field(min_length=1, max_length=253)
+    """Name of the key: an entry of the Secret."""
+    archetypes: tuple[Annotated[str, Field(min_length=1, max_length=40)], ...] = Field(default=(), max_length=256)
+    """What it may ask for; empty means everything."""
+    tiers: tuple[TierName, ...] = Field(default=(), max_length=8)
+    """Where; empty means everywhere."""
+    expires_at: str | None = Field(default=None, max_length=64, json_schema_extra={"format": "date-time"})
+    """When it ends (RFC 3339)."""
+    rate: Rate | None = None
+    """How much it may ask."""
+    separate_cache: bool = False
+    """True keeps the engines' prefix caches of its prompts apart from those of other keys."""
+
+
+class ServiceAccounts(ApiModel):
+    """Callers inside the cluster, by projected service account tokens instead of keys."""
+
+    audience: str = Field(min_length=1, max_length=253)
+    """The audience that their tokens must be for."""
+    allowed: tuple[Annotated[str, Field(min_length=3, max_length=316, pattern=r"^[^:]+:[^:]+$")], ...] = Field(
+        min_length=1, max_length=64
+    )
+    """Who, as `namespace:name`."""
+
+
+class Tls(ApiModel):
+    """The gateway's certificate."""
+
+    secret_name: ObjectName
+    """A Secret of type kubernetes.io/tls; a new certificate in it is used without a restart."""
+
+
 class Auth(ApiModel):
     """Who may ask."""
 
@@ -85,6 +129,10 @@ class Auth(ApiModel):
     """ApiKey needs secretRef; None lets every caller in (only behind your own authentication)."""
     secret_ref: SecretRef | None = None
     """Secret whose entries are name -> API key; adding or removing an entry takes effect within 5 seconds."""
+    policies: Annotated[tuple[KeyPolicy, ...], ListMap("name")] = Field(default=(), max_length=64)
+    """What single keys may do; one that is not named here may do everything."""
+    service_accounts: ServiceAccounts | None = None
+    """Callers inside the cluster that need no key."""
 
 
 class Limits(ApiModel):
@@ -98,6 +146,8 @@ class Limits(ApiModel):
     """Longest answer."""
     max_connections: int = Field(default=20_000, ge=1, le=1_000_000)
     """Open connections per gateway pod; more are refused."""
+    rate: Rate | None = None
+    """How many lines the whole region may begin."""
 
 
 class Gateway(ApiModel):
@@ -111,12 +161,23 @@ class Gateway(ApiModel):
     """How it is reached."""
     auth: Auth = Auth()
     """Who may ask."""
+    tls: Tls | None = None
+    """HTTPS for game servers; plain HTTP without."""
     limits: Limits = Limits()
     """Bounds of one request."""
     scheduling: Scheduling = Scheduling()
     """Where the gateway pods may go; away from GPU nodes, for instance."""
     image_pull_secrets: Annotated[tuple[SecretRef, ...], ListMap("name")] = Field(default=(), max_length=8)
     """Secrets for private registries."""
+
+
+class RolloutLimits(ApiModel):
+    """What all rollouts of the region together may do: a mistake in a template must not move every voice at once."""
+
+    max_concurrent: int = Field(default=5, ge=1, le=1000)
+    """Archetypes whose candidate may have traffic at the same time; the others wait, more important ones first."""
+    ceiling_percent: int = Field(default=100, ge=0, le=100)
+    """No rollout goes above this without approvedDigest."""
 
 
 class NPCRegionSpec(ApiModel):
@@ -146,6 +207,12 @@ class NPCRegionSpec(ApiModel):
     """Which ArchetypeAdapters of the namespace this region speaks with; empty means all."""
     gateway: Gateway = Gateway()
     """The region's front door."""
+    rollout_limits: RolloutLimits = RolloutLimits()
+    """What all rollouts together may do."""
+    quarantined_digests: tuple[Annotated[str, Field(max_length=71, pattern=DIGEST)], ...] = Field(
+        default=(), max_length=64
+    )
+    """Digests that no voice of the region may use."""
     suspend: bool = False
     """True stops every change to the region's gateway and routes; what runs goes on serving."""
 
