@@ -19,6 +19,7 @@ from npc_operator.api.meta import (
     OptionalObjectName,
     Quantity,
     SecretRef,
+    TierName,
 )
 from npc_operator.api.scheduling import Scheduling, Toleration
 

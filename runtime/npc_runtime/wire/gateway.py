@@ -38,8 +38,10 @@ class RolloutReport(Wire):
     same time."""
     slower: int = 0
     """Of those, how often the candidate was slower by `slower_percent`."""
+    timed: int = 0
+    """First tokens of the candidate after its warm-up."""
     over_limit: int = 0
-    """The candidate's first tokens, after its warm-up, that came later than the tier's limit."""
+    """Of those, how many came later than `first_token_milliseconds`."""
     lowest_heard: int | None = None
     """The lowest bucket of the NPCs heard in the last hour."""
     withdrawn: str = ""

@@ -83,6 +83,8 @@ class AliasRollout(Wire):
     guard: Guard | None = None
     slower_percent: int = Field(default=150, ge=100)
     """A first token counts as slower when it took more than so many percent of the control's."""
+    first_token_milliseconds: int = Field(default=0, ge=0)
+    """A first token of the candidate that comes later is over the limit; 0 for no limit."""
     warmup: int = Field(default=20, ge=0)
     """The candidate's first answers on each pod, whose times do not count: its prefix cache is cold."""
     probe: Probe | None = None
