@@ -34,7 +34,7 @@ class Evidence:
     step_requests: int = 0
     """The candidate's answers since its present step began."""
     pairs: int = 0
-    """The candidate's first-token times that were compared with the control's, on the same pod at about the same time."""
+    """First-token times of the candidate that were compared with the control's, same pod, about the same time."""
     slower: int = 0
     """Of those, how often it was slower by analysis.maxSlowerPercent."""
     timed: int = 0
