@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from . import vocabulary as v
+from .rollouts import Decision, Progress, Rejection, Revision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +65,9 @@ class Region:
     conditions: Conditions = Conditions()
     tiers: tuple[str, ...] = ()
     suspend: bool = False
+    quarantined: tuple[str, ...] = ()
+    ceiling: int = 100
+    max_concurrent: int = 5
     auth_mode: str = "ApiKey"
     auth_secret: str = ""
     adapter_labels: Mapping[str, str] = field(default_factory=dict)
@@ -108,14 +112,22 @@ class VariantState:
     """What an adapter's status says of one tier."""
 
     tier: str
+    serving: str = ""
+    """Stable, or what stands in for it; empty where the operator does not say."""
     stable: str = ""
     candidate: str = ""
+    revisions: tuple[Revision, ...] = ()
+    """Stable and candidate with where they come from."""
     candidate_since: str = ""
+    rollout: Progress | None = None
+    rejected: Rejection | None = None
     percent: int = 0
     resident: int = 0
     wanted: int = 0
     reason: str = ""
     message: str = ""
+    history: tuple[Decision, ...] = ()
+    """Newest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +139,11 @@ class Adapter:
     archetype: str = ""
     importance: str = "Normal"
     suspend: bool = False
+    quarantined: tuple[str, ...] = ()
+    approved: str = ""
+    ceiling: int = 100
+    steps: tuple[int, ...] = ()
+    min_requests: int = 50
     digest: str = ""
     ready_variants: str = ""
     variants: tuple[Variant, ...] = ()

@@ -8,6 +8,7 @@ from typing import TypeVar
 from . import parse, paths
 from . import vocabulary as v
 from .facts import Lease, Unread, World
+from .parse_voices import parse_adapter
 from .ports import Cluster, Forbidden, NotFound, Object
 
 T = TypeVar("T")
@@ -58,7 +59,7 @@ def observe(cluster: Cluster, namespace: str, *, operator_namespace: str) -> Wor
         namespace=namespace,
         regions=look.ours(v.KIND_REGION, namespace, parse.parse_region),
         tiers=look.ours(v.KIND_TIER, namespace, parse.parse_tier),
-        adapters=look.ours(v.KIND_ADAPTER, namespace, parse.parse_adapter),
+        adapters=look.ours(v.KIND_ADAPTER, namespace, parse_adapter),
         pods=look.beside("pods", paths.core("pods", namespace), parse.parse_pod, selector=OURS),
         deployments=look.beside("deployments", paths.deployments(namespace), parse.parse_deployment, selector=OURS),
         nodes=look.beside("nodes", paths.core("nodes"), parse.parse_node),
@@ -79,7 +80,7 @@ def observe_glance(cluster: Cluster, namespaces: Sequence[str], *, operator_name
     for asked in namespaces:
         regions = look.ours(v.KIND_REGION, asked, parse.parse_region)
         tiers = look.ours(v.KIND_TIER, asked, parse.parse_tier)
-        adapters = look.ours(v.KIND_ADAPTER, asked, parse.parse_adapter)
+        adapters = look.ours(v.KIND_ADAPTER, asked, parse_adapter)
         metas = [*(one.meta for one in regions), *(one.meta for one in tiers), *(one.meta for one in adapters)]
         found = [asked] if asked else sorted({meta.namespace for meta in metas})
         worlds += [

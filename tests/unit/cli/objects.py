@@ -10,6 +10,7 @@ from npc_operator.api import names
 from npc_operator.domain.conditions import Finding, Summary, build_conditions
 from npc_runtime.cli import parse
 from npc_runtime.cli.facts import Lease, Unread, World
+from npc_runtime.cli.parse_voices import parse_adapter
 from tests.support import builders
 
 NAMESPACE = builders.NAMESPACE
@@ -204,7 +205,7 @@ def world(
         namespace=NAMESPACE,
         regions=tuple(map(parse.parse_region, regions)),
         tiers=tuple(map(parse.parse_tier, tiers)),
-        adapters=tuple(map(parse.parse_adapter, adapters)),
+        adapters=tuple(map(parse_adapter, adapters)),
         pods=tuple(map(parse.parse_pod, pods)),
         deployments=tuple(map(parse.parse_deployment, deployments)),
         nodes=tuple(map(parse.parse_node, nodes)),
