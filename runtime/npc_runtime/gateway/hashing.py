@@ -1,6 +1,6 @@
 """Which NPCs a percentage means: a fixed hash, so that every gateway, restart and release picks the same characters.
 
-The test vectors in tests/unit/gateway/hash_vectors.json pin it; changing it would change the voice of NPCs in the
+The test vectors in tests/support/vectors/buckets.json pin it; changing it would change the voice of NPCs in the
 middle of a rollout.
 """
 

@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 from npc_runtime.gateway.errors import Refused, archetype_not_on_tier, unknown_archetype, unknown_tier
 from npc_runtime.gateway.hashing import bucket
-from npc_runtime.gateway.table import Alias, CompiledTable, Target
+from npc_runtime.gateway.table import Alias, CompiledTable, Share, Target
 
 
 class Loaded(Protocol):
@@ -66,12 +66,27 @@ def choose_alias(table: CompiledTable, *, archetype: str, tier: str) -> Alias:
 def choose_target(alias: Alias, npc: bytes | None) -> Target:
     """The digest that answers this NPC. A request without NPC id gets the stable one, so that a voice never changes
     from line to line."""
-    if npc is not None and alias.candidates:
-        place = bucket(alias.archetype_bytes, npc)
-        for candidate in alias.candidates:
-            if place < candidate.below:
-                return candidate
-    return alias.stable
+    share = alias.share
+    if npc is None or share is None or alias.candidate is None:
+        return alias.stable
+    wants = pinned(share, npc)
+    if wants is None:
+        wants = bucket(alias.archetype_bytes, npc) < share.below
+    return alias.candidate if wants else alias.stable
+
+
+def pinned(share: Share, npc: bytes) -> bool | None:
+    """Whether an NPC is pinned to the candidate (True) or to the stable digest (False), by its id or else by the
+    longest prefix of it; None: its bucket decides."""
+    if share.pinned:
+        by_id = share.pinned.get(npc)
+        if by_id is not None:
+            return by_id
+    for length in share.prefix_lengths:
+        by_prefix = share.pinned_prefixes.get(npc[:length])
+        if by_prefix is not None:
+            return by_prefix
+    return None
 
 
 def pick_endpoint(usable: Sequence[P], *, tried: Collection[object], turn: int, now: float) -> P | None:

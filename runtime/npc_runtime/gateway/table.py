@@ -36,11 +36,24 @@ class Target:
 
     served_name: str
     digest: str
-    below: int
-    """NPCs whose bucket is below this go here, unless an earlier candidate took them; 0 for the stable target,
-    which takes the rest."""
     headers: bytes
     """Ready header lines that name tier and digest in the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Which NPCs a candidate answers."""
+
+    below: int
+    """Those in lower buckets,"""
+    control_below: int
+    """compared with those from there up to here; not above `below` where nobody is compared."""
+    pinned: Mapping[bytes, bool]
+    """By NPC id, whether the candidate speaks for it, whatever its bucket;"""
+    pinned_prefixes: Mapping[bytes, bool]
+    """then by how the id begins, the longest beginning first."""
+    prefix_lengths: tuple[int, ...]
+    """Lengths that occur in `pinned_prefixes`, longest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +64,11 @@ class Alias:
     archetype_bytes: bytes
     tier: str
     stable: Target
-    candidates: tuple[Target, ...]
-    """Those with a share above zero, in the table's order, `below` growing."""
-
-    @property
-    def targets(self) -> tuple[Target, ...]:
-        """Every target that can be chosen."""
-        return (*self.candidates, self.stable)
+    candidate: Target | None = None
+    share: Share | None = None
+    """Of the candidate; None exactly where there is none."""
+    rollout: wire.AliasRollout | None = None
+    """By what the candidate is watched; None where nobody watches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +146,11 @@ def compile_table(table: wire.RouteTable) -> CompiledTable:
             f"prefix {assignment.npc_prefix!r} is assigned to unknown tier {assignment.tier!r}",
         )
     assignments = {assignment.npc_prefix.encode(): assignment.tier for assignment in table.assignments}
-    aliases = {(alias.tier, alias.archetype): _alias(alias, tiers) for alias in table.aliases}
-    _must(len(aliases) == len(table.aliases), "one archetype has two aliases on one tier")
+    _unique("alias", [f"{alias.archetype} on tier {alias.tier}" for alias in table.aliases])
+    for alias in table.aliases:
+        _check_alias(alias, tiers)
+    # One without a target is known, and has nothing that may be chosen.
+    aliases = {(alias.tier, alias.archetype): _alias(alias) for alias in table.aliases if alias.targets}
     endpoints = tuple(_endpoints(table))
     _unique("endpoint", [f"{endpoint.key.address}:{endpoint.key.port}" for endpoint in endpoints])
     return CompiledTable(
@@ -154,30 +168,46 @@ def compile_table(table: wire.RouteTable) -> CompiledTable:
     )
 
 
-def _alias(alias: wire.Alias, tiers: list[str]) -> Alias:
+def _check_alias(alias: wire.Alias, tiers: list[str]) -> None:
     where = f"the alias {alias.archetype!r} on tier {alias.tier!r}"
     _must(_LABEL.fullmatch(alias.archetype) is not None, f"{where} is not a DNS label")
     _must(alias.tier in tiers, f"{where} is for an unknown tier")
-    _must(len(alias.targets) > 0, f"{where} has no target")
+    _must(len(alias.targets) <= 2, f"{where} has more than one candidate")
     total = sum(target.percent for target in alias.targets)
-    _must(total == 100, f"the percents of {where} sum to {total}, not 100")
+    _must(total == 100 or not alias.targets, f"the percents of {where} sum to {total}, not 100")
     _unique(f"served name in {where}", [target.served_name for target in alias.targets])
     for target in alias.targets:
         _must(_SERVED_NAME.fullmatch(target.served_name) is not None, f"{where} has an invalid served name")
         _must(_DIGEST.fullmatch(target.digest) is not None, f"{where} has an invalid digest")
-    candidates: list[Target] = []
-    below = 0
-    for target in alias.targets[1:]:
-        if target.percent:
-            below += target.percent * BUCKETS // 100
-            candidates.append(_target(target, alias.tier, below))
-    stable = _target(alias.targets[0], alias.tier, 0)
-    return Alias(alias.archetype, alias.archetype.encode(), alias.tier, stable, tuple(candidates))
 
 
-def _target(target: wire.Target, tier: str, below: int) -> Target:
+def _alias(alias: wire.Alias) -> Alias:
+    stable = _target(alias.targets[0], alias.tier)
+    name = alias.archetype.encode()
+    candidate = alias.targets[-1]
+    if candidate is alias.targets[0] or (alias.rollout is None and candidate.percent == 0):
+        return Alias(alias.archetype, name, alias.tier, stable)
+    share = _share(candidate, alias.rollout)
+    return Alias(alias.archetype, name, alias.tier, stable, _target(candidate, alias.tier), share, alias.rollout)
+
+
+def _share(candidate: wire.Target, rollout: wire.AliasRollout | None) -> Share:
+    if rollout is None:
+        below = candidate.percent * BUCKETS // 100
+        return Share(below, below, {}, {}, ())
+    prefixes = {pin.npc.encode(): pin.candidate for pin in rollout.overrides if pin.prefix}
+    return Share(
+        below=rollout.candidate_below,
+        control_below=rollout.control_below,
+        pinned={pin.npc.encode(): pin.candidate for pin in rollout.overrides if not pin.prefix},
+        pinned_prefixes=prefixes,
+        prefix_lengths=tuple(sorted({len(prefix) for prefix in prefixes}, reverse=True)),
+    )
+
+
+def _target(target: wire.Target, tier: str) -> Target:
     headers = f"X-NPC-Served-Tier: {tier}\r\nX-NPC-Served-By: {target.digest}\r\nX-NPC-Degraded: false\r\n".encode()
-    return Target(target.served_name, target.digest, below, headers)
+    return Target(target.served_name, target.digest, headers)
 
 
 def _endpoints(table: wire.RouteTable) -> list[EndpointFacts]:

@@ -8,7 +8,6 @@ from npc_runtime import wire
 
 OLD = "sha256:" + "a1" * 32
 NEW = "sha256:" + "b2" * 32
-THIRD = "sha256:" + "c3" * 32
 
 
 def route_table(

@@ -12,13 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from npc_runtime import wire
 from npc_runtime.gateway.errors import Refused
 from npc_runtime.gateway.hashing import BUCKETS, bucket
 from npc_runtime.gateway.routing import choose_alias, choose_target, choose_tier, pick_endpoint
 from npc_runtime.gateway.table import Alias, compile_table
-from tests.unit.gateway.tables import NEW, OLD, THIRD, route_table
+from tests.unit.gateway.tables import NEW, OLD, route_table
 
-VECTORS = json.loads((Path(__file__).parent / "hash_vectors.json").read_text())
+VECTORS = json.loads((Path(__file__).parents[2] / "support" / "vectors" / "buckets.json").read_text())
 NPCS = st.text(min_size=1, max_size=40).map(str.encode)
 
 
@@ -72,12 +73,46 @@ def test_who_is_in_a_smaller_share_stays_in_a_larger_one(npc: bytes, percents: l
         assert choose_target(alias((OLD, 100 - large), (NEW, large)), npc).digest == NEW
 
 
-@given(npc=NPCS, first=st.integers(0, 50), second=st.integers(0, 50))
-def test_two_candidates_split_the_range_in_their_order(npc: bytes, first: int, second: int) -> None:
-    chosen = choose_target(alias((OLD, 100 - first - second), (NEW, first), (THIRD, second)), npc).digest
-    place = bucket(b"vampire", npc)
-    expected = NEW if place < first * 100 else THIRD if place < (first + second) * 100 else OLD
-    assert chosen == expected
+def pinning(*overrides: wire.Override, below: int = 2_000) -> Alias:
+    table = route_table(targets=((OLD, 80), (NEW, 20)))
+    rollout = wire.AliasRollout(candidate_below=below, control_below=2 * below, overrides=overrides)
+    aliases = tuple(alias.model_copy(update={"rollout": rollout}) for alias in table.aliases)
+    return compile_table(table.model_copy(update={"aliases": aliases})).aliases["gold", "vampire"]
+
+
+@given(npc=NPCS, below=st.integers(0, 5_000))
+def test_a_rollout_gives_the_candidate_the_buckets_below_its_own_threshold(npc: bytes, below: int) -> None:
+    chosen = choose_target(pinning(below=below), npc)
+    assert (chosen.digest == NEW) == (bucket(b"vampire", npc) < below)
+
+
+@given(npc=NPCS, candidate=st.booleans())
+def test_a_pinned_npc_goes_where_it_is_pinned_whatever_its_bucket(npc: bytes, candidate: bool) -> None:
+    exact = pinning(wire.Override(npc=npc.decode(), candidate=candidate))
+    prefix = pinning(wire.Override(npc=npc.decode()[:1], prefix=True, candidate=candidate))
+    for targets in (exact, prefix):
+        assert (choose_target(targets, npc).digest == NEW) == candidate
+
+
+@pytest.mark.parametrize(
+    ("npc", "digest"),
+    [(b"guard-1", OLD), (b"guard-captain-1", NEW), (b"guard-captain-7", OLD), (b"guard-", OLD)],
+)
+def test_an_exact_pin_beats_a_prefix_and_a_longer_prefix_beats_a_shorter_one(npc: bytes, digest: str) -> None:
+    targets = pinning(
+        wire.Override(npc="guard-", prefix=True),
+        wire.Override(npc="guard-captain-", prefix=True, candidate=True),
+        wire.Override(npc="guard-captain-7"),
+        below=5_000,
+    )
+    assert choose_target(targets, npc).digest == digest
+
+
+def test_only_the_exact_id_is_pinned_by_an_exact_pin() -> None:
+    targets = pinning(wire.Override(npc="count", candidate=True), below=0)
+    assert choose_target(targets, b"count").digest == NEW
+    assert choose_target(targets, b"countess").digest == OLD
+    assert choose_target(targets, None).digest == OLD
 
 
 def test_a_request_without_npc_gets_the_stable_voice_even_at_zero_percent() -> None:

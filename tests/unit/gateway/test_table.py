@@ -23,7 +23,45 @@ def test_a_table_becomes_look_ups() -> None:
     assert alias.stable.headers == (
         f"X-NPC-Served-Tier: bronze\r\nX-NPC-Served-By: {OLD}\r\nX-NPC-Degraded: false\r\n".encode()
     )
-    assert [(target.digest, target.below) for target in alias.candidates] == [(NEW, 1000)]
+    assert alias.candidate is not None
+    assert alias.candidate.digest == NEW
+    assert alias.share is not None
+    assert alias.share.below == 1000
+    assert alias.rollout is None
+
+
+def test_an_alias_without_a_target_is_known_and_leads_nowhere() -> None:
+    table = compile_table(changed(aliases=[{**ALIAS, "targets": []}]))
+    assert table.aliases == {}
+    assert table.archetypes == {"vampire"}
+
+
+def test_a_rollout_says_the_share_whatever_the_percents() -> None:
+    rollout = {
+        "candidateBelow": 1234,
+        "controlBelow": 2468,
+        "overrides": [
+            {"npc": "count", "candidate": True},
+            {"npc": "guard-", "prefix": True},
+            {"npc": "guard-captain-", "prefix": True, "candidate": True},
+        ],
+    }
+    alias = compile_table(changed(aliases=[{**ALIAS, "targets": [TARGET, CANDIDATE], "rollout": rollout}])).aliases[
+        "gold", "vampire"
+    ]
+    assert alias.candidate is not None
+    assert alias.share is not None
+    assert (alias.share.below, alias.share.control_below) == (1234, 2468)
+    assert alias.share.pinned == {b"count": True}
+    assert alias.share.pinned_prefixes == {b"guard-": False, b"guard-captain-": True}
+    assert alias.share.prefix_lengths == (14, 6)
+
+
+def test_a_rollout_without_a_candidate_means_nothing() -> None:
+    alias = compile_table(
+        changed(aliases=[{**ALIAS, "targets": [TARGET], "rollout": {"candidateBelow": 5, "controlBelow": 9}}])
+    ).aliases["gold", "vampire"]
+    assert (alias.candidate, alias.share, alias.rollout) == (None, None, None)
 
 
 def test_an_empty_region_is_a_table_too() -> None:
@@ -33,6 +71,8 @@ def test_an_empty_region_is_a_table_too() -> None:
 
 ALIAS = {"archetype": "vampire", "tier": "gold"}
 TARGET = {"servedName": "vampire--a1a1a1a1a1a1", "digest": OLD, "percent": 100}
+CANDIDATE = {"servedName": "vampire--b2b2b2b2b2b2", "digest": NEW, "percent": 0}
+THIRD = {"servedName": "vampire--c3c3c3c3c3c3", "digest": NEW, "percent": 0}
 ENDPOINT = {"pod": "p", "uid": "u", "address": "10.0.0.1", "port": 8000}
 
 
@@ -44,8 +84,9 @@ ENDPOINT = {"pod": "p", "uid": "u", "address": "10.0.0.1", "port": 8000}
         ({"tiers": [{"name": "go\r\nld", "quality": "Gold"}], "defaultTier": "go\r\nld"}, "not a DNS label"),
         ({"assignments": [{"npcPrefix": "a", "tier": "iron"}]}, "unknown tier 'iron'"),
         ({"assignments": [{"npcPrefix": "a", "tier": "gold"}] * 2}, "prefix 'a' occurs twice"),
-        ({"aliases": [{**ALIAS, "targets": [TARGET]}] * 2}, "two aliases"),
-        ({"aliases": [{**ALIAS, "targets": []}]}, "no target"),
+        ({"aliases": [{**ALIAS, "targets": [TARGET]}] * 2}, "occurs twice"),
+        ({"aliases": [{**ALIAS, "tier": "iron", "targets": []}]}, "unknown tier"),
+        ({"aliases": [{**ALIAS, "targets": [TARGET, CANDIDATE, THIRD]}]}, "more than one candidate"),
         ({"aliases": [{**ALIAS, "tier": "iron", "targets": [TARGET]}]}, "unknown tier"),
         ({"aliases": [{**ALIAS, "archetype": "Vampire", "targets": [TARGET]}]}, "not a DNS label"),
         ({"aliases": [{**ALIAS, "targets": [{**TARGET, "percent": 99}]}]}, "sum to 99"),
