@@ -41,7 +41,7 @@ class _State(enum.Enum):
 
 
 class ClientConnection(asyncio.Protocol):
-    """One game server's connection. Implements `exchange.Client`."""
+    """One game server's connection. Implements `answer.Client`."""
 
     __slots__ = (
         "_advancing",
@@ -290,7 +290,7 @@ class ClientConnection(asyncio.Protocol):
             self.send_fault(fault, b"")
         return True
 
-    # --- exchange.Client: writing
+    # --- answer.Client: writing
 
     def send_whole(self, status: int, content_type: bytes, body: bytes, extra: bytes) -> None:
         """Send a complete answer and go on to the next request."""

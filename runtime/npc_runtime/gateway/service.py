@@ -18,15 +18,17 @@ import orjson
 from npc_runtime import wire
 from npc_runtime.gateway import chat, errors
 from npc_runtime.gateway.access_log import AccessLog, Record
+from npc_runtime.gateway.answer import Client
 from npc_runtime.gateway.errors import Fault, Refused
-from npc_runtime.gateway.exchange import Client, Exchange
+from npc_runtime.gateway.exchange import Exchange
 from npc_runtime.gateway.fleet import Fleet
 from npc_runtime.gateway.http.parser import RequestHead
 from npc_runtime.gateway.http.response import JSON
 from npc_runtime.gateway.metrics import Metrics
 from npc_runtime.gateway.openapi import document
+from npc_runtime.gateway.rollouts.observer import NOBODY, Chooser, Observer
 from npc_runtime.gateway.routing import choose_alias, choose_target, choose_tier
-from npc_runtime.gateway.table import CompiledTable
+from npc_runtime.gateway.table import Alias, CompiledTable, Target
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +72,14 @@ class Connection(Client, Protocol):
         """Close now."""
 
 
+class ByHash:
+    """Chooses by the NPC's hash alone, and nobody counts. Implements `Chooser`."""
+
+    def choose(self, alias: Alias, npc: bytes | None) -> tuple[Target, Observer]:
+        """The digest for this NPC."""
+        return choose_target(alias, npc), NOBODY
+
+
 class Service:
     """The data plane of one event loop."""
 
@@ -80,6 +90,7 @@ class Service:
         self.loop = loop
         self.metrics = metrics
         self.fleet = Fleet(loop)
+        self.chooser: Chooser = ByHash()
         self.draining = False
         """Answers say `Connection: close` from now on."""
         self._access_log = access_log
@@ -238,8 +249,9 @@ class Service:
             Exchange(
                 fleet=self.fleet,
                 client=connection,
+                chooser=self.chooser,
                 alias=alias,
-                target=choose_target(alias, npc),
+                npc=npc,
                 payload=payload,
                 trace=chat.trace_lines(headers),
                 series=self.metrics.series(alias.archetype, tier),
