@@ -24,7 +24,7 @@ from npc_runtime.wire import AGENT_HEALTH_PORT
 NICENESS = 10
 """In production each pair has a machine of its own; here they must not starve the operator and the API server."""
 ROOT = Path(__file__).resolve().parents[2]
-FAKE_ENGINE = ROOT / "tests" / "support" / "fake_engine.py"
+FAKE_ENGINE = "tests.support.fake_engine"
 MAX_RANK = 16
 
 
@@ -45,12 +45,13 @@ class RealPod:
         paths = {"PATH": os.environ["PATH"], "HOME": str(self._folder)}
         self.engine = start(
             [
-                *(sys.executable, str(FAKE_ENGINE), f"--host={self.address}", f"--port={ENGINE_PORT}"),
+                *(sys.executable, "-m", FAKE_ENGINE, f"--host={self.address}", f"--port={ENGINE_PORT}"),
                 *(f"--model={self._base}", "--served-model-name=base", f"--max-lora-rank={MAX_RANK}"),
                 *("--max-loras=8", f"--max-cpu-loras={self._slots}"),
             ],
             log=self._folder / "engine.log",
             env={**paths, "VLLM_API_KEY": self._key, "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"},
+            cwd=ROOT,
         )
         self.agent = start(
             [

@@ -19,9 +19,9 @@ from hack.stack.references import References, references
 from tests.e2e import evidence
 from tests.e2e.plans import RESYNC_SECONDS, quiet_region, real_region
 from tests.e2e.world import World
+from tests.support.fake_engine import one_file
 
 HERE = Path(__file__).parent
-FAKE_ENGINE = HERE.parent / "support" / "fake_engine.py"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -91,8 +91,6 @@ async def disposable(stack: Stack, answers: References) -> AsyncIterator[World]:
 
 
 async def _fake(stack: Stack, answers: References, name: str) -> World:
-    made = World(
-        stack, await regions.install(stack, quiet_region(stack, name), fake_engine=FAKE_ENGINE.read_text()), answers
-    )
+    made = World(stack, await regions.install(stack, quiet_region(stack, name), fake_engine=one_file()), answers)
     await made.until_all_ready(timeout=180)
     return made
