@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from npc_operator.ports import PortError, StaleLeader
 from npc_runtime.gateway.table import BadTable, compile_table
-from npc_runtime.wire import Accepted, GatewayReport, RouteTable, Stamp
+from npc_runtime.wire import Accepted, GatewayReport, RolloutReport, RouteTable, Stamp
 
 
 @dataclass
@@ -28,6 +28,8 @@ class FakeGateway:
     """It is heard and takes no table."""
     table: RouteTable | None = None
     history: list[RouteTable] = field(default_factory=list)
+    rollouts: tuple[RolloutReport, ...] = ()
+    """What it says it saw of candidates."""
 
     @property
     def stamp(self) -> Stamp:
@@ -47,7 +49,7 @@ class FakeGateway:
         self.boot_id = f"boot-{int(self.boot_id.removeprefix('boot-')) + 1}"
 
     def report(self) -> GatewayReport:
-        return GatewayReport(boot_id=self.boot_id, revision=1, stamp=self.stamp)
+        return GatewayReport(boot_id=self.boot_id, revision=1, stamp=self.stamp, rollouts=self.rollouts)
 
     def routes(self, tier: str) -> dict[str, str]:
         """Archetype -> served name of one tier."""

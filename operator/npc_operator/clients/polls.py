@@ -161,7 +161,9 @@ class Polls:
             boot_id=boot_id,
             wait_seconds=LONG_POLL_SECONDS,
         )
-        self._store.put(GatewayFact, *key, GatewayFact(pod_uid=target.uid, boot_id=report.boot_id, stamp=report.stamp))
+        share(report)
+        fact = GatewayFact(pod_uid=target.uid, boot_id=report.boot_id, stamp=report.stamp, rollouts=report.rollouts)
+        self._store.put(GatewayFact, *key, fact)
         return report.revision, report.boot_id
 
     def _lose(self, key: tuple[str, str]) -> None:

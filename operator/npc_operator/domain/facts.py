@@ -16,7 +16,7 @@ from npc_operator.api.gputier import GpuTierSpec, GpuTierStatus
 from npc_operator.api.meta import ObjectMeta
 from npc_operator.api.npcregion import NPCRegionSpec, NPCRegionStatus
 from npc_operator.domain.holdings import Holdings
-from npc_runtime.wire import EngineReport, Stamp
+from npc_runtime.wire import EngineReport, RolloutReport, Stamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +131,13 @@ class AgentFact:
 
 @dataclass(frozen=True, slots=True)
 class GatewayFact:
-    """The last word of one gateway: which table it applied."""
+    """The last word of one gateway: which table it applied, and what it saw of candidates."""
 
     pod_uid: str
     boot_id: str
     stamp: Stamp
     reachable: bool = True
+    rollouts: tuple[RolloutReport, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

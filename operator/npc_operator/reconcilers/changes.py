@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from npc_operator.api.archetypeadapter import Revision
-from npc_operator.domain.facts import Adapter, AgentFact, Pod
+from npc_operator.domain.facts import Adapter, AgentFact, GatewayFact, Pod
 from npc_operator.domain.holdings import Held
 from npc_operator.domain.progress import coarse_share
 from npc_operator.domain.reasons import SLOTS_EXCEEDED
@@ -64,6 +64,18 @@ def moved_archetypes(old: AgentFact, new: AgentFact) -> set[str]:
             continue
         moved |= {held.archetype for held in (before, after) if held is not None}
     return moved
+
+
+def told_archetypes(old: GatewayFact | None, new: GatewayFact | None) -> set[str]:
+    """Archetypes of whose candidates a gateway has something new to tell. One that is not heard tells nothing."""
+    if new is None:
+        return set()
+    known = {} if old is None else {(one.archetype, one.tier, one.candidate): one for one in old.rollouts}
+    return {
+        report.archetype
+        for report in new.rollouts
+        if known.get((report.archetype, report.tier, report.candidate)) != report
+    }
 
 
 def _worth_telling(before: Held, after: Held) -> bool:

@@ -7,6 +7,7 @@ affected: a thousand adapters must not look again because one pod's agent fetche
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Set
+from dataclasses import replace
 from heapq import nsmallest
 from typing import Any
 
@@ -36,6 +37,7 @@ from npc_operator.reconcilers.changes import (
     reach_of,
     refers_to,
     serving_traits,
+    told_archetypes,
     waits_for_slot,
 )
 
@@ -144,9 +146,12 @@ def _on_agent(store: Store, change: Change) -> Iterator[Key]:
 
 def _on_gateway(store: Store, change: Change) -> Iterator[Key]:
     namespace = change.namespace
+    old, new = change.old, change.new
+    yield from _adapters_for(store, namespace, told_archetypes(old, new))
+    if old is not None and new is not None and replace(old, rollouts=new.rollouts) == new:
+        return  # it counted answers, nothing else
     yield Key(KeyKind.GATEWAY, namespace, change.name)
     yield from _regions(store, namespace)
-    old, new = change.old, change.new
     if old is not None and new is not None and old.stamp.epoch != new.stamp.epoch:
         yield from _gateways(store, namespace)  # a table that had to go above another leader's is for all of them
     if old is None or new is None or old.stamp != new.stamp or old.boot_id != new.boot_id:

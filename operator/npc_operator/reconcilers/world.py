@@ -13,10 +13,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from npc_operator.api import names
+from npc_operator.domain.analysis.evidence import Evidence
 from npc_operator.domain.engines import Engine, build_engine
 from npc_operator.domain.facts import Adapter, AgentFact, Child, GatewayFact, Pod, Region, SecretFact, Tier
 from npc_operator.domain.region import names_tier, pick_active_region
 from npc_operator.loop.store import Change, Store
+from npc_operator.reconcilers.evidence import Ledger, Mark
 from npc_operator.reconcilers.roster import Roster
 
 NEEDED = (Region, Tier, Adapter, Pod)
@@ -40,6 +42,7 @@ class World:
         self._engines: dict[tuple[str, str], tuple[Engine, ...]] = {}
         self._pairs: dict[tuple[str, str], Engine] = {}
         self._versions: dict[str, int] = {}
+        self._ledger = Ledger(store)
         # One count for all namespaces: one that was forgotten and came back is at no version it had before.
         self._counter = itertools.count(1)
         # The store outlives every leadership: it must not keep the world of a past one alive.
@@ -110,6 +113,12 @@ class World:
             if pod.component == names.COMPONENT_GATEWAY and pod.region == region
         )
 
+    def evidence(
+        self, namespace: str, archetype: str, tier: str, candidate: str, *, mark: Mark | None = None
+    ) -> Evidence:
+        """What all gateways saw of a candidate (a digest) until now; see Ledger.evidence."""
+        return self._ledger.evidence(namespace, archetype, tier, candidate, mark=mark)
+
     def secret(self, namespace: str, name: str) -> SecretFact | None:
         """None: not looked at yet. An empty resource_version: it does not exist."""
         return self.store.get(SecretFact, namespace, name)
@@ -118,6 +127,7 @@ class World:
         return self.store.get(Child, namespace, f"{kind}/{name}")
 
     def _note(self, change: Change) -> None:
+        self._ledger.note(change)
         roster = self._rosters.get(change.namespace)
         if roster is not None:
             roster.note(change)

@@ -22,6 +22,7 @@ from npc_runtime.wire import (
     EngineReport,
     EngineState,
     GatewayReport,
+    RolloutReport,
     RouteTable,
     Stamp,
 )
@@ -221,6 +222,19 @@ def test_gateways_say_which_table_they_have() -> None:
             await asyncio.sleep(0.01)
             assert store.get(GatewayFact, "eu", "gw-0") == GatewayFact("u2", "g1", STAMP, reachable=False)
             assert agents.asked == []
+
+    run_virtual(scenario)
+
+
+def test_what_a_gateway_saw_of_candidates_comes_with_its_word() -> None:
+    async def scenario(clock: FakeClock) -> None:
+        async with listening(clock, GATEWAY) as (store, _, gateways):
+            saw = RolloutReport(archetype="vampire", tier="gold", stable="a", candidate="b", pairs=3)
+            gateways.say(GatewayReport(boot_id="g1", revision=3, stamp=STAMP, rollouts=(saw,)))
+            await asyncio.sleep(0.01)
+            fact = store.get(GatewayFact, "eu", "gw-0")
+            assert fact is not None
+            assert fact.rollouts == (saw,)
 
     run_virtual(scenario)
 
