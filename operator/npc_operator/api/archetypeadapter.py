@@ -189,6 +189,8 @@ class RolloutStatus(ApiModel):
     """Which proof of identity every pod must have given."""
     requests: int = 0
     """Its answers that were judged, as of the last change of this status."""
+    crashes: int = 0
+    """Engine processes that ended while they had it, since it has traffic."""
 
 
 class VariantStatus(ApiModel):

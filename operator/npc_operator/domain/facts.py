@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from npc_operator.api.archetypeadapter import ArchetypeAdapterSpec, ArchetypeAdapterStatus
 from npc_operator.api.gputier import GpuTierSpec, GpuTierStatus
@@ -138,6 +138,19 @@ class GatewayFact:
     stamp: Stamp
     reachable: bool = True
     rollouts: tuple[RolloutReport, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GateFact:
+    """How far the user's own test of a candidate is, filed under `trial_name`."""
+
+    state: Literal["Running", "Passed", "Failed"]
+    message: str = ""
+
+
+def trial_name(archetype: str, tier: str, digest: str) -> str:
+    """Under which name what is known of one candidate's trial is filed in its namespace."""
+    return f"{archetype}/{tier}/{digest}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,8 @@ class Held:
     message: str = ""
     done_bytes: int = 0
     total_bytes: int = 0
+    identity_checked: int = 0
+    """The last proof of identity that was asked for and held in the present engine process."""
 
 
 class Mark:

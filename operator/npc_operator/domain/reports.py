@@ -56,5 +56,6 @@ def _strip(report: AdapterReport, sharing: Sharing | None) -> Held:
         message=report.message,
         done_bytes=report.done_bytes,
         total_bytes=report.total_bytes,
+        identity_checked=report.identity_checked,
     )
     return held if sharing is None else sharing(held)

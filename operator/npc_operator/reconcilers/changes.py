@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from npc_operator.api.archetypeadapter import Revision
+from npc_operator.api.archetypeadapter import Revision, VariantStatus
 from npc_operator.domain.facts import Adapter, AgentFact, GatewayFact, Pod
 from npc_operator.domain.holdings import Held
 from npc_operator.domain.progress import coarse_share
 from npc_operator.domain.reasons import SLOTS_EXCEEDED
+from npc_operator.domain.turns import holds_turn
 from npc_operator.loop.store import Change
 from npc_runtime.wire import AdapterPhase
 
@@ -37,14 +38,41 @@ def waits_for_slot(adapter: Adapter) -> bool:
     return any(status.reason == SLOTS_EXCEEDED for status in adapter.status.variants)
 
 
+def waits_for_turn(adapter: Adapter) -> bool:
+    """Whether a candidate of the voice is loaded and may not have traffic yet, because others have."""
+    return any(status.rollout is not None and status.rollout.phase == "Waiting" for status in adapter.status.variants)
+
+
+def has_turn(adapter: Adapter | None) -> bool:
+    """Whether a candidate of the voice has traffic, or is about to."""
+    return adapter is not None and any(holds_turn(status.rollout) for status in adapter.status.variants)
+
+
 def reach_of(adapter: Adapter | None) -> dict[str, object]:
     """Per tier, what of an adapter reaches pods and routes."""
     if adapter is None:
         return {}
-    published = {status.tier: (status.stable, status.candidate) for status in adapter.status.variants}
+    published = {status.tier: _published(status) for status in adapter.status.variants}
     spec = adapter.spec
-    common = (spec.archetype, spec.importance, spec.probe, spec.suspend, adapter.meta.uid, adapter.meta.labels)
+    common = (
+        spec.archetype,
+        spec.importance,
+        spec.probe,
+        spec.suspend,
+        spec.rollout,
+        spec.quarantined_digests,
+        adapter.meta.uid,
+        adapter.meta.labels,
+    )
     return {variant.tier: (variant, common, published.get(variant.tier)) for variant in spec.variants}
+
+
+def _published(status: VariantStatus) -> tuple[object, ...]:
+    """What of a variant's status reaches pods and routes: not how many answers were judged."""
+    rollout = status.rollout
+    moving = None if rollout is None else (rollout.phase, rollout.below, rollout.percent, rollout.since, rollout.check)
+    rejected = "" if status.rejected is None else status.rejected.digest
+    return (status.stable, status.candidate, status.serving, moving, rejected)
 
 
 def serving_traits(pod: Pod) -> tuple[object, ...]:
@@ -84,8 +112,9 @@ def _worth_telling(before: Held, after: Held) -> bool:
     return before.archetype != after.archetype or _said(before) != _said(after)
 
 
-def _said(report: Held) -> tuple[str, str, int]:
-    return (report.reason, report.message, coarse_share(report.done_bytes, report.total_bytes))
+def _said(report: Held) -> tuple[str, str, int, int]:
+    fetched = coarse_share(report.done_bytes, report.total_bytes)
+    return (report.reason, report.message, fetched, report.identity_checked)
 
 
 def changed_residency(old: AgentFact, new: AgentFact) -> bool:

@@ -17,6 +17,7 @@ from npc_operator.domain.facts import (
     Adapter,
     AgentFact,
     Child,
+    GateFact,
     GatewayFact,
     Pod,
     Region,
@@ -27,11 +28,13 @@ from npc_operator.domain.facts import (
 )
 from npc_operator.domain.keys import Key, KeyKind
 from npc_operator.domain.placement import rank_importance
+from npc_operator.domain.turns import claim_turn
 from npc_operator.loop.store import Change, Store
 from npc_operator.reconcilers.changes import (
     archetype_of,
     changed_residency,
     engine_traits,
+    has_turn,
     is_reshaped,
     moved_archetypes,
     reach_of,
@@ -39,6 +42,7 @@ from npc_operator.reconcilers.changes import (
     serving_traits,
     told_archetypes,
     waits_for_slot,
+    waits_for_turn,
 )
 
 NEXT_IN_LINE = 16
@@ -92,6 +96,8 @@ def _on_adapter(store: Store, change: Change) -> Iterator[Key]:
     if changed:
         yield from _routes(store, namespace)
         yield from _next_in_line(store, namespace, changed)
+    if has_turn(change.old) and not has_turn(change.new):
+        yield from _next_to_move(store, namespace)
     if not is_reshaped(change):
         return
     yield from _regions(store, namespace)
@@ -223,6 +229,11 @@ def _on_unreadable(_: Store, change: Change) -> Iterator[Key]:
         yield Key(kinds[kind], change.namespace, name)
 
 
+def _on_trial(store: Store, change: Change) -> Iterator[Key]:
+    """How far the user's own test of a candidate is."""
+    yield from _adapters_for(store, change.namespace, {change.name.partition("/")[0]})
+
+
 def _on_unkept(_: Store, change: Change) -> Iterator[Key]:
     yield Key(KeyKind.REGION, change.namespace, change.name)
 
@@ -238,6 +249,7 @@ RULES: dict[type[Any], Callable[[Store, Change], Iterator[Key]]] = {
     SecretFact: _on_secret,
     Unreadable: _on_unreadable,
     UnkeptRoutes: _on_unkept,
+    GateFact: _on_trial,
 }
 
 
@@ -306,6 +318,17 @@ def _next_in_line(store: Store, namespace: str, tiers: Set[str]) -> Iterator[Key
         NEXT_IN_LINE, waiting, key=lambda one: (rank_importance(one.spec.importance), one.meta.name)
     ):
         yield Key(KeyKind.ADAPTER, namespace, adapter.meta.name)
+
+
+def _next_to_move(store: Store, namespace: str) -> Iterator[Key]:
+    """Those that get the turn which one archetype's rollout gave back."""
+    waiting = [
+        adapter
+        for name in store.having(Adapter, namespace, waits_for_turn, True)
+        if (adapter := store.get(Adapter, namespace, name)) is not None
+    ]
+    for claim in nsmallest(NEXT_IN_LINE, map(claim_turn, waiting)):
+        yield Key(KeyKind.ADAPTER, namespace, claim.name)
 
 
 def _crowded(store: Store, namespace: str, tiers: Set[str]) -> Iterator[Key]:

@@ -15,7 +15,18 @@ from dataclasses import dataclass
 from npc_operator.api import names
 from npc_operator.domain.analysis.evidence import Evidence
 from npc_operator.domain.engines import Engine, build_engine
-from npc_operator.domain.facts import Adapter, AgentFact, Child, GatewayFact, Pod, Region, SecretFact, Tier
+from npc_operator.domain.facts import (
+    Adapter,
+    AgentFact,
+    Child,
+    GateFact,
+    GatewayFact,
+    Pod,
+    Region,
+    SecretFact,
+    Tier,
+    trial_name,
+)
 from npc_operator.domain.region import names_tier, pick_active_region
 from npc_operator.loop.store import Change, Store
 from npc_operator.reconcilers.evidence import Ledger, Mark
@@ -118,6 +129,10 @@ class World:
     ) -> Evidence:
         """What all gateways saw of a candidate (a digest) until now; see Ledger.evidence."""
         return self._ledger.evidence(namespace, archetype, tier, candidate, mark=mark)
+
+    def gate(self, namespace: str, archetype: str, tier: str, candidate: str) -> GateFact | None:
+        """How far the user's own test of a candidate is; None while it has not begun."""
+        return self.store.get(GateFact, namespace, trial_name(archetype, tier, candidate))
 
     def secret(self, namespace: str, name: str) -> SecretFact | None:
         """None: not looked at yet. An empty resource_version: it does not exist."""
