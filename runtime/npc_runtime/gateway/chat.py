@@ -52,6 +52,17 @@ def parse_completion(body: bytes) -> dict[str, Any]:
     return payload
 
 
+def set_engine_fields(payload: dict[str, Any], *, priority: int | None, cache_salt: str | None) -> None:
+    """Put in what the gateway says to the engine beside the line. A caller's own `priority` never gets there: it would
+    jump the queue, or be an error where engines have none; and where its key has a salt, neither does its own."""
+    if priority is not None:
+        payload["priority"] = priority
+    else:
+        payload.pop("priority", None)
+    if cache_salt is not None:
+        payload["cache_salt"] = cache_salt
+
+
 def write_completion(payload: dict[str, Any], served_name: str) -> bytes:
     """The body for an engine that knows the archetype by `served_name`.
 

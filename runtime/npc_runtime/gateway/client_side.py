@@ -24,8 +24,8 @@ from npc_runtime.gateway.http.parser import HEAD_END, ChunkedBody, RequestHead, 
 from npc_runtime.gateway.http.response import CONTINUE, LAST_CHUNK, fault_answer, stream_head, whole_answer
 
 if TYPE_CHECKING:
+    from npc_runtime.gateway.callers import Proof
     from npc_runtime.gateway.service import Service
-    from npc_runtime.gateway.table import CompiledTable
 
 log = logging.getLogger(__name__)
 
@@ -58,8 +58,8 @@ class ClientConnection(asyncio.Protocol):
         "_state",
         "_transport",
         "_write_paused",
-        "authenticated",
         "deadline",
+        "proof",
         "record",
     )
 
@@ -80,8 +80,8 @@ class ClientConnection(asyncio.Protocol):
         self._advancing = False
         self.record: Record | None = None
         """Of the request being read or answered."""
-        self.authenticated: tuple[CompiledTable, bytes, str] | None = None
-        """The table, header and key name of the last successful authentication on this connection."""
+        self.proof: Proof | None = None
+        """Who asked last on this connection, and by what that was known."""
         self.deadline = 0.0
         """Loop time at which the present state has lasted too long."""
 

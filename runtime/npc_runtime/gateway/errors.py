@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from math import ceil
 
 import orjson
 
@@ -19,6 +20,7 @@ class Reason(StrEnum):
 
     BAD_REQUEST = "BadRequest"
     UNAUTHORIZED = "Unauthorized"
+    FORBIDDEN = "Forbidden"
     NOT_FOUND = "NotFound"
     TOO_LARGE = "TooLarge"
     TOO_SLOW = "TooSlow"
@@ -30,6 +32,8 @@ class Reason(StrEnum):
     TIMEOUT = "Timeout"
     CLIENT_GONE = "ClientGone"
     OVERLOADED = "Overloaded"
+    RATE_LIMITED = "RateLimited"
+    SHED = "Shed"
     INTERNAL = "Internal"
 
 
@@ -47,6 +51,8 @@ class Fault:
     """Seconds for a Retry-After header; None sends none."""
     allow: str | None = None
     """Value of the Allow header of a 405."""
+    lines: bytes = b""
+    """Further header lines, each with its end."""
 
     def body(self) -> bytes:
         """The JSON body `{"error": {message, type, param, code}}`."""
@@ -81,6 +87,88 @@ def unauthorized() -> Fault:
         "invalid_api_key",
         "A valid API key is required: send it as 'Authorization: Bearer KEY'.",
         Reason.UNAUTHORIZED,
+    )
+
+
+def key_expired(name: str) -> Fault:
+    """The key was valid until a moment its policy names."""
+    return Fault(
+        401,
+        "authentication_error",
+        "expired_api_key",
+        f"The API key '{name}' has expired.",
+        Reason.UNAUTHORIZED,
+    )
+
+
+def token_refused(why: str) -> Fault:
+    """A service account token with a true signature that proves nothing here; `why` is said to its holder."""
+    return Fault(
+        401,
+        "authentication_error",
+        "invalid_token",
+        f"The service account token is refused: {why}.",
+        Reason.UNAUTHORIZED,
+    )
+
+
+def foreign_subject(name: str) -> Fault:
+    """A valid token of a service account that is not among the region's callers."""
+    return Fault(
+        403,
+        "permission_error",
+        "service_account_not_allowed",
+        f"The service account '{name[:316]}' may not ask in this region.",
+        Reason.FORBIDDEN,
+    )
+
+
+def archetype_not_allowed(archetype: str) -> Fault:
+    """The key's policy names archetypes, and this is none of them, whether it exists or not."""
+    return Fault(
+        403,
+        "permission_error",
+        "archetype_not_allowed",
+        f"This API key may not ask for the archetype '{archetype}'; /v1/models lists what it may ask for.",
+        Reason.FORBIDDEN,
+        "model",
+    )
+
+
+def tier_not_allowed(tier: str, allowed: list[str]) -> Fault:
+    """The key's policy names tiers, and the one that was asked for, assigned or default is none of them."""
+    return Fault(
+        403,
+        "permission_error",
+        "tier_not_allowed",
+        f"This API key may not ask the tier '{tier}', but: {', '.join(allowed) or 'none that exists'}.",
+        Reason.FORBIDDEN,
+        "X-NPC-Tier",
+    )
+
+
+def rate_limited(what: str, seconds: float, lines: bytes) -> Fault:
+    """The key or the region may begin no more lines right now. `lines` are the RateLimit headers."""
+    return Fault(
+        429,
+        "rate_limit_error",
+        "rate_limit_exceeded",
+        f"Too many requests for this {what}.",
+        Reason.RATE_LIMITED,
+        retry_after=max(1, ceil(seconds)),
+        lines=lines,
+    )
+
+
+def shed(tier: str) -> Fault:
+    """Every slot of the tier is taken and its queue is full of lines that are as important or more."""
+    return Fault(
+        429,
+        "rate_limit_error",
+        "tier_overloaded",
+        f"The tier '{tier}' has no room for another line.",
+        Reason.SHED,
+        retry_after=1,
     )
 
 

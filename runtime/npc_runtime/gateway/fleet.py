@@ -59,6 +59,7 @@ class Fleet:
         self._loop = loop
         self._endpoints: dict[EndpointKey, Endpoint] = {}
         self._usable: dict[tuple[str, str], list[Endpoint]] = {}
+        self._serving: dict[str, int] = {}
         self._turn = 0
         self.table: CompiledTable | None = None
 
@@ -100,6 +101,10 @@ class Fleet:
         """The pods of a tier where a served name is resident."""
         return self._usable.get((tier, served_name), [])
 
+    def serving(self, tier: str) -> int:
+        """How many pods of a tier may be asked for anything right now."""
+        return self._serving.get(tier, 0)
+
     def next_turn(self) -> int:
         """A growing number that spreads picks over equally loaded pods."""
         self._turn += 1
@@ -117,7 +122,11 @@ class Fleet:
 
     def _rebuild(self) -> None:
         usable: dict[tuple[str, str], list[Endpoint]] = defaultdict(list)
+        serving: dict[str, int] = defaultdict(int)
         for endpoint in self._endpoints.values():
-            for name in endpoint.usable_names():
+            names = endpoint.usable_names()
+            serving[endpoint.facts.tier] += bool(names)
+            for name in names:
                 usable[endpoint.facts.tier, name].append(endpoint)
         self._usable = dict(usable)
+        self._serving = dict(serving)

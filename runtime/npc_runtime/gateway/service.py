@@ -10,7 +10,6 @@ import asyncio
 import logging
 import os
 import time
-from hmac import compare_digest
 from typing import Final, Protocol
 
 import orjson
@@ -18,7 +17,9 @@ import orjson
 from npc_runtime import wire
 from npc_runtime.gateway import chat, errors
 from npc_runtime.gateway.access_log import AccessLog, Record
+from npc_runtime.gateway.admission import Admission
 from npc_runtime.gateway.answer import Client
+from npc_runtime.gateway.callers import Callers, Proof
 from npc_runtime.gateway.errors import Fault, Refused
 from npc_runtime.gateway.exchange import Exchange
 from npc_runtime.gateway.fleet import Fleet
@@ -46,7 +47,7 @@ class Connection(Client, Protocol):
     """What the service needs of a client's connection."""
 
     record: Record | None
-    authenticated: tuple[CompiledTable, bytes, str] | None
+    proof: Proof | None
     deadline: float
 
     @property
@@ -90,6 +91,8 @@ class Service:
         self.loop = loop
         self.metrics = metrics
         self.fleet = Fleet(loop)
+        self.callers = Callers()
+        self.admission = Admission(self.fleet.serving)
         self.chooser: Chooser = ByHash()
         self.draining = False
         """Answers say `Connection: close` from now on."""
@@ -97,7 +100,6 @@ class Service:
         self._workers = workers
         self._connections: set[Connection] = set()
         self._openapi = orjson.dumps(document())
-        self._models = b""
         # Unique without asking the kernel for randomness each time: a random start per process, then counting.
         self._id_start = os.urandom(6).hex()
         self._id_count = 0
@@ -124,15 +126,8 @@ class Service:
         """Serve from this table from now on."""
         self.fleet.apply(table)
         self.metrics.keep_only({(archetype, tier) for tier, archetype in table.aliases})
-        self._models = orjson.dumps(
-            {
-                "object": "list",
-                "data": [
-                    {"id": archetype, "object": "model", "created": 0, "owned_by": "npc-fleet"}
-                    for archetype in sorted(table.archetypes)
-                ],
-            }
-        )
+        self.callers.apply(table, workers=self._workers)
+        self.admission.apply(table.source, workers=self._workers)
 
     # --- for connections
 
@@ -186,18 +181,13 @@ class Service:
         table = self.fleet.table
         if table is None:
             return errors.not_ready()
-        if not table.authentication_required:
-            return None
-        header = head.headers.get(b"authorization", b"")
-        known = connection.authenticated
-        if known is None or known[0] is not table or not compare_digest(known[1], header):
-            scheme, _, key = header.partition(b" ")
-            name = table.key_name(key.strip()) if scheme.lower() == b"bearer" else None
-            if name is None:
-                return errors.unauthorized()
-            known = connection.authenticated = (table, header, name)
+        try:
+            proof = self.callers.identify(table, connection.proof, head.headers.get(b"authorization", b""))
+        except Refused as refusal:
+            return refusal.fault
+        connection.proof = proof
         if connection.record is not None:
-            connection.record.key_name = known[2]
+            connection.record.key_name = proof.caller.name
         return None
 
     def answer(self, connection: Connection, head: RequestHead, body: bytes) -> None:
@@ -213,7 +203,11 @@ class Service:
         if connection.record is not None:
             connection.record.status = 200
         self.metrics.unrouted.count_answer(200)
-        connection.send_whole(200, JSON, self._models if head.path == MODELS else self._openapi, b"")
+        proof = connection.proof
+        if head.path != MODELS or proof is None:
+            connection.send_whole(200, JSON, self._openapi, b"")
+        else:
+            connection.send_whole(200, JSON, proof.caller.models(), b"")
 
     def count_refusal(self, connection: Connection, fault: Fault) -> None:
         """Count a refusal, unless the exchange that ended with it already has."""
@@ -232,9 +226,12 @@ class Service:
 
     def _complete(self, connection: Connection, head: RequestHead, body: bytes) -> None:
         table = self.fleet.table
-        record = connection.record
-        if table is None or record is None:
+        record, proof = connection.record, connection.proof
+        if table is None or record is None or proof is None:
             raise Refused(errors.not_ready())
+        caller = proof.caller
+        if (fault := self.callers.take(caller)) is not None:
+            raise Refused(fault)
         headers = head.headers
         npc = chat.parse_id("X-NPC-Id", headers.get(b"x-npc-id"))
         player = chat.parse_id("X-Player-Id", headers.get(b"x-player-id"))
@@ -242,6 +239,8 @@ class Service:
         record.player = "" if player is None else player.decode("ascii")
         payload = chat.parse_completion(body)
         tier = choose_tier(table, wanted=headers.get(b"x-npc-tier"), npc=npc)
+        if (fault := caller.refusal(payload["model"], tier)) is not None:
+            raise Refused(fault)
         alias = choose_alias(table, archetype=payload["model"], tier=tier)
         record.archetype = alias.archetype
         record.tier = tier
@@ -276,6 +275,7 @@ class Service:
             except Exception:  # one that cannot be ended properly must not keep the others for ever
                 log.exception("a connection could not be expired and is cut off")
                 connection.abort()
+        self.admission.wake()
         if now - self._aged_at >= 1.0:
             self._aged_at = now
             self.fleet.close_aged_connections()

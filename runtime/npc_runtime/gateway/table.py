@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from hashlib import sha256
+from dataclasses import dataclass, field
 from hmac import compare_digest
 
 from npc_runtime import wire
@@ -94,6 +93,26 @@ class EndpointFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Key:
+    """One API key: how it is known, and what it may do."""
+
+    name: str
+    sha256: bytes
+    """Hex digits."""
+    archetypes: frozenset[str] = frozenset()
+    """What it may ask for; empty means everything."""
+    tiers: frozenset[str] = frozenset()
+    """Where; empty means everywhere."""
+    expires_ms: int | None = None
+    cache_salt: str | None = field(default=None, repr=False)
+    rate: wire.Rate | None = None
+
+    def is_over(self, now_ms: float) -> bool:
+        """Whether it counts no more at this Unix time in milliseconds."""
+        return self.expires_ms is not None and now_ms >= self.expires_ms
+
+
+@dataclass(frozen=True, slots=True)
 class CompiledTable:
     """A whole route table, ready for look-ups. Build it with `compile_table`."""
 
@@ -107,7 +126,7 @@ class CompiledTable:
     """By (tier, archetype)."""
     archetypes: frozenset[str]
     endpoints: tuple[EndpointFacts, ...]
-    key_hashes: tuple[tuple[bytes, str], ...]
+    keys: tuple[Key, ...]
     authentication_required: bool
     limits: wire.GatewayLimits
 
@@ -116,14 +135,13 @@ class CompiledTable:
         """Who ordered this table, and which order it was."""
         return self.source.stamp
 
-    def key_name(self, presented: bytes) -> str | None:
-        """The name of the API key, or None. Every hash is compared, in constant time, so timing tells nothing about
-        the keys."""
-        digest = sha256(presented).hexdigest().encode()
-        found: str | None = None
-        for known, name in self.key_hashes:
-            if compare_digest(digest, known):
-                found = name
+    def find_key(self, digest: bytes, now_ms: float) -> Key | None:
+        """The API key with this sha256 (hex digits), or None. Every hash is compared, in constant time, so timing tells
+        nothing about the keys. Of several entries for one key an entry that still counts wins."""
+        found: Key | None = None
+        for key in self.keys:
+            if compare_digest(digest, key.sha256) and (found is None or found.is_over(now_ms)):
+                found = key
         return found
 
 
@@ -162,7 +180,7 @@ def compile_table(table: wire.RouteTable) -> CompiledTable:
         aliases=aliases,
         archetypes=frozenset(alias.archetype for alias in table.aliases),
         endpoints=endpoints,
-        key_hashes=tuple(_key_hashes(table)),
+        keys=tuple(_keys(table)),
         authentication_required=table.authentication == "ApiKey",
         limits=table.limits,
     )
@@ -232,8 +250,8 @@ def _endpoints(table: wire.RouteTable) -> list[EndpointFacts]:
     return found
 
 
-def _key_hashes(table: wire.RouteTable) -> list[tuple[bytes, str]]:
-    hashes: list[tuple[bytes, str]] = []
+def _keys(table: wire.RouteTable) -> list[Key]:
+    keys: list[Key] = []
     for key in table.api_keys:
         value = key.sha256.lower()
         if _HEX.fullmatch(value) is None:
@@ -241,8 +259,18 @@ def _key_hashes(table: wire.RouteTable) -> list[tuple[bytes, str]]:
             # hostage.
             log.warning("an API key's hash is not 64 hex digits and can never match", extra={"key_name": key.name})
             continue
-        hashes.append((value.encode(), key.name))
-    return hashes
+        keys.append(
+            Key(
+                name=key.name,
+                sha256=value.encode(),
+                archetypes=frozenset(key.archetypes),
+                tiers=frozenset(key.tiers),
+                expires_ms=key.expires_ms,
+                cache_salt=None if key.cache_salt is None else key.cache_salt.get_secret_value() or None,
+                rate=key.rate,
+            )
+        )
+    return keys
 
 
 def _must(holds: bool, message: str) -> None:

@@ -120,11 +120,32 @@ def test_a_key_is_known_by_its_hash_and_named() -> None:
     hashes = {name: hashlib.sha256(name.encode()).hexdigest() for name in ("one", "two")}
     hashes["upper"] = hashlib.sha256(b"upper").hexdigest().upper()
     table = compile_table(route_table(keys={**hashes, "broken": "xyz"}))
-    assert table.key_name(b"one") == "one"
-    assert table.key_name(b"two") == "two"
-    assert table.key_name(b"upper") == "upper"
-    assert table.key_name(b"") is None
-    assert table.key_name(hashes["one"].encode()) is None
+
+    def named(presented: bytes) -> str | None:
+        key = table.find_key(hashlib.sha256(presented).hexdigest().encode(), 0.0)
+        return None if key is None else key.name
+
+    assert [named(text) for text in (b"one", b"two", b"upper")] == ["one", "two", "upper"]
+    assert named(b"") is None
+    assert named(hashes["one"].encode()) is None
+
+
+def test_of_two_entries_for_one_key_the_one_that_still_counts_wins() -> None:
+    value = hashlib.sha256(b"key").hexdigest()
+    for order in (("old", "new"), ("new", "old")):
+        entries = tuple(
+            wire.ApiKey(name=name, sha256=value, expires_ms=1000 if name == "old" else None) for name in order
+        )
+        table = compile_table(route_table(api_keys=entries))
+        found = [table.find_key(value.encode(), now) for now in (999.0, 1000.0)]
+        assert found[1] is not None
+        assert found[1].name == "new"
+        assert found[0] is not None
+
+
+def test_a_salt_is_not_shown() -> None:
+    key = wire.ApiKey(name="a", sha256="0" * 64, cache_salt="hush")  # type: ignore[arg-type]
+    assert "hush" not in repr(compile_table(route_table(api_keys=(key,))))
 
 
 @pytest.mark.parametrize("resident", [None, (), ("vampire--a1a1a1a1a1a1",)])

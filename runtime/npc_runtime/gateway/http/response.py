@@ -47,6 +47,7 @@ def fault_answer(fault: Fault, *, extra: bytes, keep_alive: bool, head_only: boo
         extra += b"Retry-After: %d\r\n" % fault.retry_after
     if fault.allow is not None:
         extra += b"Allow: " + fault.allow.encode() + b"\r\n"
+    extra += fault.lines
     if fault.status == 401:
         extra += b"WWW-Authenticate: Bearer\r\n"
     return whole_answer(fault.status, JSON, fault.body(), extra=extra, keep_alive=keep_alive, head_only=head_only)
