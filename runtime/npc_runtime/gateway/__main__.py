@@ -12,6 +12,7 @@ from npc_runtime.gateway.app import run_until_signal
 from npc_runtime.gateway.internal import BadInternalDir
 from npc_runtime.gateway.logs import configure_logging
 from npc_runtime.gateway.settings import parse_settings
+from npc_runtime.gateway.tls import BadCertificate
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,9 @@ def main() -> None:
             status = runner.run(run_until_signal(settings))
     except BadInternalDir as error:
         log.error("the internal folder cannot be used: %s", error)
+        status = 2
+    except BadCertificate as error:
+        log.error("the data port's certificate cannot be used: %s", error)
         status = 2
     except OSError as error:
         log.error("cannot start: %s", error)

@@ -368,7 +368,11 @@ class ClientConnection(asyncio.Protocol):
         if transport is not None and not transport.is_closing():
             if not transport.is_reading():
                 transport.resume_reading()
-            transport.write_eof()
+            if transport.can_write_eof():
+                transport.write_eof()
+            else:
+                # TLS has no half of a connection: closing sends all there is, says goodbye and waits for theirs.
+                transport.close()
 
     def _leave(self) -> None:
         exchange, self._exchange = self._exchange, None

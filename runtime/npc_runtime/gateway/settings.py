@@ -1,4 +1,4 @@
-"""The gateway's command line, and the one variable of its environment. All that may differ between two gateways of one
+"""The gateway's command line, and the two variables of its environment. All that may differ between two gateways of one
 region is here; everything else comes with the route table."""
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from npc_runtime import wire
 POD_UID_ENV = "NPC_POD_UID"
 """The uid of the gateway's own pod, from the downward API. A variable and no flag: an image that does not know it yet
 still starts."""
+
+TLS_DIR_ENV = "NPC_TLS_DIR"
+"""Where the data port's certificate is; the flag --tls-dir wins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,8 @@ class Settings:
     workers: int
     access_log: bool
     log_level: str
+    tls_dir: Path | None
+    """Without it the data port speaks plain HTTP."""
     pod_uid: str
     """Empty where nobody says it: then nothing is refused for being meant for another pod."""
 
@@ -69,7 +74,7 @@ def parse_settings(arguments: Sequence[str] | None = None, environment: Mapping[
     )
     add = parser.add_argument
     add("--host", default="0.0.0.0", help="address all ports listen on; :: for IPv6")  # noqa: S104 (a pod's ports)
-    add("--port", type=_port, default=wire.GATEWAY_PORT, help="plain HTTP for game servers")
+    add("--port", type=_port, default=wire.GATEWAY_PORT, help="HTTP for game servers, HTTPS with --tls-dir")
     add("--admin-port", type=_port, default=wire.GATEWAY_ADMIN_PORT, help="TLS and token, for the operator")
     add("--health-port", type=_port, default=wire.GATEWAY_HEALTH_PORT, help="/healthz /readyz /metrics /openapi.json")
     add("--agent-port", type=_port, default=wire.AGENT_PORT, help="port of the agents beside the engines")
@@ -78,6 +83,12 @@ def parse_settings(arguments: Sequence[str] | None = None, environment: Mapping[
         type=Path,
         default=Path("/etc/npc/internal"),
         help="folder with tls.crt, tls.key, ca.crt, token and optionally token-previous; followed while running",
+    )
+    add(
+        "--tls-dir",
+        type=Path,
+        default=environment.get(TLS_DIR_ENV) or None,
+        help=f"folder with tls.crt and tls.key of the data port; followed while running (environment: {TLS_DIR_ENV})",
     )
     add(
         "--routes-file",

@@ -163,6 +163,7 @@ def settings(tmp_path: Path, **changes: Any) -> Settings:
         "workers": 1,
         "access_log": True,
         "log_level": "info",
+        "tls_dir": None,
         "pod_uid": "",
     }
     return Settings(**values | changes)
