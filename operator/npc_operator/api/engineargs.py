@@ -8,6 +8,7 @@ beginning of one of these.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field
@@ -52,6 +53,24 @@ OWN_VARIABLES = (
 )
 """Set by the operator (HF_TOKEN from spec.model.secretRef), but the last: it would open vLLM's development endpoints to
 everybody who reaches the pod."""
+
+
+SCHEDULING_POLICY = "--scheduling-policy"
+MAX_NUM_SEQS = "--max-num-seqs"
+SHORTEST = {SCHEDULING_POLICY: "--scheduli", MAX_NUM_SEQS: "--max-num-se"}
+"""Flags that users may set and that we look at, with the shortest beginning that vLLM 0.32 takes for each."""
+
+
+def find_value(args: Sequence[str], flag: str) -> str | None:
+    """What a command line says for a flag of SHORTEST, as vLLM's parser would take it (the last one counts); None where
+    it is not there."""
+    found: str | None = None
+    for index, word in enumerate(args):
+        name, equals, value = word.partition("=")
+        name = name.replace("_", "-")
+        if len(name) >= len(SHORTEST[flag]) and flag.startswith(name):
+            found = value if equals else next(iter(args[index + 1 : index + 2]), "")
+    return found
 
 
 def _cel(words: tuple[str, ...]) -> str:

@@ -16,6 +16,8 @@ from npc_operator.api.meta import Condition
 READY = "Ready"
 RECONCILING = "Reconciling"
 STALLED = "Stalled"
+QUARANTINED = "Quarantined"
+"""There while quarantinedDigests names anything: what that affects."""
 
 MESSAGE_LIMIT = 2048
 NEWBORN_SECONDS = 10.0
@@ -74,7 +76,12 @@ def join_messages(messages: Iterable[str], limit: int = 3) -> str:
 
 
 def build_conditions(
-    summary: Summary, previous: Sequence[Condition], *, generation: int, now: float
+    summary: Summary,
+    previous: Sequence[Condition],
+    *,
+    generation: int,
+    now: float,
+    quarantined: Finding | None = None,
 ) -> tuple[Condition, ...]:
     """The conditions to publish, keeping the transition times of those whose status stays."""
     status = "Unknown" if summary.ready is None else ("True" if summary.ready else "False")
@@ -84,6 +91,8 @@ def build_conditions(
         wanted.append((STALLED, "True", summary.stalled))
     elif summary.reconciling is not None:
         wanted.append((RECONCILING, "True", summary.reconciling))
+    if quarantined is not None:
+        wanted.append((QUARANTINED, "True", quarantined))
     before = {condition.type: condition for condition in previous}
     built = []
     for kind, value, finding in wanted:

@@ -86,6 +86,10 @@ class Pod:
     """When its grace is over, while it is being deleted."""
     created: str = ""
     engine_key_id: str = ""
+    prioritised: bool = False
+    """The engine orders waiting lines by their priority."""
+    slots: int = 0
+    """Lines the engine works on at once, where its command line says so; 0: it does not."""
     template_hash: str = ""
     """pod-template-hash, to tell old from new pods while rolling."""
     unschedulable: str = ""
@@ -151,6 +155,17 @@ class GateFact:
 def trial_name(archetype: str, tier: str, digest: str) -> str:
     """Under which name what is known of one candidate's trial is filed in its namespace."""
     return f"{archetype}/{tier}/{digest}"
+
+
+@dataclass(frozen=True, slots=True)
+class IssuerFact:
+    """Who signs the cluster's service account tokens, and with which keys. There is one, in no namespace."""
+
+    issuer: str = ""
+    keys: str = ""
+    """A JSON Web Key Set; empty while it could not be read."""
+    error: str = ""
+    """Why it could not be read, for people."""
 
 
 @dataclass(frozen=True, slots=True)

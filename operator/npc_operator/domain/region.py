@@ -9,7 +9,7 @@ from npc_operator.api.names import routes_secret
 from npc_operator.api.npcregion import NPCRegionSpec, NPCRegionStatus, Npcs
 from npc_operator.domain import reasons
 from npc_operator.domain.conditions import READY, Finding, Summary, build_conditions, holds, join_messages
-from npc_operator.domain.facts import Adapter, Region, SecretFact, Tier, UnkeptRoutes
+from npc_operator.domain.facts import Adapter, IssuerFact, Region, SecretFact, Tier, UnkeptRoutes
 from npc_operator.domain.routes import ROUTES_SECRET_MAX_BYTES
 
 USUAL_POPULATION = (500, 1000)
@@ -93,6 +93,10 @@ class RegionFacts:
     faults: tuple[Finding, ...] = ()
     errors: tuple[str, ...] = ()
     endpoint: str = ""
+    issuer: IssuerFact | None = None
+    """Who signs the cluster's service account tokens; None while nobody looked."""
+    quarantined: tuple[tuple[str, str], ...] = ()
+    """(archetype, tier) of what spec.quarantinedDigests affects."""
     newborn: bool = False
     """The region was created a moment ago: what it names may be the next to be applied."""
 
@@ -159,6 +163,49 @@ def find_silence(facts: RegionFacts) -> Finding | None:
     return Finding(reasons.GATEWAY_SILENT, f"{join_messages(facts.silent)}; {advice}")
 
 
+def find_unknown_issuer(facts: RegionFacts) -> Finding | None:
+    """Callers of the cluster are not let in, while keys work."""
+    if facts.region.spec.gateway.auth.service_accounts is None or (facts.issuer is not None and facts.issuer.keys):
+        return None
+    why = facts.issuer.error if facts.issuer is not None else "they are being read"
+    message = (
+        "callers of gateway.auth.serviceAccounts are refused: the keys of the cluster's service account tokens are not"
+        f" known ({why}); the operator needs to get /.well-known/openid-configuration and /openid/v1/jwks"
+    )
+    return Finding(reasons.ISSUER_UNKNOWN, message)
+
+
+def find_quarantined(spec: NPCRegionSpec, adapters: Iterable[Adapter]) -> tuple[tuple[str, str], ...]:
+    """(archetype, tier) of every selected variant of which the region has quarantined a digest that it names, serves or
+    brings in."""
+    banned = frozenset(spec.quarantined_digests)
+    if not banned:
+        return ()
+    found = set()
+    for adapter in adapters:
+        if not selects(spec, adapter.meta.labels):
+            continue
+        used = [(variant.tier, variant.source.digest) for variant in adapter.spec.variants]
+        for status in adapter.status.variants:
+            revisions = (status.stable, status.candidate)
+            used += [(status.tier, revision.digest) for revision in revisions if revision is not None]
+        found |= {(adapter.spec.archetype, tier) for tier, digest in used if digest in banned}
+    return tuple(sorted(found))
+
+
+def describe_quarantine(spec: NPCRegionSpec, affected: tuple[tuple[str, str], ...]) -> Finding | None:
+    """What the region's quarantine comes to; none without one."""
+    count = len(spec.quarantined_digests)
+    if not count:
+        return None
+    if not affected:
+        message = f"no voice of the region uses any of the {count} quarantined digests"
+    else:
+        voices = join_messages((f"{archetype} on {tier}" for archetype, tier in affected), limit=20)
+        message = f"{count} digests are used nowhere; affected: {voices}"
+    return Finding(reasons.QUARANTINED, message)
+
+
 def build_region_status(facts: RegionFacts, now: float) -> NPCRegionStatus:
     """The whole status, as it is published."""
     region = facts.region
@@ -169,7 +216,7 @@ def build_region_status(facts: RegionFacts, now: float) -> NPCRegionStatus:
         ready=unready is None,
         why=unready
         or Finding(reasons.SERVING, f"{len(facts.tiers)} tiers and {facts.gateways_ready} gateway pods serve"),
-        reconciling=unready if going else silence,
+        reconciling=unready if going else silence or find_unknown_issuer(facts),
         stalled=stalled,
     )
     return NPCRegionStatus(
@@ -182,5 +229,11 @@ def build_region_status(facts: RegionFacts, now: float) -> NPCRegionStatus:
         gateway_ready=facts.gateways_ready,
         endpoint=facts.endpoint,
         note=population_note(population),
-        conditions=build_conditions(summary, region.status.conditions, generation=region.meta.generation, now=now),
+        conditions=build_conditions(
+            summary,
+            region.status.conditions,
+            generation=region.meta.generation,
+            now=now,
+            quarantined=describe_quarantine(region.spec, facts.quarantined),
+        ),
     )

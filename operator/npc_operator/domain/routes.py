@@ -9,16 +9,18 @@ off the routes by not knowing it.
 
 from __future__ import annotations
 
-import hashlib
 import zlib
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 
 from pydantic import SecretStr, ValidationError
 
-from npc_operator.api.gputier import Quality
+from npc_operator.api.archetypeadapter import ArchetypeAdapterSpec
+from npc_operator.api.gputier import GpuTierSpec, Quality
 from npc_operator.api.npcregion import NPCRegionSpec
+from npc_operator.domain.callers import build_rate
 from npc_operator.domain.engines import Engine
+from npc_operator.manifests.engine_container import SERVED_BASE
 from npc_runtime.wire import (
     Alias,
     ApiKey,
@@ -26,10 +28,12 @@ from npc_runtime.wire import (
     Endpoint,
     EngineKey,
     GatewayLimits,
+    Identity,
     RouteTable,
     Stamp,
     Target,
     TierRoutes,
+    Voice,
     served_name,
 )
 
@@ -54,29 +58,63 @@ class Trust:
 
 
 @dataclass(frozen=True, slots=True)
-class TierPart:
-    """One tier with what may serve there."""
+class Callers:
+    """Who may ask, beside what the region's own spec says of it."""
 
-    name: str
-    quality: Quality
-    endpoints: tuple[Endpoint, ...]
+    api_keys: tuple[ApiKey, ...] = ()
+    identity: Identity | None = None
+
+
+DEFAULT_SLOTS = 256
+"""Lines an engine works on at once where nothing says otherwise: vLLM's own default on most devices (CPUs and GPUs
+below 70 GiB; 1,024 above, in vllm.engine.arg_utils of 0.32). The lower one holds lines back rather too early than too
+late; --max-num-seqs in engine.extraArgs says it exactly."""
+
+
+def build_tier(
+    name: str, spec: GpuTierSpec, engines: Iterable[tuple[Engine, Endpoint]], *, fallback: str = ""
+) -> TierRoutes:
+    """One tier with what may serve there. What its engines can do is read off their own command lines: pods that were
+    started by an earlier version run on as they were, and an engine without priorities refuses every line that has one.
+    """
+    serving = list(engines)
+    return TierRoutes(
+        name=name,
+        quality=spec.quality,
+        endpoints=tuple(endpoint for _, endpoint in serving),
+        fallback_tier=fallback,
+        base_model=SERVED_BASE,
+        slots=min((engine.pod.slots or DEFAULT_SLOTS for engine, _ in serving), default=DEFAULT_SLOTS),
+        queue=spec.objectives.queue_lines * len(serving),
+        first_token_milliseconds=spec.objectives.first_token_milliseconds,
+        stall_seconds=spec.objectives.stall_seconds,
+        prioritised=bool(serving) and all(engine.pod.prioritised for engine, _ in serving),
+    )
+
+
+def absent_tier(name: str) -> TierRoutes:
+    """A tier that the region names and that is not there. It is in the table without pods: prefixes and the default may
+    point at it, and a table in which they point at nothing is refused as a whole, for the sake of one missing object.
+    """
+    quality: Quality = "Bronze"
+    return TierRoutes(name=name, quality=quality)
+
+
+def build_voice(spec: ArchetypeAdapterSpec) -> Voice:
+    """What gateways need of an archetype beside its adapters."""
+    return Voice(
+        archetype=spec.archetype,
+        importance=spec.importance,
+        system_prompt=spec.persona.system_prompt,
+        scripted_lines=spec.persona.scripted_lines,
+        must_not_match=spec.answers.must_not_match,
+    )
 
 
 def build_alias(archetype: str, tier: str, digest: str) -> Alias:
     """All traffic of an archetype on a tier goes to one digest."""
     target = Target(served_name=served_name(archetype, digest), digest=digest, percent=100)
     return Alias(archetype=archetype, tier=tier, targets=(target,))
-
-
-def hash_api_keys(data: Mapping[str, str]) -> tuple[ApiKey, ...]:
-    """The keys of a Secret by name, hashed; white space around a key (a file's last newline) is not part of it, empty
-    ones are no keys.
-    """
-    return tuple(
-        ApiKey(name=name, sha256=hashlib.sha256(key.strip().encode()).hexdigest())
-        for name, key in sorted(data.items())
-        if key.strip()
-    )
 
 
 def pick_routed(aliases: Iterable[Alias]) -> dict[str, frozenset[str]]:
@@ -105,9 +143,11 @@ def build_table(
     namespace: str,
     region: str,
     spec: NPCRegionSpec,
-    tiers: Iterable[TierPart],
+    tiers: Iterable[TierRoutes],
     aliases: tuple[Alias, ...],
-    api_keys: tuple[ApiKey, ...],
+    voices: tuple[Voice, ...],
+    callers: Callers,
+    ready_gateways: int,
     trust: Trust,
 ) -> RouteTable:
     """The table without a stamp."""
@@ -118,10 +158,14 @@ def build_table(
         region=region,
         default_tier=spec.default_tier,
         assignments=tuple(Assignment(npc_prefix=entry.npc_prefix, tier=entry.tier) for entry in spec.assignments),
-        tiers=tuple(TierRoutes(name=part.name, quality=part.quality, endpoints=part.endpoints) for part in tiers),
+        tiers=tuple(tiers),
         aliases=aliases,
+        voices=voices,
         authentication=spec.gateway.auth.mode,
-        api_keys=api_keys,
+        api_keys=callers.api_keys,
+        identity=callers.identity,
+        rate=build_rate(limits.rate),
+        ready_gateways=max(1, ready_gateways),
         engine_keys=trust.engine_keys,
         agent_tokens=trust.agent_tokens,
         agent_ca=trust.agent_ca,

@@ -48,6 +48,8 @@ class TierFacts:
     adapters: int = 0
     resident_adapters: int = 0
     left_out: Finding | None = None
+    fallback: Finding | None = None
+    """What is wrong with spec.fallbackTier."""
     selector: str = ""
     newborn: bool = False
     """The tier was created a moment ago."""
@@ -133,6 +135,10 @@ def find_no_region(facts: TierFacts) -> Finding | None:
     return None if facts.newborn else describe_no_region(facts)
 
 
+def find_fallback(facts: TierFacts) -> Finding | None:
+    return None if facts.newborn else facts.fallback
+
+
 def find_left_out(facts: TierFacts) -> Finding | None:
     return facts.left_out
 
@@ -147,6 +153,7 @@ STALLED: tuple[Rule, ...] = (
     find_crash_loops,
     find_missed_deadline,
     find_no_region,
+    find_fallback,
     find_left_out,
 )
 
@@ -191,8 +198,8 @@ def find_starting(facts: TierFacts) -> Finding | None:
 
 
 def find_awaited_region(facts: TierFacts) -> Finding | None:
-    """Just created: the region may be the next object to be applied."""
-    return describe_no_region(facts) if facts.newborn else None
+    """Just created: the region, or the tier to fall back to, may be the next object to be applied."""
+    return (describe_no_region(facts) or facts.fallback) if facts.newborn else None
 
 
 RECONCILING: tuple[Rule, ...] = (

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from npc_operator.api import names
 from npc_operator.api.archetypeadapter import ArchetypeAdapterSpec, ArchetypeAdapterStatus
+from npc_operator.api.engineargs import MAX_NUM_SEQS, SCHEDULING_POLICY, find_value
 from npc_operator.api.gputier import GpuTierSpec, GpuTierStatus
 from npc_operator.api.meta import ObjectMeta
 from npc_operator.api.npcregion import NPCRegionSpec, NPCRegionStatus
@@ -22,6 +23,7 @@ from npc_operator.domain.facts import Adapter, Child, ContainerFact, Pod, Region
 from npc_operator.edge.salvage import salvage
 from npc_operator.loop.slim import share
 from npc_operator.loop.store import Store
+from npc_operator.manifests.engine_container import PRIORITY
 
 KUBECTL_COPY = "kubectl.kubernetes.io/last-applied-configuration"
 _ERROR_CHARACTERS = 500
@@ -173,10 +175,24 @@ def parse_pod(manifest: Mapping[str, Any]) -> Pod:
         ends=meta.get("deletionTimestamp") or "",
         created=meta.get("creationTimestamp") or "",
         engine_key_id=annotations.get(names.ANNOTATION_ENGINE_KEY, ""),
+        **_parse_engine(spec),
         template_hash=labels.get("pod-template-hash", ""),
         unschedulable=(scheduled.get("message") or "Unschedulable") if unschedulable else "",
         containers=tuple(_parse_container(report) for report in reports),
     )
+
+
+def _parse_engine(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What the engine's own command line says it can do."""
+    engine: Mapping[str, Any] = next(
+        (one for one in spec.get("containers") or () if one.get("name") == names.CONTAINER_ENGINE), {}
+    )
+    args = engine.get("args") or ()
+    slots = find_value(args, MAX_NUM_SEQS) or ""
+    return {
+        "prioritised": find_value(args, SCHEDULING_POLICY) == PRIORITY,
+        "slots": int(slots) if slots.isdecimal() else 0,
+    }
 
 
 def _parse_container(report: Mapping[str, Any]) -> ContainerFact:

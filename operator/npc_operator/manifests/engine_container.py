@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from npc_operator.api import names
+from npc_operator.api.engineargs import SCHEDULING_POLICY, find_value
 from npc_operator.api.gputier import GpuTierSpec
 from npc_operator.manifests.pod_layout import (
     ADAPTERS_DIR,
@@ -35,6 +36,9 @@ from npc_operator.manifests.pod_parts import (
 from npc_operator.manifests.pod_security import container_security_context
 from npc_runtime.wire import PRE_STOP_SCRIPT
 
+PRIORITY = "priority"
+"""The scheduling policy under which a line's priority counts; with any other, vLLM refuses a line that has one."""
+
 SERVED_BASE = "base"
 """What the engine calls the base model itself."""
 
@@ -60,6 +64,8 @@ def engine_args(spec: GpuTierSpec) -> list[str]:
         "--api-server-count=1",
         f"--shutdown-timeout={engine.shutdown_seconds}",
     ]
+    if find_value(engine.extra_args, SCHEDULING_POLICY) is None:
+        args.append(f"{SCHEDULING_POLICY}={PRIORITY}")
     if hf and spec.model.revision:
         args.append(f"--revision={spec.model.revision}")
     return [*args, *engine.extra_args]

@@ -31,7 +31,7 @@ from npc_operator.manifests.pod_layout import (
 from npc_operator.manifests.pod_security import pod_security_context
 from npc_operator.manifests.quantities import quantity_bytes
 
-TEMPLATE_VERSION = 1
+TEMPLATE_VERSION = 2
 """Raised whenever this builder makes another template from the same input, so that an upgrade can tell and leave
 running pods alone.
 """

@@ -76,7 +76,7 @@ def _published(status: VariantStatus) -> tuple[object, ...]:
 
 
 def serving_traits(pod: Pod) -> tuple[object, ...]:
-    return (pod.uid, pod.ip, pod.ready, pod.deleting, pod.phase, pod.engine_key_id)
+    return (pod.uid, pod.ip, pod.ready, pod.deleting, pod.phase, pod.engine_key_id, pod.prioritised, pod.slots)
 
 
 def engine_traits(fact: AgentFact) -> tuple[object, ...]:

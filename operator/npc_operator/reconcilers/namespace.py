@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from npc_operator.api import names
+from npc_operator.domain.callers import SALT
 from npc_operator.domain.drift import find_drift
 from npc_operator.domain.facts import Child, Pod, Region
 from npc_operator.domain.keys import Key
@@ -91,6 +92,8 @@ async def _keep_internal(
             authorities = join_authorities(made.authority, data.get("ca.crt", ""))
             data = {**data, "tls.crt": made.certificate, "tls.key": made.private_key, "ca.crt": authorities}
     data.setdefault("token-previous", "")
+    if not data.get(SALT):
+        data[SALT] = make_token()
     await _write(context, names.SECRET_INTERNAL, namespace, live, data, verdict, owners, about)
     return verdict.look_again
 

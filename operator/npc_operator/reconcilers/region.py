@@ -7,10 +7,10 @@ from typing import Any
 from npc_operator.api import names
 from npc_operator.domain.conditions import newborn_seconds, rfc3339
 from npc_operator.domain.doors import SILENT_SECONDS, gone_at, is_silent, may_serve
-from npc_operator.domain.facts import Child, Region, Tier, UnkeptRoutes
+from npc_operator.domain.facts import Adapter, Child, Region, Tier, UnkeptRoutes
 from npc_operator.domain.keys import Key
 from npc_operator.domain.outcomes import Done, Outcome, Retry, Wait
-from npc_operator.domain.region import RegionFacts, build_region_status, describe_unkept
+from npc_operator.domain.region import RegionFacts, build_region_status, describe_unkept, find_quarantined
 from npc_operator.manifests.disruption import build_gateway_budget
 from npc_operator.manifests.gateway_deployment import build_gateway_deployment
 from npc_operator.manifests.gateway_service import build_gateway_service, gateway_endpoint
@@ -66,6 +66,8 @@ async def reconcile_region(context: Context, key: Key) -> Outcome:
         faults=faults,
         errors=errors,
         endpoint=gateway_endpoint(region.meta, region.spec) if holds else "",
+        issuer=world.issuer(),
+        quarantined=find_quarantined(region.spec, world.store.list(Adapter, key.namespace).values()) if holds else (),
         newborn=newborn_seconds(region.meta.creation_timestamp, context.clock.now()) > 0,
     )
     later = await context.publisher.publish(region, build_region_status(facts, context.clock.now()))

@@ -13,18 +13,21 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from npc_operator.api import names
-from npc_operator.api.gputier import Quality
+from npc_operator.api.npcregion import NPCRegionSpec
+from npc_operator.domain.callers import SALT, build_identity, hash_api_keys
 from npc_operator.domain.conditions import parse_rfc3339
 from npc_operator.domain.doors import gone_at, may_serve
 from npc_operator.domain.engines import Engine
-from npc_operator.domain.facts import GatewayFact, Pod, Region, Tier
+from npc_operator.domain.facts import GatewayFact, Pod, Region, SecretFact, Tier
+from npc_operator.domain.fallbacks import pick_fallbacks
 from npc_operator.domain.rotation import pick_engine_keys, pick_tokens
 from npc_operator.domain.routes import (
-    TierPart,
+    Callers,
     Trust,
+    absent_tier,
     build_endpoint,
     build_table,
-    hash_api_keys,
+    build_tier,
     pick_routed,
     routed_names,
     same_routes,
@@ -33,7 +36,7 @@ from npc_operator.domain.routes import (
 from npc_operator.manifests.gateway_deployment import ROUTES_KEY
 from npc_operator.ports import Clock, Manifest, Stamps
 from npc_operator.reconcilers.world import Door, World
-from npc_runtime.wire import Alias, Endpoint, RouteTable, Stamp
+from npc_runtime.wire import Alias, Endpoint, RouteTable, Stamp, TierRoutes
 
 REMEMBERED = 64
 """Tables of a region whose content is remembered by stamp; a gateway further behind counts as unknown until it has
@@ -41,10 +44,6 @@ caught up. For each region alone: a busy one must not make others forget what th
 
 
 NOTHING_ROUTED: frozenset[str] = frozenset()
-
-ABSENT_QUALITY: Quality = "Bronze"
-"""Of a tier that the region names and that is not there. It is in the table without pods: prefixes and the default may
-point at it, and a table in which they point at nothing is refused as a whole, for the sake of one missing object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,12 +236,11 @@ class RouteBook:
         engine_keys = world.secret(namespace, names.SECRET_ENGINE_KEY)
         if internal is None or engine_keys is None or not internal.data.get("token") or not engine_keys.data:
             return Waiting("the namespace's keys and certificates are being made")
-        keys = None
-        if spec.gateway.auth.mode == "ApiKey" and spec.gateway.auth.secret_ref is not None:
-            keys = world.secret(namespace, spec.gateway.auth.secret_ref.name)
-            if keys is None:
-                return Waiting(f"Secret {spec.gateway.auth.secret_ref.name} is being read")
-        tiers = [(entry.tier, world.store.get(Tier, namespace, entry.tier)) for entry in spec.tiers]
+        callers = self._callers(namespace, spec, internal)
+        if isinstance(callers, Waiting):
+            return callers
+        present = world.store.list(Tier, namespace)
+        fallbacks = pick_fallbacks(world.fallback_links(namespace), named={entry.tier for entry in spec.tiers})
         aliases = world.roster(namespace).aliases()
         parts = self._parts.setdefault((namespace, region.meta.name), _Parts())
         if parts.aliases is not aliases:
@@ -253,11 +251,17 @@ class RouteBook:
             region=region.meta.name,
             spec=spec,
             tiers=[
-                TierPart(name, ABSENT_QUALITY, ()) if tier is None else self._part(tier, parts, before.get(name, {}))
-                for name, tier in tiers
+                self._part(tier, parts, before.get(name, {}), fallbacks.get(name, ""))
+                if (tier := present.get(name)) is not None
+                else absent_tier(name)
+                for name in (entry.tier for entry in spec.tiers)
             ],
             aliases=aliases,
-            api_keys=hash_api_keys(keys.data) if keys is not None else (),
+            voices=world.voices(namespace, region),
+            callers=callers,
+            ready_gateways=sum(
+                door.pod.ready and not door.pod.deleting for door in world.doors(namespace, region.meta.name)
+            ),
             trust=Trust(
                 engine_keys=pick_engine_keys(engine_keys.data),
                 agent_tokens=pick_tokens(internal.data),
@@ -265,7 +269,19 @@ class RouteBook:
             ),
         )
 
-    def _part(self, tier: Tier, parts: _Parts, before: dict[str, _Made]) -> TierPart:
+    def _callers(self, namespace: str, spec: NPCRegionSpec, internal: SecretFact) -> Callers | Waiting:
+        auth, salt = spec.gateway.auth, internal.data.get(SALT, "")
+        identity = build_identity(auth.service_accounts, self._world.issuer())
+        if auth.mode != "ApiKey" or auth.secret_ref is None:
+            return Callers(identity=identity)
+        keys = self._world.secret(namespace, auth.secret_ref.name)
+        if keys is None:
+            return Waiting(f"Secret {auth.secret_ref.name} is being read")
+        if not salt and any(policy.separate_cache for policy in auth.policies):
+            return Waiting("the namespace's keys and certificates are being made")
+        return Callers(hash_api_keys(keys.data, auth.policies, salt=salt), identity)
+
+    def _part(self, tier: Tier, parts: _Parts, before: dict[str, _Made], fallback: str) -> TierRoutes:
         """The tier with its endpoints, each built again only when its pod, its agent's word or the aliases changed."""
         name, port = tier.meta.name, tier.spec.engine.port
         routed = parts.routed.get(name, NOTHING_ROUTED)
@@ -277,7 +293,8 @@ class RouteBook:
             if made is None or made.engine is not engine or made.routed is not routed or made.endpoint.port != port:
                 made = _Made(engine, routed, build_endpoint(engine, port, routed))
             after[engine.pod.uid] = made
-        return TierPart(name, tier.spec.quality, tuple(made.endpoint for made in after.values()))
+        serving = ((made.engine, made.endpoint) for made in after.values())
+        return build_tier(name, tier.spec, serving, fallback=fallback)
 
 
 def read_routes(live: Manifest | None) -> RouteTable | None:

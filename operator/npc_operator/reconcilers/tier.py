@@ -10,6 +10,7 @@ from npc_operator.domain.conditions import Finding, newborn_seconds
 from npc_operator.domain.drift import extract_owned, owned_fields
 from npc_operator.domain.engines import Engine
 from npc_operator.domain.facts import Tier
+from npc_operator.domain.fallbacks import find_fallback_fault
 from npc_operator.domain.keys import Key
 from npc_operator.domain.outcomes import Done, Outcome, Retry, Wait
 from npc_operator.domain.placement import describe_left_out
@@ -66,7 +67,7 @@ async def reconcile_tier(context: Context, key: Key) -> Outcome:
     later = await context.publisher.publish(tier, build_tier_status(facts, context.clock.now()))
     if errors:
         return Retry("; ".join(errors))
-    if later is None and facts.newborn and not facts.region:
+    if later is None and facts.newborn and (not facts.region or facts.fallback is not None):
         later = newborn_seconds(tier.meta.creation_timestamp, context.clock.now())
     return Done(requeue_after=later)
 
@@ -129,6 +130,13 @@ def observe_tier(
     reference = tier.spec.model.secret_ref
     left_out = roster.placement(name).left_out
     slots = tier.spec.engine.max_cpu_loras
+    active = world.active_region(namespace)
+    fallback = find_fallback_fault(
+        name,
+        world.fallback_links(namespace),
+        region="" if active is None else active.meta.name,
+        named=frozenset() if active is None else {entry.tier for entry in active.spec.tiers},
+    )
     return TierFacts(
         tier=tier,
         region=region,
@@ -143,6 +151,7 @@ def observe_tier(
         adapters=roster.count(name),
         resident_adapters=count_resident(engines, roster.leading(name)),
         left_out=Finding(SLOTS_EXCEEDED, describe_left_out(name, sorted(left_out), slots)) if left_out else None,
+        fallback=fallback,
         selector=selector_text(engine_selector(tier=name)),
         newborn=newborn_seconds(tier.meta.creation_timestamp, context.clock.now()) > 0,
     )

@@ -19,6 +19,7 @@ from npc_operator.domain.facts import (
     Child,
     GateFact,
     GatewayFact,
+    IssuerFact,
     Pod,
     Region,
     SecretFact,
@@ -75,6 +76,7 @@ def _on_tier(store: Store, change: Change) -> Iterator[Key]:
     yield Key(KeyKind.TIER, namespace, change.name)
     if is_reshaped(change):
         yield Key(KeyKind.NAMESPACE, namespace, "")
+        yield from (Key(KeyKind.TIER, namespace, name) for name in store.list(Tier, namespace))  # fallbacks meet
         yield from _adapters_of(store, namespace, change.name)
         yield from _agents_of(store, namespace, change.name)
         yield from _regions(store, namespace)
@@ -99,7 +101,10 @@ def _on_adapter(store: Store, change: Change) -> Iterator[Key]:
     if has_turn(change.old) and not has_turn(change.new):
         yield from _next_to_move(store, namespace)
     if not is_reshaped(change):
+        if changed:
+            yield from (Key(KeyKind.REGION, namespace, name) for name in _quarantining(store, namespace))
         return
+    yield from _routes(store, namespace)  # its persona is part of them
     yield from _regions(store, namespace)
     yield from (Key(KeyKind.TIER, namespace, tier) for tier in sorted(changed))
     yield from _siblings(store, namespace, change)
@@ -112,9 +117,10 @@ def _on_pod(store: Store, change: Change) -> Iterator[Key]:
         yield Key(KeyKind.GATEWAY, namespace, change.name)
         if pod.region:
             yield Key(KeyKind.REGION, namespace, pod.region)
-        if change.new is None or change.old is None or change.old.ready != change.new.ready:
-            # What is kept for a gateway alone may go with it.
+        if change.new is None or change.old is None or _takes_lines(change.old) != _takes_lines(change.new):
+            # What is kept for a gateway alone may go with it, and rates are shared out among those that are ready.
             yield from _pods(store, namespace)
+            yield from _routes(store, namespace)
         return
     yield Key(KeyKind.AGENT, namespace, change.name)
     if pod.tier:
@@ -234,6 +240,13 @@ def _on_trial(store: Store, change: Change) -> Iterator[Key]:
     yield from _adapters_for(store, change.namespace, {change.name.partition("/")[0]})
 
 
+def _on_issuer(store: Store, _: Change) -> Iterator[Key]:
+    for namespace, name, region in store.items(Region):
+        if region.spec.gateway.auth.service_accounts is not None:
+            yield Key(KeyKind.REGION, namespace, name)
+            yield from _routes(store, namespace)
+
+
 def _on_unkept(_: Store, change: Change) -> Iterator[Key]:
     yield Key(KeyKind.REGION, change.namespace, change.name)
 
@@ -249,6 +262,7 @@ RULES: dict[type[Any], Callable[[Store, Change], Iterator[Key]]] = {
     SecretFact: _on_secret,
     Unreadable: _on_unreadable,
     UnkeptRoutes: _on_unkept,
+    IssuerFact: _on_issuer,
     GateFact: _on_trial,
 }
 
@@ -264,6 +278,15 @@ def _routes(store: Store, namespace: str) -> Iterator[Key]:
     """The route table, the Secret made of it, and the gateways that should have it."""
     yield from (Key(KeyKind.ROUTES, namespace, name) for name in store.list(Region, namespace))
     yield from _gateways(store, namespace)
+
+
+def _takes_lines(pod: Pod) -> bool:
+    return pod.ready and not pod.deleting
+
+
+def _quarantining(store: Store, namespace: str) -> Iterator[str]:
+    """Regions whose quarantine has to say what it affects."""
+    return (name for name, region in store.list(Region, namespace).items() if region.spec.quarantined_digests)
 
 
 def _gateways(store: Store, namespace: str) -> Iterator[Key]:

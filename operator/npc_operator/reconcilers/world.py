@@ -21,6 +21,7 @@ from npc_operator.domain.facts import (
     Child,
     GateFact,
     GatewayFact,
+    IssuerFact,
     Pod,
     Region,
     SecretFact,
@@ -31,9 +32,15 @@ from npc_operator.domain.region import names_tier, pick_active_region
 from npc_operator.loop.store import Change, Store
 from npc_operator.reconcilers.evidence import Ledger, Mark
 from npc_operator.reconcilers.roster import Roster
+from npc_operator.reconcilers.voices import Voices
+from npc_runtime.wire import Voice
 
 NEEDED = (Region, Tier, Adapter, Pod)
 """Kinds of which a whole list must have been seen before anything is concluded from what is missing."""
+
+
+ISSUER = "issuer"
+"""Under which name, in no namespace, the one IssuerFact is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,7 @@ class World:
     def __init__(self, store: Store) -> None:
         self.store = store
         self._rosters: dict[str, Roster] = {}
+        self._voices: dict[str, Voices] = {}
         self._engines: dict[tuple[str, str], tuple[Engine, ...]] = {}
         self._pairs: dict[tuple[str, str], Engine] = {}
         self._versions: dict[str, int] = {}
@@ -83,6 +91,21 @@ class World:
         if roster is None:
             roster = self._rosters[namespace] = Roster(self.store, namespace)
         return roster
+
+    def voices(self, namespace: str, region: Region) -> tuple[Voice, ...]:
+        """Every archetype that the region speaks with; the same object as long as nothing changed."""
+        voices = self._voices.get(namespace)
+        if voices is None:
+            voices = self._voices[namespace] = Voices(self.store, namespace)
+        return voices.of(region)
+
+    def fallback_links(self, namespace: str) -> dict[str, str]:
+        """Every tier with the tier that it names to speak in its place; empty for none."""
+        return {name: tier.spec.fallback_tier or "" for name, tier in self.store.list(Tier, namespace).items()}
+
+    def issuer(self) -> IssuerFact | None:
+        """Who signs the cluster's service account tokens; None: not looked at yet."""
+        return self.store.get(IssuerFact, "", ISSUER)
 
     def active_region(self, namespace: str) -> Region | None:
         """The region that holds the namespace."""
@@ -146,6 +169,9 @@ class World:
         roster = self._rosters.get(change.namespace)
         if roster is not None:
             roster.note(change)
+        voices = self._voices.get(change.namespace)
+        if voices is not None:
+            voices.note(change)
         if change.kind is Pod or change.kind is AgentFact:
             pod = change.new or change.old if change.kind is Pod else self.store.get(Pod, change.namespace, change.name)
             if change.new is None:
@@ -154,6 +180,10 @@ class World:
                 self._engines.pop((change.namespace, pod.tier), None)
         if change.new is None and change.kind is Tier:
             self._engines.pop((change.namespace, change.name), None)
+        if change.kind is IssuerFact:
+            for namespace in self._versions:
+                self._versions[namespace] = next(self._counter)
+            return
         if not any(self.store.list(kind, change.namespace) for kind in NEEDED):
             self._forget(change.namespace)
         elif _matters_to_routes(change):
@@ -162,6 +192,7 @@ class World:
     def _forget(self, namespace: str) -> None:
         """Nothing of ours is in a namespace any more."""
         self._rosters.pop(namespace, None)
+        self._voices.pop(namespace, None)
         self._versions.pop(namespace, None)
         for place in [place for place in self._engines if place[0] == namespace]:
             del self._engines[place]

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
+from npc_operator.domain.callers import hash_api_keys
 from npc_operator.domain.engines import Engine
 from npc_operator.domain.routes import (
+    DEFAULT_SLOTS,
     ROUTES_MAX_BYTES,
     ROUTES_SECRET_MAX_BYTES,
-    TierPart,
+    Callers,
     Trust,
+    absent_tier,
     build_alias,
     build_endpoint,
     build_table,
-    hash_api_keys,
+    build_tier,
+    build_voice,
     pack_routes,
     pick_routed,
     routed_names,
@@ -25,8 +31,8 @@ from npc_operator.domain.routes import (
     unpack_routes,
     without_residency,
 )
-from npc_runtime.wire import Endpoint, EngineKey, EngineState, RouteTable, Stamp, TierRoutes, served_name
-from tests.support.builders import agent_fact, digest, pod_fact, region_fact, report
+from npc_runtime.wire import Endpoint, EngineKey, EngineState, Rate, RouteTable, Stamp, TierRoutes, served_name
+from tests.support.builders import adapter_fact, agent_fact, digest, pod_fact, region_fact, report, tier_fact
 
 TRUST = Trust((EngineKey(id="key-1", key=SecretStr("engine-secret")),), (SecretStr("token-secret"),), "PEM")
 VAMPIRE = build_alias("vampire", "gold", digest("vampire"))
@@ -38,15 +44,23 @@ def engine(name: str = "gold-1", *archetypes: str) -> Engine:
     return Engine(pod, agent_fact(pod, [report(archetype, digest(archetype)) for archetype in archetypes]))
 
 
-def table(*endpoints: Engine) -> RouteTable:
+def gold(*engines: Engine, **tier: Any) -> TierRoutes:
     routed = pick_routed([VAMPIRE])["gold"]
+    return build_tier(
+        "gold", tier_fact(spec=tier).spec, [(one, build_endpoint(one, 8000, routed)) for one in engines], fallback=""
+    )
+
+
+def table(*endpoints: Engine) -> RouteTable:
     return build_table(
         namespace="eu-west",
         region="eu-west",
         spec=region_fact(spec={"assignments": [{"npcPrefix": "boss-", "tier": "gold"}]}).spec,
-        tiers=[TierPart("gold", "Gold", tuple(build_endpoint(one, 8000, routed) for one in endpoints))],
+        tiers=[gold(*endpoints)],
         aliases=(VAMPIRE,),
-        api_keys=hash_api_keys({"game": "k"}),
+        voices=(build_voice(adapter_fact().spec),),
+        callers=Callers(hash_api_keys({"game": "k"})),
+        ready_gateways=2,
         trust=TRUST,
     )
 
@@ -94,12 +108,55 @@ def test_what_is_kept_in_a_secret_has_no_residency_and_can_be_read_again() -> No
     assert again == kept
 
 
-def test_api_keys_are_hashed_without_their_white_space() -> None:
-    keys = hash_api_keys({"b": " two\n", "a": "one", "empty": " \n"})
-    assert [(key.name, key.sha256) for key in keys] == [
-        ("a", hashlib.sha256(b"one").hexdigest()),
-        ("b", hashlib.sha256(b"two").hexdigest()),
-    ]
+def test_a_tier_says_how_much_it_takes_and_how_late_a_line_may_be() -> None:
+    two = (engine("gold-1", "vampire"), engine("gold-2"))
+    built = gold(*two, objectives={"firstTokenMilliseconds": 900, "stallSeconds": 7, "queueLines": 5})
+    assert (built.first_token_milliseconds, built.stall_seconds, built.queue) == (900, 7, 10)
+    assert (built.base_model, built.slots, built.prioritised) == ("base", DEFAULT_SLOTS, False)
+    assert (gold().queue, gold().prioritised) == (0, False)
+
+
+def test_a_tier_can_do_what_every_pod_of_it_can() -> None:
+    old, new = engine("gold-1"), engine("gold-2")
+    able = replace(new, pod=replace(new.pod, prioritised=True, slots=32))
+    assert (gold(able).prioritised, gold(able).slots) == (True, 32)
+    assert not gold(able, old).prioritised, "the old pod would refuse every line that has a priority"
+    assert gold(able, replace(old, pod=replace(old.pod, slots=64))).slots == 32
+
+
+def test_a_tier_that_is_not_there_is_in_the_table_without_pods() -> None:
+    assert absent_tier("silver").endpoints == ()
+    assert absent_tier("silver").base_model == "", "there is nothing that could be asked"
+
+
+def test_a_voice_brings_what_speaks_without_an_adapter() -> None:
+    spec = adapter_fact(
+        spec={
+            "importance": "Critical",
+            "persona": {"systemPrompt": "You are a vampire.", "scriptedLines": ["Not tonight."]},
+            "answers": {"mustNotMatch": ["(?i)as an ai"]},
+        }
+    ).spec
+    built = build_voice(spec)
+    assert (built.archetype, built.importance, built.system_prompt) == ("vampire", "Critical", "You are a vampire.")
+    assert (built.scripted_lines, built.must_not_match) == (("Not tonight.",), ("(?i)as an ai",))
+
+
+def test_the_region_says_how_much_all_callers_together_may_ask_and_among_how_many_gateways() -> None:
+    gateway = {"auth": {"mode": "None"}, "limits": {"rate": {"requestsPerSecond": 50}}}
+    built = build_table(
+        namespace="eu-west",
+        region="eu-west",
+        spec=region_fact(spec={"gateway": gateway}).spec,
+        tiers=[],
+        aliases=(),
+        voices=(),
+        callers=Callers(),
+        ready_gateways=0,
+        trust=TRUST,
+    )
+    assert built.rate == Rate(requests_per_second=50, burst=100)
+    assert built.ready_gateways == 1, "whoever asks is one"
 
 
 def test_five_tiers_of_a_thousand_voices_fit_into_a_secret() -> None:
