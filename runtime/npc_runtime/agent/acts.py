@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..wire import DesiredAdapter
-from .cache import Cache, Folder
-from .engine import Engine
+from .cache import Bytes, Cache, Folder
+from .engine import Engine, Served
 from .errors import Reason, retryable
 from .facts import Stage
 from .fetch.download import Downloaded, StoppedError, download_adapter, mapped_disk_error
 from .fetch.uri import Expected, open_source
+from .identity.logprobs import FirstToken
 from .inspect.adapter import Limits, inspect_adapter
 from .inspect.base import BaseModel
 from .plan import BOUNDS
@@ -51,6 +52,7 @@ class Acts:
         self._stopping = threading.Event()
         self._fetchers = ThreadPoolExecutor(BOUNDS[Stage.FETCH], thread_name_prefix="fetch")
         self._inspectors = ThreadPoolExecutor(BOUNDS[Stage.INSPECT], thread_name_prefix="inspect")
+        self._readers = ThreadPoolExecutor(1, thread_name_prefix="identity")  # no inspection waits for a long read
 
     async def fetch(
         self,
@@ -90,6 +92,25 @@ class Acts:
         """Takes a served name off the engine; its folder stays."""
         await self._engine.unload(name)
 
+    def location(self, digest: str) -> str:
+        """The path an engine is given for this digest."""
+        return self._cache.location(digest)
+
+    async def bytes_of(self, digest: str) -> Bytes:
+        """What lies in the digest's folder now, every byte of it read."""
+        try:
+            return await self._in(self._readers, lambda: self._cache.bytes_of(digest))
+        except OSError as error:
+            raise mapped_disk_error(error) from None
+
+    async def served(self, name: str) -> Served:
+        """What the engine says of a served name now."""
+        return await self._engine.served(name)
+
+    async def first_token(self, model: str, prompt: str, seconds: float) -> FirstToken | None:
+        """What a model would say first; None when this engine does not tell."""
+        return await self._engine.first_token(model, prompt, seconds)
+
     async def in_disk_thread(self, work: Callable[[], T]) -> T:
         """Runs something short that blocks on the disk."""
         return await self._in(self._inspectors, work)
@@ -99,6 +120,7 @@ class Acts:
         self._stopping.set()
         self._fetchers.shutdown(wait=True, cancel_futures=True)
         self._inspectors.shutdown(wait=True, cancel_futures=True)
+        self._readers.shutdown(wait=True, cancel_futures=True)
 
     async def _in(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(pool, work)

@@ -16,6 +16,7 @@ import os
 import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from operator import attrgetter
 from pathlib import Path
 
@@ -46,6 +47,14 @@ class Eviction:
 
     digests: tuple[str, ...]
     enough: bool
+
+
+class Bytes(StrEnum):
+    """What lies in the folder of a digest now."""
+
+    AS_WANTED = "AsWanted"
+    GONE = "Gone"  # the folder or some of its files, as a cleaner of disks leaves it
+    OTHERS = "Others"
 
 
 def choose_evictions(
@@ -152,6 +161,23 @@ class Cache:
             else:
                 found.append(folder)
         return tuple(found)
+
+    def bytes_of(self, digest: str) -> Bytes:
+        """Reads every byte of a digest's folder; raises OSError when the disk fails."""
+        folder = self.path(digest)
+        try:
+            recorded = set(json.loads((self._meta / f"{_hex(digest)}.json").read_text())["files"])
+        except (OSError, ValueError, KeyError, TypeError):
+            recorded = set()
+        try:
+            present = set(files_below(folder))
+            if present < recorded:
+                return Bytes.GONE
+            return Bytes.AS_WANTED if digest_of_folder(folder) == digest else Bytes.OTHERS
+        except FileNotFoundError:
+            return Bytes.GONE
+        except AdapterError:  # a link, or a name that no adapter has
+            return Bytes.OTHERS
 
     def _verified(self, digest: str) -> Folder | None:
         try:

@@ -7,6 +7,7 @@ sentences. Nothing here remembers anything about adapters: the truth about what 
 from __future__ import annotations
 
 import hashlib
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,11 @@ import aiohttp
 
 from ..wire import Probe
 from .errors import AdapterError, Reason, refused, retryable
+from .identity.logprobs import TOP, FirstToken
 
 LOAD_TIMEOUT = 180
 """Seconds for one load: a large adapter from a cold disk while the engine is busy."""
+CHAT_PATH = "/v1/chat/completions"
 _SHORT = aiohttp.ClientTimeout(total=5)
 _START_METRIC = "process_start_time_seconds "
 _MESSAGE = 300
@@ -32,6 +35,14 @@ class Lines:
 
     requests: int
     adapters: frozenset[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What an engine says of an adapter: the path it was loaded from, and the name of its base model."""
+
+    root: str
+    base: str
 
 
 class Keys:
@@ -98,12 +109,24 @@ class Engine:
 
     async def listed(self) -> Mapping[str, str]:
         """Adapters by name, each with the path it was loaded from. Base models are left out."""
+        return {name: served.root for name, served in (await self._adapters()).items()}
+
+    async def served(self, name: str) -> Served:
+        """What an adapter's name stands for now; raises EngineUnavailable for one that is not listed, which is seen
+        and mended elsewhere.
+        """
+        served = (await self._adapters()).get(name)
+        if served is None:
+            raise retryable(Reason.ENGINE_UNAVAILABLE, "the engine does not list it now")
+        return served
+
+    async def _adapters(self) -> Mapping[str, Served]:
         status, body = await self._call("GET", "/v1/models", None, _SHORT)
         data = body.get("data")
         if status != 200 or not isinstance(data, list):
             raise retryable(Reason.ENGINE_UNAVAILABLE, f"/v1/models answers {status}")
         return {
-            str(item["id"]): str(item.get("root") or "")
+            str(item["id"]): Served(str(item.get("root") or ""), str(item["parent"]))
             for item in data
             if isinstance(item, dict) and item.get("parent")
         }
@@ -151,13 +174,42 @@ class Engine:
         }
         timeout = aiohttp.ClientTimeout(total=probe.timeout_seconds)
         try:
-            status, body = await self._call("POST", "/v1/chat/completions", request, timeout)
+            status, body = await self._call("POST", CHAT_PATH, request, timeout)
         except TimeoutError:
             raise retryable(Reason.PROBE_TIMEOUT, f"no answer to the probe within {probe.timeout_seconds} s") from None
         if status != 200:
             # Without adapter or template the engine says 404 or 400 to every try; the rest is load or weather.
             raise AdapterError(Reason.PROBE_FAILED, f"HTTP {status}: {_message(body)}", permanent=status in {400, 422})
         return _answer(name, body)
+
+    async def first_token(self, model: str, prompt: str, seconds: float) -> FirstToken | None:
+        """What a model would say first to a prompt, computed anew; None when the engine was started so that it tells
+        no log-probabilities.
+
+        Raises ProbeTimeout after `seconds`, ProbeFailed for any other answer.
+        """
+        request = {
+            "model": model,
+            "messages": [{"role": "user", "content": prompt}],
+            "max_tokens": 1,
+            "temperature": 0,
+            "stream": False,
+            "logprobs": True,
+            "top_logprobs": TOP,
+            # Two tokens can have the same text; numbers differ.
+            "return_tokens_as_token_ids": True,
+            # What an earlier request left in the prefix cache says nothing of the weights that are there now.
+            "cache_salt": uuid.uuid4().hex,
+        }
+        try:
+            status, body = await self._call("POST", CHAT_PATH, request, aiohttp.ClientTimeout(total=seconds))
+        except TimeoutError:
+            raise retryable(Reason.PROBE_TIMEOUT, f"no first token within {seconds} s") from None
+        if status in {400, 422}:
+            return None
+        if status != 200:
+            raise retryable(Reason.PROBE_FAILED, f"HTTP {status}: {_message(body)}")
+        return _first_token(body)
 
     async def _metrics(self) -> str:
         try:
@@ -171,7 +223,7 @@ class Engine:
     async def _call(
         self, method: str, path: str, body: Mapping[str, Any] | None, timeout: aiohttp.ClientTimeout
     ) -> tuple[int, Mapping[str, Any]]:
-        """One call with the engine's key. TimeoutError passes through only from `ask`'s point of view; others see
+        """One call with the engine's key. TimeoutError passes through for questions to a model; others see
         EngineUnavailable.
         """
         try:
@@ -185,7 +237,7 @@ class Engine:
                     self._keys.accepted(key)
                     return answer.status, await _json_of(answer)
         except TimeoutError:
-            if path == "/v1/chat/completions":
+            if path == CHAT_PATH:
                 raise
             raise retryable(Reason.ENGINE_UNAVAILABLE, f"{path} does not answer") from None
         except (aiohttp.ClientError, OSError) as error:
@@ -230,6 +282,17 @@ def _message(body: Mapping[str, Any]) -> str:
     error = body.get("error")
     text = error.get("message") if isinstance(error, dict) else body.get("message")
     return str(text or "no message")[:_MESSAGE]
+
+
+def _first_token(body: Mapping[str, Any]) -> FirstToken | None:
+    """The likeliest first tokens; None where the answer has no log-probabilities."""
+    try:
+        told = body["choices"][0]["logprobs"]
+        if not told or not told["content"]:
+            return None
+        return {str(one["token"]): float(one["logprob"]) for one in told["content"][0]["top_logprobs"]} or None
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+        raise retryable(Reason.PROBE_FAILED, "the engine's log-probabilities are not in their usual form") from None
 
 
 def _answer(name: str, body: Mapping[str, Any]) -> str:

@@ -56,6 +56,7 @@ class Reason(StrEnum):
     PROBE_TIMEOUT = "ProbeTimeout"
     PROBE_MISMATCH = "ProbeMismatch"
     BAD_PATTERN = "BadPattern"
+    IDENTITY_LOST = "IdentityLost"
     # ourselves
     INTERNAL = "Internal"
 

@@ -9,6 +9,7 @@ from enum import StrEnum
 from ..wire import DesiredAdapter, EngineState, Stamp
 from .cache import Folder
 from .errors import AdapterError, Reason
+from .identity.logprobs import FirstToken
 
 
 class Stage(StrEnum):
@@ -19,9 +20,10 @@ class Stage(StrEnum):
     LOAD = "Load"
     PROBE = "Probe"
     UNLOAD = "Unload"
+    IDENTITY = "Identity"  # beside the others, never instead of one
 
 
-ENGINE_STAGES = frozenset({Stage.LOAD, Stage.PROBE, Stage.UNLOAD})
+ENGINE_STAGES = frozenset({Stage.LOAD, Stage.PROBE, Stage.UNLOAD, Stage.IDENTITY})
 """Stages whose outcome belongs to one engine process only."""
 
 
@@ -74,6 +76,32 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True)
+class AtLoad:
+    """An adapter's first token right after its proof, and the base model's; None where the engine tells none. `note`
+    says what they do not prove; empty if they tell the adapter from the base model.
+    """
+
+    prompt: str
+    first: FirstToken | None
+    base: FirstToken | None
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What is known of the identity that one proof began. `checked` is the number of the last order to prove it again
+    that held; `attempts` and `trouble` speak of looks since then that came to nothing.
+    """
+
+    proof: Proof
+    at_load: AtLoad | None = None
+    checked: int = 0
+    attempts: int = 0
+    retry_at: float = 0.0
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """Bytes of an adapter that are here, of all (0 = unknown)."""
 
@@ -100,6 +128,7 @@ class Facts:
     staged: frozenset[str]
     """Digests fetched and hashed, waiting for inspection."""
     proofs: Mapping[str, Proof]
+    identities: Mapping[str, Identity]
     failures: Mapping[str, Failure]
     busy: Mapping[str, Stage]
     busy_digests: frozenset[str]
@@ -121,6 +150,7 @@ class Facts:
             self,
             disk=dict(self.disk),
             proofs=dict(self.proofs),
+            identities=dict(self.identities),
             failures=dict(self.failures),
             busy=dict(self.busy),
             progress=dict(self.progress),
@@ -137,6 +167,11 @@ class Facts:
             and proof.instance == self.engine.instance
             and name in self.engine.listed
         )
+
+    def identity_of(self, name: str) -> Identity | None:
+        """What is known of the identity of what is proven; None where nothing is."""
+        known = self.identities.get(name)
+        return known if known is not None and self.proven(name) and known.proof == self.proofs[name] else None
 
 
 def identity(adapter: DesiredAdapter) -> str:

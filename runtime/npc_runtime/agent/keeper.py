@@ -22,6 +22,7 @@ from .backlog import Backlog
 from .cache import Cache, Folder, size_of
 from .errors import AdapterError, Reason, refused, retryable
 from .facts import ENGINE_STAGES, Base, EngineFacts, Facts, Stage, failure_of, identity
+from .identity.looks import Looks
 from .inspect.base import BaseModel
 from .memory import OrderMemory, Remembered
 from .metrics import Metrics
@@ -92,6 +93,13 @@ class Keeper:
             cache=cache,
             metrics=metrics,
             cache_size=limits.cache_size,
+            changed=self._changed.set,
+        )
+        self._looks = Looks(
+            state=self._state,
+            acts=acts,
+            lost=self._identity_lost,
+            forget_folder=self._work.remove,
             changed=self._changed.set,
         )
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -210,6 +218,7 @@ class Keeper:
             self._ending = True
             for name in list(self._tasks):
                 self._cancel(name)
+            await self._looks.close()
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     def _round(self) -> float:
@@ -224,12 +233,10 @@ class Keeper:
         changed = bool(plan.steps or plan.drain)
         facts = self._with_progress(self.facts() if changed else facts)
         self._publish(facts, plan.refused)
-        return self._wake_at(facts, plan)
+        return self._wake_at(facts, plan, self._looks.go_on(facts))
 
-    def _wake_at(self, facts: Facts, plan: Plan) -> float:
-        times = [facts.now + REST_SECONDS]
-        if plan.wake_at is not None:
-            times.append(plan.wake_at)
+    def _wake_at(self, facts: Facts, plan: Plan, look_at: float | None) -> float:
+        times = [facts.now + REST_SECONDS, *(at for at in (plan.wake_at, look_at) if at is not None)]
         if Stage.FETCH in facts.busy.values():
             times.append(self._progress_seen_at + PROGRESS_SECONDS)
         return min(times)
@@ -350,6 +357,9 @@ class Keeper:
                 "attempts": attempts,
             },
         )
+
+    def _identity_lost(self, adapter: DesiredAdapter, error: AdapterError, instance: str) -> None:
+        self._failed(Stage.IDENTITY, adapter.served_name, adapter, error, instance)
 
     def _unload_failed(self, name: str, error: AdapterError, instance: str) -> None:
         known = unload_failure(self._live_facts(), name)

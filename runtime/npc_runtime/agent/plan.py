@@ -172,6 +172,13 @@ def current_failure(facts: Facts, adapter: DesiredAdapter) -> Failure | None:
     return failure
 
 
+def is_hopeless(facts: Facts, name: str, failure: Failure | None) -> bool:
+    """Whether a failure is for good. What is proven serves on whatever becomes of its folder: its bytes are in the
+    engine, and only they were asked for.
+    """
+    return failure is not None and failure.permanent and not (failure.stage in _DISK_STAGES and facts.proven(name))
+
+
 def backoff(attempts: int, jitter: float) -> float:
     """Seconds until the next try after `attempts` failed ones; `jitter` in [0, 1) spreads them by up to a quarter."""
     return min(BACKOFF_LAST, BACKOFF_FIRST * 2.0 ** min(attempts - 1, 10)) * (1 + jitter / 4)
@@ -213,7 +220,7 @@ def _sort_in(facts: Facts, name: str, due: tuple[Stage, float], ready: list[Step
 def _next_stage(facts: Facts, adapter: DesiredAdapter, failure: Failure | None) -> Stage | None:
     """What this adapter needs next; None when it has all, can get no further now, or is refused."""
     name = adapter.served_name
-    if failure is not None and failure.permanent:
+    if is_hopeless(facts, name, failure):
         # What the engine holds of a refused adapter only takes its room.
         return Stage.UNLOAD if name in facts.engine.listed and facts.engine.ready else None
     if adapter.digest not in facts.disk:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from ..wire import DesiredAdapter, DesiredSet, Stamp
 from .cache import Folder
-from .facts import ENGINE_STAGES, Base, EngineFacts, Facts, Failure, Progress, Proof, Stage
+from .facts import ENGINE_STAGES, Base, EngineFacts, Facts, Failure, Identity, Progress, Proof, Stage
 from .fetch.download import Downloaded
 from .plan import in_order
 
@@ -39,6 +39,7 @@ class State:
     staged: dict[str, Downloaded] = field(default_factory=dict)  # by digest
     reserved: dict[str, int] = field(default_factory=dict)  # bytes by digest, until it is a folder
     proofs: dict[str, Proof] = field(default_factory=dict)
+    identities: dict[str, Identity] = field(default_factory=dict)  # each as good as its proof
     failures: dict[str, Failure] = field(default_factory=dict)
     busy: dict[str, Stage] = field(default_factory=dict)
     busy_digests: dict[str, str] = field(default_factory=dict)
@@ -62,6 +63,7 @@ class State:
             disk=self.folders,
             staged=frozenset(self.staged),
             proofs=self.proofs,
+            identities=self.identities,
             failures=self.failures,
             busy=self.busy,
             busy_digests=frozenset(self.busy_digests.values()),
@@ -102,6 +104,7 @@ class State:
                 for name, proof in self.proofs.items()
                 if proof.instance == engine.instance and name in engine.listed
             }
+            self.identities = {name: known for name, known in self.identities.items() if name in self.proofs}
             self.draining_since = {name: since for name, since in self.draining_since.items() if name in engine.listed}
             self.unload_failures = {
                 name: failure for name, failure in self.unload_failures.items() if name in engine.listed
@@ -150,6 +153,7 @@ class State:
         listed = {other: path for other, path in self.engine.listed.items() if other != name}
         self.engine = replace(self.engine, listed=listed)
         self.proofs.pop(name, None)
+        self.identities.pop(name, None)
         self.draining_since.pop(name, None)
         self.unload_failures.pop(name, None)
 
@@ -157,3 +161,9 @@ class State:
         """It answered, if the process that answered is still the one that runs."""
         if self.engine.ready and self.engine.instance == proof.instance and name in self.engine.listed:
             self.proofs[name] = proof
+            self.identities[name] = Identity(proof)
+
+    def looked(self, name: str, identity: Identity) -> None:
+        """What a look at an identity found, if the proof it belongs to still stands."""
+        if self.proofs.get(name) == identity.proof:
+            self.identities[name] = identity

@@ -7,8 +7,17 @@ from functools import lru_cache
 
 from ..wire import AdapterPhase, AdapterReport, DesiredAdapter
 from .errors import Reason
-from .facts import Facts, Stage
-from .plan import Refuse, current_failure, draining_names, is_stuck, leaving_names, slot_is_free, unload_failure
+from .facts import Facts, Failure, Stage
+from .plan import (
+    Refuse,
+    current_failure,
+    draining_names,
+    is_hopeless,
+    is_stuck,
+    leaving_names,
+    slot_is_free,
+    unload_failure,
+)
 
 SETTLED_ATTEMPTS = 3
 """Failed tries after which an adapter no longer holds the pod's first readiness back: one bad adapter must not block a
@@ -65,12 +74,11 @@ def _desired(facts: Facts, adapter: DesiredAdapter, refuse: Refuse | None, queue
     phase, reason, message, since = AdapterPhase.QUEUED, "", "", None
     if refuse is not None:
         phase, reason, message = AdapterPhase.REFUSED, refuse.reason, refuse.message
-    elif failure is not None and failure.permanent:
+    elif failure is not None and is_hopeless(facts, name, failure):
         phase, reason, message = AdapterPhase.REFUSED, failure.reason, failure.message
     elif facts.proven(name):
         phase, since = AdapterPhase.RESIDENT, facts.proofs[name].at_ms
-        folder = facts.disk.get(adapter.digest)
-        message = folder.note if folder is not None else ""
+        message = _of_resident(facts, adapter, failure)
     elif name in facts.busy and facts.busy[name] in _WORKING:
         phase = _WORKING[facts.busy[name]]
     elif failure is not None:
@@ -93,7 +101,20 @@ def _desired(facts: Facts, adapter: DesiredAdapter, refuse: Refuse | None, queue
         progress.total if progress else 0,
         failure.attempts if failure is not None else 0,
         since,
+        known.checked if (known := facts.identity_of(name)) is not None else 0,
     )
+
+
+def _of_resident(facts: Facts, adapter: DesiredAdapter, failure: Failure | None) -> str:
+    """What is to be said of a proven adapter: what its inspection or its identity leaves open."""
+    folder = facts.disk.get(adapter.digest)
+    known = facts.identity_of(adapter.served_name)
+    words = [folder.note if folder is not None else ""]
+    if known is not None and adapter.identity_check:
+        words += [known.at_load.note if known.at_load is not None else "", known.trouble]
+    if failure is not None:
+        words.append(f"{failure.reason}: {failure.message}")
+    return "; ".join(filter(None, words))
 
 
 def _draining(facts: Facts, name: str) -> AdapterReport:
@@ -114,6 +135,7 @@ def _draining(facts: Facts, name: str) -> AdapterReport:
         0,
         failure.attempts if failure is not None else 0,
         proof.at_ms if proof is not None and proof.instance == facts.engine.instance else None,
+        0,
     )
 
 
@@ -129,6 +151,7 @@ def _report(
     total_bytes: int,
     attempts: int,
     resident_since_ms: int | None,
+    identity_checked: int,
 ) -> AdapterReport:
     """The same report object for the same content: of hundreds of adapters all but one are as they were
     a moment ago, and building and comparing them all for each change would be most of the agent's work.
@@ -144,4 +167,5 @@ def _report(
         total_bytes=total_bytes,
         attempts=attempts,
         resident_since_ms=resident_since_ms,
+        identity_checked=identity_checked,
     )

@@ -29,6 +29,7 @@ from npc_runtime.wire import (
 )
 from tests.support.fake_engine import FakeEngine
 
+CHAT = "/v1/chat/completions"
 ENGINE_KEY = "key-of-the-engine"
 
 
@@ -122,7 +123,8 @@ class Harness:
             return answer.status
 
     async def hang(self, engine: FakeEngine, model: str) -> asyncio.Task[int]:
-        """A line that runs until the engine stops hanging."""
+        """A line that runs until the engine stops hanging; nothing else runs beside it."""
+        await engine.until(lambda: all_looked_at(engine))
         engine.behave(hang_requests=True)
         line = asyncio.create_task(self.ask(model))
         await engine.until_running(1)
@@ -163,6 +165,26 @@ class Harness:
     async def health(self, path: str) -> tuple[int, str]:
         async with self.session.get(f"http://127.0.0.1:{self.agent.health_port}{path}") as answer:
             return answer.status, await answer.text()
+
+
+def probes(engine: FakeEngine, name: str) -> int:
+    """How often an adapter was asked what proves it."""
+    return sum(call.path == CHAT and call.model == name and not call.logprobs for call in engine.calls)
+
+
+def looks(engine: FakeEngine, name: str) -> int:
+    """How often a model was asked for its first token's log-probabilities."""
+    return sum(call.path == CHAT and call.model == name and call.logprobs for call in engine.calls)
+
+
+def loads(engine: FakeEngine, name: str) -> int:
+    """How often the engine was told to load an adapter."""
+    return sum(call.path == "/v1/load_lora_adapter" and call.model == name for call in engine.calls)
+
+
+def all_looked_at(engine: FakeEngine) -> bool:
+    """Whether the look that follows each proof is over, for all that is loaded."""
+    return not engine.running and all(looks(engine, name) >= probes(engine, name) for name in engine.names())
 
 
 def adapter_of(report: AgentReport, name: str) -> AdapterReport:

@@ -11,17 +11,18 @@ import pytest
 from npc_runtime.agent import keeper
 from npc_runtime.agent.report import Board, Content
 from npc_runtime.wire import EngineState, Probe
-from tests.component.agent.harness import ENGINE_KEY, Harness, adapter_of, make_settings, phase_of, running
+from tests.component.agent.harness import (
+    ENGINE_KEY,
+    Harness,
+    adapter_of,
+    loads,
+    make_settings,
+    phase_of,
+    probes,
+    running,
+)
 from tests.support.fake_engine import FakeEngine, Settings
 from tests.unit.agent.makers import config_of, desired_of, lora_tensors, make_adapter
-
-
-def chats(engine: FakeEngine, name: str) -> int:
-    return sum(call.path == "/v1/chat/completions" and call.model == name for call in engine.calls)
-
-
-def loads(engine: FakeEngine, name: str) -> int:
-    return sum(call.path == "/v1/load_lora_adapter" and call.model == name for call in engine.calls)
 
 
 async def test_an_ordered_adapter_becomes_resident_and_routable(
@@ -32,7 +33,7 @@ async def test_an_ordered_adapter_becomes_resident_and_routable(
     resident = await agent.until_phase(vampire.served_name, "Resident")
     assert resident.resident_since_ms is not None
     assert engine.names() == [vampire.served_name]
-    assert chats(engine, vampire.served_name) == 1
+    assert probes(engine, vampire.served_name) == 1
     routable = await agent.routable()
     assert routable.accepting
     assert routable.resident == (vampire.served_name,)
@@ -130,7 +131,7 @@ async def test_a_killed_engine_is_reported_at_once_and_repaired_without_any_orde
     print(f"engine back -> proven {loop.time() - back_at:.3f} s")
     assert after.ready
     assert after.engine.instance != before.engine.instance
-    assert all(chats(engine, adapter.served_name) == 2 for adapter in adapters)
+    assert all(probes(engine, adapter.served_name) == 2 for adapter in adapters)
 
 
 async def test_an_unhealthy_engine_is_down_though_its_connection_holds(
@@ -155,7 +156,7 @@ async def test_an_adapter_unloaded_behind_its_back_is_noticed_and_proven_again(
     boot = (await agent.status()).boot_id
     assert (await agent.routable(after=first, boot=boot, wait=10)).resident == ()
     await agent.until_phase(vampire.served_name, "Resident")
-    assert (loads(engine, vampire.served_name), chats(engine, vampire.served_name)) == (2, 2)
+    assert (loads(engine, vampire.served_name), probes(engine, vampire.served_name)) == (2, 2)
 
 
 async def test_other_bytes_under_the_served_name_are_refused(agent: Harness, engine: FakeEngine, world: Path) -> None:
@@ -296,13 +297,13 @@ async def test_a_free_place_is_given_on_without_a_look_at_all_the_others(
     monkeypatch.setattr(keeper, "PAUSE_SECONDS", 60.0)
     monkeypatch.setattr(keeper, "PAUSE_SHARE", 1e9)
     await agent.push(*wanted)  # one round sees it; the next would be a minute later
-    await engine.until_answered("/v1/chat/completions", len(wanted))
+    await engine.until(lambda: all(probes(engine, adapter.served_name) for adapter in wanted))
     assert sorted(engine.names()) == sorted(adapter.served_name for adapter in wanted)
     assert [loads(engine, adapter.served_name) for adapter in wanted] == [1] * len(wanted)
     # Nor does a new order wait for the next look, or the end of an engine.
     more = desired_of(make_adapter(world / "source" / "more", seed=99), "more")
     await agent.push(*wanted, more)
-    await engine.until_answered("/v1/chat/completions", len(wanted) + 1)
+    await engine.until(lambda: probes(engine, more.served_name) == 1)
     await engine.stop()
     down = await agent.until(lambda r: r.engine.state is EngineState.DOWN, seconds=5)
     assert not [adapter for adapter in down.adapters if adapter.phase == "Resident"]

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ _OUR_PATHS = ("/fake",)
 _MODEL = web.RequestKey("model", str)
 """Where a handler leaves the model or adapter that a request names, for the list of calls."""
 _PRIORITY = web.RequestKey("priority", int)
+_LOGPROBS = web.RequestKey("logprobs", bool)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class Call:
     model: str
     status: int
     priority: int = 0
+    logprobs: bool = False
+    """Whether log-probabilities were asked for."""
 
 
 class FakeEngine:
@@ -130,8 +133,12 @@ class FakeEngine:
 
     async def until_running(self, count: int, *, timeout: float = 5.0) -> None:
         """Wait until exactly `count` chat requests are being answered; raises TimeoutError."""
+        await self.until(lambda: self.running == count, timeout=timeout)
+
+    async def until(self, wanted: Callable[[], bool], *, timeout: float = 10.0) -> None:
+        """Wait until something that follows from the requests so far is so; raises TimeoutError."""
         async with asyncio.timeout(timeout):
-            while self.running != count:
+            while not wanted():
                 await self._next_change(timeout)
 
     def answered(self, path: str) -> int:
@@ -140,9 +147,7 @@ class FakeEngine:
 
     async def until_answered(self, path: str, count: int, *, timeout: float = 10.0) -> None:
         """Wait until that many were; raises TimeoutError."""
-        async with asyncio.timeout(timeout):
-            while self.answered(path) < count:
-                await self._next_change(timeout)
+        await self.until(lambda: self.answered(path) >= count, timeout=timeout)
 
     def answer(self, name: str, messages: Sequence[Mapping[str, Any]], *, max_tokens: int | None = None) -> str:
         """What the engine answers under `name` now, were it a good engine with good adapters."""
@@ -186,7 +191,14 @@ class FakeEngine:
             return response
         finally:
             if request.path not in _OUR_PATHS:
-                call = Call(request.method, request.path, request.get(_MODEL, ""), status, request.get(_PRIORITY, 0))
+                call = Call(
+                    request.method,
+                    request.path,
+                    request.get(_MODEL, ""),
+                    status,
+                    request.get(_PRIORITY, 0),
+                    request.get(_LOGPROBS, False),
+                )
                 self.calls.append(call)
                 self._wake()
 
@@ -253,7 +265,7 @@ class FakeEngine:
         if self._draining:
             return error_response("cannot schedule new futures after shutdown", "InternalServerError", None, 500)
         chat = Chat(model=body.get("model") or self.settings.served_model_name, body=body)
-        request[_MODEL], request[_PRIORITY] = chat.model, chat.priority
+        request[_MODEL], request[_PRIORITY], request[_LOGPROBS] = chat.model, chat.priority, chat.logprobs is not None
         if not self._serves(chat.model):
             message = f"The model `{chat.model}` does not exist. Valid aliases: {self.settings.served_model_name}."
             return error_response(message, "NotFoundError", "model", 404)

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from npc_runtime.agent.acts import Acts
-from npc_runtime.agent.cache import Cache, Folder
+from npc_runtime.agent.cache import Bytes, Cache, Folder
+from npc_runtime.agent.engine import Served
 from npc_runtime.agent.facts import EngineFacts, Facts, Stage
+from npc_runtime.agent.identity.logprobs import FirstToken
 from npc_runtime.agent.keeper import Keeper
 from npc_runtime.agent.memory import OrderMemory, Remembered
 from npc_runtime.agent.metrics import Metrics
@@ -42,6 +44,9 @@ class ScriptedActs:
         self.calls: list[tuple[Stage, str]] = []
         self.faults: dict[Stage, Exception] = {}
         self.held: set[Stage] = set()
+        self.bytes = Bytes.AS_WANTED
+        self.root = ""
+        self.first: dict[str, list[FirstToken | None]] = {"base": [{"a": -4.0, "c": -0.2}]}
         self._freed = asyncio.Event()
 
     def let_go(self) -> None:
@@ -58,6 +63,21 @@ class ScriptedActs:
 
     async def unload(self, name: str) -> None:
         await self._call(Stage.UNLOAD, name)
+
+    def location(self, digest: str) -> str:
+        return self._cache.location(digest)
+
+    async def bytes_of(self, digest: str) -> Bytes:
+        return self.bytes
+
+    async def served(self, name: str) -> Served:
+        return Served(self.root, "base")
+
+    async def first_token(self, model: str, prompt: str, seconds: float) -> FirstToken | None:
+        """What `first` says for the model, one after the other; the last for ever."""
+        await self._call(Stage.IDENTITY, model)
+        told = self.first.setdefault(model, [{"a": -0.1, "b": -3.0}])
+        return told.pop(0) if len(told) > 1 else told[0]
 
     async def in_disk_thread(self, act: Callable[[], Any]) -> None:
         await asyncio.sleep(0)

@@ -139,7 +139,8 @@ async def test_what_is_wanted_again_while_it_is_unloaded_is_not_resident_until_i
         kept.acts.let_go()
         await kept.until(lambda: kept.phases() == {name: "Resident"})
     again = [Stage.PROBE] if unload_fails else [Stage.LOAD, Stage.PROBE]
-    assert [stage for stage, _ in kept.acts.calls] == [Stage.LOAD, Stage.PROBE, Stage.UNLOAD, *again]
+    steps = [stage for stage, _ in kept.acts.calls if stage is not Stage.IDENTITY]
+    assert steps == [Stage.LOAD, Stage.PROBE, Stage.UNLOAD, *again]
 
 
 # --- an engine that will not give an adapter up ---

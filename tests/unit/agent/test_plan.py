@@ -50,6 +50,7 @@ def facts(*adapters: DesiredAdapter, **changes: Any) -> Facts:
         disk={},
         staged=frozenset(),
         proofs={},
+        identities={},
         failures={},
         busy={},
         busy_digests=frozenset(),
