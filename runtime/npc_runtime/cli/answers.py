@@ -19,6 +19,7 @@ class Code(IntEnum):
     NOT_REACHED = 6
     NO_LINE = 7
     DECLINED = 8
+    REFUSED = 9
     INTERRUPTED = 130
 
 

@@ -42,9 +42,13 @@ class Console:
     def is_terminal(self) -> bool:
         return self.out.isatty()
 
+    def has_person(self) -> bool:
+        """Whether somebody can be asked."""
+        return self.inp.isatty()
+
     def ask(self, question: str) -> bool:
         """Whether a person says yes. Without a person nobody does."""
-        if not self.inp.isatty():
+        if not self.has_person():
             return False
         self.err.write(f"{clean(question)} [y/N] ")
         self.err.flush()

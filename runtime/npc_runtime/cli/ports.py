@@ -58,6 +58,20 @@ class NotReached(CliError):
         super().__init__(message, Code.NOT_REACHED, step=step)
 
 
+class Refused(CliError):
+    """The API server understood a change and does not take it: a rule of the kind, or an admission policy."""
+
+    def __init__(self, message: str, *, step: str = "") -> None:
+        super().__init__(message, Code.REFUSED, step=step)
+
+
+class Conflict(CliError):
+    """Somebody else changed the object since it was read."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, Code.REFUSED, step="look again and repeat the command")
+
+
 class Cluster(Protocol):
     """One cluster as its API server shows it to this caller.
 
@@ -84,6 +98,12 @@ class Cluster(Protocol):
     def delete(self, path: str, *, uid: str) -> None:
         """Ask for the deletion of the object with this uid, with its own grace period. Raises NotFound if the object
         with that name is another one by now.
+        """
+        ...
+
+    def patch(self, path: str, body: Object, *, manager: str, dry_run: bool) -> Object:
+        """The object after a merge patch, written as `manager`; with `dry_run` the API server only says what would
+        become of it. Raises Conflict if `body` names a resourceVersion or uid that is not the object's, and Refused.
         """
         ...
 

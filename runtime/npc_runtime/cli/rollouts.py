@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+DIGITS = 12
+"""Hex digits of a digest that people read, as in served names."""
+
+
+def short(digest: str) -> str:
+    """A digest as people read it."""
+    return digest.removeprefix("sha256:")[:DIGITS]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revision:

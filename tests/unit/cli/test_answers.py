@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from npc_runtime.cli.answers import Answer, Cell, Code, Table, Tone, text
-from npc_runtime.cli.arguments import COMMANDS, Command, build_parser, command_first
+from npc_runtime.cli.arguments import build_parser, command_first
+from npc_runtime.cli.catalog import COMMANDS, Command
 from npc_runtime.cli.completion import SCRIPTS, answer_shell
 from npc_runtime.cli.render import render, wants_colours
 from npc_runtime.cli.views.status import view_status

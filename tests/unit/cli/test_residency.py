@@ -55,10 +55,10 @@ def test_the_matrix_says_which_digest_is_where_and_since_when() -> None:
     world = swapping()
     answer = view_matrix(world, [heard(world, held(o.OLD), held(o.NEW, AdapterPhase.FETCHING))], now=o.NOW)
     assert shown(answer) == (
-        "ARCHETYPE   TIER   POD                          DIGEST         ROLE        PHASE      RESIDENT SINCE"
+        "ARCHETYPE   TIER   POD                          DIGEST         ROLE        WEIGHT   PHASE      RESIDENT SINCE"
         "               MESSAGE\n"
-        f"vampire     gold   {POD}   {o.NEW[7:19]}   candidate   Fetching\n"
-        f"vampire     gold   {POD}   {o.OLD[7:19]}   stable      Resident   2026-11-21T10:55:00Z (65m)\n"
+        f"vampire     gold   {POD}   {o.NEW[7:19]}   candidate   0%       Fetching\n"
+        f"vampire     gold   {POD}   {o.OLD[7:19]}   stable      100%     Resident   2026-11-21T10:55:00Z (65m)\n"
     )
     assert answer.code == Code.FINE
 

@@ -14,10 +14,20 @@ from npc_runtime.cli.explain.target import TargetError, explain, explain_namespa
 from npc_runtime.cli.render import render
 from npc_runtime.cli.views.why import view_why
 from tests.unit.cli import objects as o
-from tests.unit.cli.faults import FAULTS, Fault, healthy
+from tests.unit.cli.faults import Fault, healthy
+from tests.unit.cli.named import FAULTS
 
 GOLDEN = Path(__file__).parent / "golden"
-FINE = {"all-is-well", "pod-terminating", "lease-not-readable"}
+FINE = {
+    "all-is-well",
+    "pod-terminating",
+    "lease-not-readable",
+    "waiting-for-its-turn",
+    "gate-running",
+    "canary-goes-on",
+    "probing-for-players",
+    "taken-back-and-mended",
+}
 
 
 def answer(fault: Fault) -> Answer:

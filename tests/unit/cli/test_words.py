@@ -50,9 +50,7 @@ def test_a_next_step_is_filled_in_completely(reason: str) -> None:
 
 
 def test_a_reason_of_a_newer_operator_still_says_where_to_look() -> None:
-    assert (
-        next_step("Quarantined", namespace="eu", short="npca", name="vampire") == "kubectl describe npca vampire -n eu"
-    )
+    assert next_step("BrandNew", namespace="eu", short="npca", name="vampire") == "kubectl describe npca vampire -n eu"
 
 
 def test_the_schemas_that_lint_uses_are_those_of_the_release() -> None:

@@ -1,4 +1,4 @@
-"""What agents say of their pods: the same long poll the operator uses, through the API server's port-forward.
+"""What agents and gateways say: the same long polls the operator uses, through the API server's port-forward.
 
 The namespace's token and authority are in a Secret that the caller must be able to read; they stay in memory.
 """
@@ -9,17 +9,20 @@ import base64
 import binascii
 import http.client
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from pydantic import ValidationError
 
-from ...wire import AGENT_PORT, POD_HEADER, AgentReport, server_name
+from ...wire import AGENT_PORT, GATEWAY_ADMIN_PORT, POD_HEADER, AgentReport, GatewayReport, server_name
 from .. import paths
 from .. import vocabulary as v
 from ..facts import Pod
 from ..ports import CliError, Cluster, NotFound, NotReached, Object
+
+R = TypeVar("R", AgentReport, GatewayReport)
 
 AT_ONCE = 8
 BODY_LIMIT = 16 << 20
@@ -27,7 +30,7 @@ BODY_LIMIT = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How agents of one namespace are asked."""
+    """How agents and gateways of one namespace are asked."""
 
     namespace: str
     authority: str = field(repr=False)
@@ -60,36 +63,46 @@ def ask_agents(cluster: Cluster, access: Access, pods: Iterable[Pod]) -> dict[st
     """The whole report of each agent by pod name, or why there is none. A missing right is raised, because it is the
     same for all.
     """
+    return _ask_all(pods, lambda pod: _ask(cluster, access, pod, AGENT_PORT, AgentReport, "agent"))
+
+
+def ask_gateways(cluster: Cluster, access: Access, pods: Iterable[Pod]) -> dict[str, GatewayReport | CliError]:
+    """The same of gateways: which table they go by, and what they counted of candidates."""
+    return _ask_all(pods, lambda pod: _ask(cluster, access, pod, GATEWAY_ADMIN_PORT, GatewayReport, "gateway"))
+
+
+def _ask_all(pods: Iterable[Pod], ask: Callable[[Pod], R]) -> dict[str, R | CliError]:
     asked = list(pods)
 
-    def ask(pod: Pod) -> AgentReport | CliError:
+    def try_to(pod: Pod) -> R | CliError:
         try:
-            return ask_agent(cluster, access, pod)
+            return ask(pod)
         except (NotReached, NotFound) as error:
             return error
 
     with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
-        return dict(zip((pod.meta.name for pod in asked), pool.map(ask, asked), strict=True))
+        return dict(zip((pod.meta.name for pod in asked), pool.map(try_to, asked), strict=True))
 
 
-def ask_agent(cluster: Cluster, access: Access, pod: Pod) -> AgentReport:
-    """One agent's whole report at this moment."""
+def _ask(cluster: Cluster, access: Access, pod: Pod, port: int, report: type[R], who: str) -> R:
+    """One whole report at this moment."""
     trust = ssl.create_default_context(cadata=access.authority)
     with (
-        cluster.forward(access.namespace, pod.meta.name, AGENT_PORT) as plain,
+        cluster.forward(access.namespace, pod.meta.name, port) as plain,
         trust.wrap_socket(plain, server_hostname=server_name(access.namespace)) as secured,
     ):
-        connection = http.client.HTTPConnection("agent")
+        connection = http.client.HTTPConnection(who)
         connection.sock = secured
         headers = {"Authorization": f"Bearer {access.token}", POD_HEADER: pod.meta.uid, "Connection": "close"}
         connection.request("GET", "/v1/status?after=-1&wait=0", headers=headers)
         response = connection.getresponse()
         body = response.read(BODY_LIMIT)
+        name = f"the {who} of pod {pod.meta.name}"
         if response.status == 401:
-            raise NotReached(f"the agent of pod {pod.meta.name} does not accept the token of {v.SECRET_INTERNAL} yet")
+            raise NotReached(f"{name} does not accept the token of {v.SECRET_INTERNAL} yet")
         if response.status != 200:
-            raise NotReached(f"the agent of pod {pod.meta.name} answered {response.status}")
+            raise NotReached(f"{name} answered {response.status}")
         try:
-            return AgentReport.model_validate_json(body)
+            return report.model_validate_json(body)
         except ValidationError:
-            raise NotReached(f"the agent of pod {pod.meta.name} speaks a version that this tool does not") from None
+            raise NotReached(f"{name} speaks a version that this tool does not") from None

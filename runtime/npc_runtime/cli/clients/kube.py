@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from ..ports import CliError, Cluster, Forbidden, NoCluster, NotFound, NotReached, Object
+from ..ports import CliError, Cluster, Conflict, Forbidden, NoCluster, NotFound, NotReached, Object, Refused
 from .tunnel import tunnel
 
 PAGE = 500
@@ -25,7 +25,8 @@ CONNECT_SECONDS, READ_SECONDS = 5.0, 30.0
 KILLED = ("exit code 137", "exit code 143")
 """How a command ends whose container goes away under it."""
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-_VERBS = {"GET": "get", "DELETE": "delete", "POST": "create"}
+_VERBS = {"GET": "get", "DELETE": "delete", "POST": "create", "PATCH": "patch"}
+MERGE_PATCH = "application/merge-patch+json"
 
 
 def connect(*, kubeconfig: str = "", context: str = "") -> Cluster:
@@ -92,6 +93,10 @@ class KubeCluster:
 
     def delete(self, path: str, *, uid: str) -> None:
         self._json("DELETE", path, body={"preconditions": {"uid": uid}})
+
+    def patch(self, path: str, body: Object, *, manager: str, dry_run: bool) -> Object:
+        query = {"fieldManager": manager, "fieldValidation": "Strict", **({"dryRun": "All"} if dry_run else {})}
+        return self._json("PATCH", path, query=query, body=body)
 
     def logs(self, namespace: str, pod: str, container: str, *, previous: bool, lines: int) -> str:
         query = {"container": container, "tailLines": str(lines), "timestamps": "true"}
@@ -175,11 +180,12 @@ class KubeCluster:
         from urllib3.exceptions import HTTPError
 
         asked = f"{path}?{urlencode(query)}" if query else path
+        sent = MERGE_PATCH if method == "PATCH" else "application/json"
         try:
             _, url, headers, _, _ = self._client.param_serialize(
                 method=method,
                 resource_path=asked,
-                header_params={"Accept": "application/json, */*", "Content-Type": "application/json"},
+                header_params={"Accept": "application/json, */*", "Content-Type": sent},
                 auth_settings=["BearerToken"],
             )
             response = self._client.call_api(
@@ -217,6 +223,10 @@ def _fault(status: int, message: str, method: str, path: str, *, listing: bool) 
     resource, namespace, name = split_path(path)
     if status == 401:
         return NoCluster(f"the API server does not know you: {message}", step="kubectl auth whoami")
+    if method == "PATCH" and (status in (400, 422) or (status == 403 and "admission" in message)):
+        return Refused(f"the API server refuses the change: {message}")
+    if method == "PATCH" and status == 409:
+        return Conflict(f"{resource}/{name} was changed by somebody else meanwhile")
     if status == 403:
         verb = "list" if listing else _VERBS.get(method, method.lower())
         return Forbidden(f"{verb} {resource}", namespace)

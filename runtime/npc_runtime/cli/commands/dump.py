@@ -11,20 +11,28 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ...wire import AgentReport, GatewayReport
 from .. import paths
 from .. import vocabulary as v
 from ..answers import Answer, Code, text
+from ..clients.agents import ask_agents, ask_gateways, read_access
 from ..explain.target import explain_namespace
+from ..facts import World
 from ..observe import OURS
 from ..ports import CliError, Cluster, Forbidden, NotFound, Object
 from ..redact import Redactor, known_values
 from ..render import render
+from ..views.residency import engine_pods
 from ..views.status import view_status
 from ..views.why import view_why
 from .session import Session
 
 LOG_LINES = 2000
 """Per container, and as many of the process before it where there was one."""
+OPERATOR_LINES = 10_000
+"""Of the operator, whose audit lines are few among many."""
+AUDIT = ".audit"
+"""How the name of the logger ends that writes one line for each decision."""
 
 
 def run_dump(session: Session) -> Code:
@@ -100,11 +108,54 @@ def _files(
         pods = found if name == "pods" else pods
         yield f"objects/{name}.json", json.dumps([redactor.object(one) for one in found], indent=1)
     yield from _lease(session, cluster, redactor, missing)
+    yield from _reports(cluster, world, redactor, missing)
     for pod in pods:
         yield from _logs(cluster, pod, missing)
     operator = session.option("operator_namespace")
+    audit: list[str] = []
     for pod in _read_list(cluster, paths.core("pods", operator), "app.kubernetes.io/name=npc-operator", missing):
-        yield from _logs(cluster, pod, missing, folder="operator-logs")
+        for name, said in _logs(cluster, pod, missing, folder="operator-logs", lines=OPERATOR_LINES):
+            audit += audit_lines(said)
+            yield name, said
+    # Each line begins with its time: the lines of all replicas in one order.
+    yield "audit.txt", "".join(f"{one}\n" for one in sorted(audit))
+
+
+def _reports(cluster: Cluster, world: World, redactor: Redactor, missing: list[str]) -> Iterator[tuple[str, str]]:
+    """What each agent and each gateway says of itself, as far as the caller may ask."""
+    engines = engine_pods(world, world.tiers)
+    gateways = [pod for pod in world.pods if pod.component == v.COMPONENT_GATEWAY and pod.phase == "Running"]
+    if not engines and not gateways:
+        return
+    try:
+        access = read_access(cluster, world.namespace)
+        heard: dict[str, Mapping[str, AgentReport | GatewayReport | CliError]] = {
+            "agents": ask_agents(cluster, access, engines),
+            "gateways": ask_gateways(cluster, access, gateways),
+        }
+    except (Forbidden, NotFound) as error:
+        missing.append(f"what agents and gateways say: {error}")
+        return
+    for folder, reports in heard.items():
+        for name, report in reports.items():
+            if isinstance(report, CliError):
+                missing.append(f"{folder}/{name}: {report}")
+            else:
+                said = report.model_dump(mode="json", by_alias=True)
+                yield f"{folder}/{name}.json", json.dumps(redactor.object(said), indent=1)
+
+
+def audit_lines(log: str) -> list[str]:
+    """The lines of an operator's log that are its audit trail, with the time the API server put before them."""
+    found = []
+    for line in log.splitlines():
+        try:
+            said = json.loads(line.partition(" ")[2])
+        except ValueError:  # a traceback, or a log that is no JSON
+            continue
+        if isinstance(said, dict) and str(said.get("logger", "")).endswith(AUDIT):
+            found.append(line)
+    return found
 
 
 def _lease(session: Session, cluster: Cluster, redactor: Redactor, missing: list[str]) -> Iterator[tuple[str, str]]:
@@ -124,7 +175,9 @@ def _read_list(cluster: Cluster, path: str, selector: str, missing: list[str]) -
         return []
 
 
-def _logs(cluster: Cluster, pod: Object, missing: list[str], *, folder: str = "logs") -> Iterator[tuple[str, str]]:
+def _logs(
+    cluster: Cluster, pod: Object, missing: list[str], *, folder: str = "logs", lines: int = LOG_LINES
+) -> Iterator[tuple[str, str]]:
     meta: Mapping[str, Any] = pod.get("metadata") or {}
     status: Mapping[str, Any] = pod.get("status") or {}
     name, namespace = str(meta.get("name")), str(meta.get("namespace"))
@@ -133,7 +186,7 @@ def _logs(cluster: Cluster, pod: Object, missing: list[str], *, folder: str = "l
         wanted = [(False, "log")] + ([(True, "previous.log")] if container.get("restartCount") else [])
         for previous, suffix in wanted:
             try:
-                said = cluster.logs(namespace, name, own, previous=previous, lines=LOG_LINES)
+                said = cluster.logs(namespace, name, own, previous=previous, lines=lines)
             except CliError as error:
                 # A container that never ran has no log; one refusal must not cost the whole archive.
                 missing.append(f"log of {name}/{own}: {error}")

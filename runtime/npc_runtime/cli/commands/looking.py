@@ -1,4 +1,4 @@
-"""status, why, matrix and diff: commands that only look."""
+"""status, why, matrix, diff and history: commands that only look."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from ..explain.target import TargetError, explain, explain_namespace, find_targe
 from ..facts import World
 from ..observe import observe_glance
 from ..ports import CliError, Cluster, NotFound
+from ..views.history import view_history
 from ..views.residency import Heard, engine_pods, view_diff, view_matrix
 from ..views.status import view_status
 from ..views.why import view_why
+from .finding import find_adapter
 from .session import Session
 
 
@@ -69,6 +71,18 @@ def run_why(session: Session) -> Code:
     answer = view_why(explanation, unread=world.unread, now=now)
     session.console.show(answer)
     return answer.code
+
+
+def run_history(session: Session) -> Code:
+    """What was decided about an adapter, newest last."""
+    cluster = session.connect()
+    _, adapter = find_adapter(cluster, session.namespace(cluster), session.option("adapter"))
+    tier = session.option("tier")
+    if tier and adapter.state(tier) is None:
+        tiers = ", ".join(one.tier for one in adapter.states) or "none"
+        raise NotFound(f"the status of {adapter.meta.name} speaks of no tier {tier}; of these it does: {tiers}")
+    session.console.show(view_history(adapter, tier=tier))
+    return Code.FINE
 
 
 def run_matrix(session: Session) -> Code:

@@ -8,9 +8,9 @@ from .. import vocabulary as v
 from ..answers import Answer, Code, text
 from ..clients.agents import entry
 from ..clients.lines import Question, Spoken, speak
-from ..explain.adapters import short
 from ..facts import Pod, Region
 from ..ports import Cluster, NotFound, NotReached
+from ..rollouts import short
 from .session import Session
 
 
@@ -81,10 +81,29 @@ def _unheard(_: str) -> None:
     """Pieces are of no use where the whole answer is one document."""
 
 
+_LEVELS = {
+    "Tier": "degraded to a tier that was not asked",
+    "BaseModel": "degraded to the base model",
+    "Scripted": "degraded to a scripted line",
+}
+"""What the gateway's header says, for people."""
+
+
+def _is_digest(served_by: str) -> bool:
+    """Whether an adapter spoke; else it is the name of what stood in."""
+    return served_by.startswith("sha256:")
+
+
+def _level(spoken: Spoken) -> str:
+    """How far down the line was answered; empty where it was answered as asked."""
+    return "" if spoken.degraded == "false" else spoken.degraded
+
+
 def _told(spoken: Spoken, pod: Pod) -> str:
-    degraded = "" if spoken.degraded in ("", "false") else ", degraded"
+    degraded = f", {_LEVELS.get(level, f'degraded ({level})')}" if (level := _level(spoken)) else ""
+    by = f"digest {short(spoken.digest)}" if _is_digest(spoken.digest) else f"by {spoken.digest or 'nobody'}"
     return (
-        f"-- tier {spoken.tier}, digest {short(spoken.digest)}{degraded}, first token after "
+        f"-- tier {spoken.tier or '(none)'}, {by}{degraded}, first token after "
         f"{spoken.first_token_seconds:.2f} s, whole line {spoken.seconds:.2f} s, through {pod.meta.name}, "
         f"request {spoken.request_id}"
     )
@@ -94,8 +113,10 @@ def _data(spoken: Spoken, pod: Pod) -> dict[str, object]:
     return {
         "text": spoken.text,
         "tier": spoken.tier,
-        "digest": spoken.digest,
-        "degraded": spoken.degraded not in ("", "false"),
+        "digest": spoken.digest if _is_digest(spoken.digest) else "",
+        "servedBy": spoken.digest,
+        "degraded": bool(_level(spoken)),
+        "degradedTo": _level(spoken),
         "requestId": spoken.request_id,
         "firstTokenSeconds": spoken.first_token_seconds,
         "seconds": spoken.seconds,

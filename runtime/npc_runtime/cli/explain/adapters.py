@@ -8,25 +8,21 @@ from dataclasses import dataclass
 
 from .. import vocabulary as v
 from ..facts import Adapter, Pod, VariantState, World
+from ..rollouts import short
 from .advice import AGENTS, next_step
 from .chain import Link, gather, sentence
+from .moves import explain_moves
 from .operators import explain_unobserved
 from .pods import explain_pod
 from .tiers import explain_tier
 
-DIGITS = 12
-"""Hex digits of a digest that people read, as in served names."""
-
 FINE = frozenset({"Serving", ""})
+TOLD = frozenset({"RolledBack"})
+"""Reasons that only say that `moves` has something to tell."""
 OF_THE_TIER = frozenset({"NoReadyEngine", "SlotsExceeded", "NoRegion"})
 """Reasons of a voice whose cause is to be found at its tier."""
 _WHY = re.compile(r"\bpod [a-z0-9.-]+: ([A-Z][A-Za-z]+): ")
 _POD = re.compile(r"\bpod ([a-z0-9][a-z0-9.-]*[a-z0-9])")
-
-
-def short(digest: str) -> str:
-    """A digest as people read it."""
-    return digest.removeprefix("sha256:")[:DIGITS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +58,7 @@ def find_unsaid(case: AdapterCase) -> Sequence[Link]:
     condition = case.adapter.conditions.find(v.STALLED)
     if condition is None or condition.status != "True":
         return ()
-    if any(state.reason == condition.reason for state in case.adapter.states):
+    if any(condition.reason == one for state in case.adapter.states for one in _said(state)):
         return ()
     step = _advice(case, condition.reason)
     says = f"A person is needed: {sentence(condition.message)}"
@@ -71,8 +67,9 @@ def find_unsaid(case: AdapterCase) -> Sequence[Link]:
 
 def explain_variant(case: AdapterCase, state: VariantState) -> list[Link]:
     """One tier of a voice, and what is below it."""
-    if state.reason in FINE:
-        return []
+    moves = explain_moves(case.adapter, state, case.world)
+    if state.reason in FINE or (moves and state.reason in TOLD) or any(link.reason == state.reason for link in moves):
+        return moves
     newest = short(state.candidate or _wanted(case, state.tier))
     serves = (
         f"traffic stays on {short(state.stable)}"
@@ -88,13 +85,18 @@ def explain_variant(case: AdapterCase, state: VariantState) -> list[Link]:
     step = _advice(case, _innermost(state), tier=state.tier, pod=pods[0].meta.name if pods else "")
     said = state.message.removeprefix(f"tier {state.tier}: ") or state.reason
     says = f"On tier {state.tier} {serves}, and {proven}: {sentence(said)}"
-    links = [Link(object=case.thing, reason=state.reason, since=since, says=says, next=step)]
+    links = [*moves, Link(object=case.thing, reason=state.reason, since=since, says=says, next=step)]
     tier = case.world.tier(state.tier)
     if tier is not None and state.reason in OF_THE_TIER:
         links += explain_tier(tier, case.world, case.now)
     for pod in pods:
         links += explain_pod(pod, case.world, case.now)
     return links
+
+
+def _said(state: VariantState) -> tuple[str, ...]:
+    """The reasons by which a tier's state is told."""
+    return (state.reason, *((state.rejected.reason, *TOLD) if state.rejected is not None else ()))
 
 
 def _innermost(state: VariantState) -> str:

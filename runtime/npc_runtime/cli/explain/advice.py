@@ -9,6 +9,7 @@ from __future__ import annotations
 _LOGS = "kubectl logs {pod} -n {namespace} -c {container}"
 _DESCRIBE = "kubectl describe {short} {name} -n {namespace}"
 _EDIT = "kubectl edit {short} {name} -n {namespace}"
+_BACK = "kubectl npc history {name} -n {namespace}, then: kubectl npc rollback {name} -n {namespace}"
 _WATCH = "kubectl get {short} {name} -n {namespace} -w"
 
 OBJECTS = {
@@ -29,6 +30,12 @@ OBJECTS = {
     "GatewaySilent": "look at the named node; if it is gone for good: kubectl delete node NODE",
     "TiersNotReady": "look at the named tier: kubectl npc why tier/{tier} -n {namespace}",
     "Terminating": "nothing; it is being deleted",
+    "WaitingForTurn": "wait, or raise spec.rolloutLimits.maxConcurrent of the region: kubectl edit npcr -n {namespace}",
+    "Gating": "wait; see your gate's Job: kubectl get jobs,pods -n {namespace}",
+    "CheckingIdentity": "wait; it takes seconds: " + _WATCH,
+    "Watching": "wait; it goes on by itself: kubectl npc status -n {namespace} --watch",
+    "Probing": "wait; it goes on by itself: kubectl npc status -n {namespace} --watch",
+    "TooLittleTraffic": "wait for players, or set spec.rollout.onTooLittleTraffic to Probe or Proceed: " + _EDIT,
     # a person is needed
     "Suspended": "set spec.suspend to false to go on: " + _EDIT,
     "Unreadable": "upgrade the operator, or correct the field in the message: " + _EDIT,
@@ -39,6 +46,20 @@ OBJECTS = {
     "UnknownTier": "create the GpuTier or correct the name: kubectl get gput -n {namespace}",
     "RankAboveTier": "lower the variant's rank, or raise spec.engine.maxLoraRank of the tier",
     "SecretNotFound": "create the Secret or correct the reference: kubectl get secrets -n {namespace}",
+    "AwaitingApproval": "kubectl npc history {name} -n {namespace}, then: kubectl npc approve {name} -n {namespace}",
+    "GateFailed": "read what your gate says, mend the adapter or the gate, and publish a new digest",
+    "IdentityLost": "find out who changed the pod's files or its engine's adapters, then: kubectl delete pod POD "
+    "-n {namespace}",
+    "ProbeLost": "read the engine's log: kubectl logs POD -n {namespace} -c engine",
+    "CandidateErrors": _BACK,
+    "CandidateIncomplete": _BACK,
+    "CandidateMismatched": _BACK,
+    "CandidateSlow": _BACK,
+    "WithdrawnByGateway": _BACK,
+    "FallbackUnknown": "correct spec.fallbackTier: kubectl get gput -n {namespace}, then: " + _EDIT,
+    "FallbackCycle": "let the last tier of the chain name no fallbackTier: " + _EDIT,
+    "IssuerUnknown": "may the operator read the API server's token keys? kubectl get --raw /openid/v1/jwks",
+    "Quarantined": "put a good digest into the spec: kubectl npc rollback {name} -n {namespace}",
     "SlotsExceeded": "raise spec.engine.maxCpuLoras of the tier, or remove voices",
     "ServedNameClash": "change any byte of the adapter, such as a line of its README.md, and publish the new digest",
     "LoadTimeout": "mend the named pod; to give up, put the old digest back into the spec: " + _EDIT,
@@ -54,6 +75,11 @@ OBJECTS = {
     # history
     "First": "",
     "Moved": "",
+    "Stepped": "",
+    "Held": "",
+    "RolledBack": _BACK,
+    "Cancelled": "",
+    "Restored": "",
     "Adopted": "",
 }
 
@@ -98,6 +124,7 @@ AGENTS = {
     "ProbeTimeout": "raise probe.timeoutSeconds, or look at the engine's load",
     "ProbeMismatch": "ask the adapter by hand, then correct the probe's patterns or the adapter",
     "BadPattern": "correct the pattern, which must be RE2: " + _EDIT,
+    "IdentityLost": "find out who changed the pod's files or adapters, then: kubectl delete pod POD -n {namespace}",
     # the agent itself
     "Internal": "read the agent's log and report it: kubectl logs POD -n {namespace} -c agent",
 }

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..facts import Adapter, Pod, Region, Tier, World
-from .adapters import explain_adapter, short
+from ..rollouts import short
+from .adapters import explain_adapter
 from .chain import Explanation, Link, explanation
 from .operators import explain_operator
 from .pods import explain_pod

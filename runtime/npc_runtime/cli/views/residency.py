@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 
 from ...wire import AdapterPhase, AdapterReport, AgentReport
 from ..answers import Answer, Block, Cell, Code, Table, Tone, text
-from ..explain.adapters import short
 from ..explain.chain import clip, how_long
-from ..facts import Adapter, Pod, Tier, World
+from ..facts import Adapter, Pod, Tier, VariantState, World
+from ..rollouts import short
 
 _TONES = {AdapterPhase.RESIDENT: Tone.GOOD, AdapterPhase.REFUSED: Tone.BAD, AdapterPhase.RETRYING: Tone.BAD}
 
@@ -40,7 +40,7 @@ class Difference:
 
 
 def view_matrix(world: World, heard: Iterable[Heard], *, archetype: str = "", tier: str = "", now: float) -> Answer:
-    """Archetype x tier x pod: digest and since when it is proven there."""
+    """Archetype x tier x pod: digest, its share of the tier's NPCs, and since when it is proven there."""
     rows: list[tuple[Cell, ...]] = []
     data: list[dict[str, object]] = []
     silent = []
@@ -55,6 +55,7 @@ def view_matrix(world: World, heard: Iterable[Heard], *, archetype: str = "", ti
                 continue
             since = since_of(report)
             role = _role(world, one.pod.tier, report)
+            weight = _weight(world, one.pod.tier, report)
             rows.append(
                 (
                     Cell(report.archetype),
@@ -62,6 +63,7 @@ def view_matrix(world: World, heard: Iterable[Heard], *, archetype: str = "", ti
                     Cell(one.pod.meta.name),
                     Cell(short(report.digest)),
                     Cell(role),
+                    Cell(f"{weight:g}%" if weight is not None else "-"),
                     Cell(report.phase.value, _TONES.get(report.phase, Tone.BUSY)),
                     Cell(f"{since} ({how_long(since, now)})" if since else ""),
                     Cell(clip(f"{report.reason}: {report.message}") if report.reason else ""),
@@ -74,6 +76,7 @@ def view_matrix(world: World, heard: Iterable[Heard], *, archetype: str = "", ti
                     "pod": one.pod.meta.name,
                     "digest": report.digest,
                     "role": role,
+                    "weightPercent": weight,
                     "phase": report.phase.value,
                     "residentSince": since,
                     "reason": report.reason,
@@ -82,7 +85,7 @@ def view_matrix(world: World, heard: Iterable[Heard], *, archetype: str = "", ti
             )
     rows.sort(key=lambda row: tuple(cell.text for cell in row[:4]))
     data.sort(key=lambda row: (str(row["archetype"]), str(row["tier"]), str(row["pod"]), str(row["digest"])))
-    columns = ("ARCHETYPE", "TIER", "POD", "DIGEST", "ROLE", "PHASE", "RESIDENT SINCE", "MESSAGE")
+    columns = ("ARCHETYPE", "TIER", "POD", "DIGEST", "ROLE", "WEIGHT", "PHASE", "RESIDENT SINCE", "MESSAGE")
     blocks: list[Block] = [Table("", columns, tuple(rows), empty="no pod holds an adapter")]
     if silent:
         blocks.append(text(*(f"not heard: pod {one.pod.meta.name} ({one.pod.tier}): {one.why}" for one in silent)))
@@ -161,13 +164,31 @@ def since_of(report: AdapterReport) -> str:
     return datetime.fromtimestamp(report.resident_since_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _role(world: World, tier: str, report: AdapterReport) -> str:
-    """What the adapter's status says this digest is."""
+def _state(world: World, tier: str, report: AdapterReport) -> VariantState | None:
+    """What the adapter's status says of this tier."""
     adapters = [one for one in world.adapters if one.archetype == report.archetype]
-    state = next((found for one in adapters if (found := one.state(tier)) is not None), None)
+    return next((found for one in adapters if (found := one.state(tier)) is not None), None)
+
+
+def _role(world: World, tier: str, report: AdapterReport) -> str:
+    state = _state(world, tier, report)
     if state is None:
         return "-"
     return {state.stable: "stable", state.candidate: "candidate"}.get(report.digest, "-")
+
+
+def _weight(world: World, tier: str, report: AdapterReport) -> float | None:
+    """Percent of the tier's NPCs that get this digest, by the status; None if it is neither stable nor candidate.
+    It is the alias's: pods share its lines among themselves.
+    """
+    state = _state(world, tier, report)
+    if state is None or report.digest not in (state.stable, state.candidate):
+        return None
+    share = state.rollout.share if state.rollout is not None and state.candidate else 0.0
+    if report.digest == state.candidate:
+        return share
+    # Where something stands in that is no adapter, status still says what stable was.
+    return 0.0 if state.serving in ("BaseModel", "Scripted", "Nothing") else 100.0 - share
 
 
 def _gap(adapter: Adapter, tier: str, wanted: str, one: Heard) -> Difference | None:

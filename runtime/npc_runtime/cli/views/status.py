@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from ..answers import Answer, Block, Cell, Table, Tone, text, tone_of
-from ..explain.adapters import short
 from ..explain.chain import clip, how_long
 from ..explain.operators import explain_operator
-from ..facts import Adapter, Condition, Conditions, Region, Tier, World
+from ..facts import Adapter, Condition, Conditions, Region, Tier, VariantState, World
+from ..rollouts import short
 
 
 def view_status(worlds: tuple[World, ...], *, now: float) -> Answer:
@@ -43,6 +43,20 @@ def view_status(worlds: tuple[World, ...], *, now: float) -> Answer:
             tuple(row(world, _adapter(one, now)) for world, one in adapters),
         ),
     ]
+    rollouts = [
+        (world, one, state)
+        for world, one in adapters
+        for state in one.states
+        if state.rollout or _taken_back(one, state)
+    ]
+    if rollouts:
+        blocks.append(
+            Table(
+                "Rollouts",
+                (*names, "NAME", "TIER", "CANDIDATE", "STABLE", "STEP", "SHARE", "PHASE", "FOR", "VERDICT"),
+                tuple(row(world, _rollout(one, state, now)) for world, one, state in rollouts),
+            )
+        )
     unread = {(one.what, one.why) for world in worlds for one in world.unread}
     if unread:
         blocks.append(text(*(f"not looked at: {what}: {why}" for what, why in sorted(unread))))
@@ -51,6 +65,7 @@ def view_status(worlds: tuple[World, ...], *, now: float) -> Answer:
         "regions": [_data(one, one.conditions) | _region_data(one) for _, one in regions],
         "tiers": [_data(one, one.conditions) | _tier_data(one) for _, one in tiers],
         "adapters": [_data(one, one.conditions) | _adapter_data(one) for _, one in adapters],
+        "rollouts": [_rollout_data(one, state) for _, one, state in rollouts],
         "notLookedAt": [{"what": what, "why": why} for what, why in sorted(unread)],
     }
     return Answer(data, tuple(blocks))
@@ -91,6 +106,56 @@ def _tier(one: Tier, now: float) -> tuple[Cell, ...]:
 def _adapter(one: Adapter, now: float) -> tuple[Cell, ...]:
     ready, reason, since, message = _state(one.conditions, now)
     return (Cell(one.meta.name), ready, reason, Cell(one.ready_variants or "0"), Cell(one.digest), since, message)
+
+
+def _taken_back(one: Adapter, state: VariantState) -> bool:
+    """Whether the spec still names a candidate that was taken back."""
+    rejected = state.rejected
+    return rejected is not None and any(
+        variant.tier == state.tier and variant.digest == rejected.digest for variant in one.variants
+    )
+
+
+def _rollout(one: Adapter, state: VariantState, now: float) -> tuple[Cell, ...]:
+    told = _rollout_data(one, state)
+    tone = Tone.BAD if state.rollout is None else Tone.BUSY
+    return (
+        Cell(one.meta.name),
+        Cell(state.tier),
+        Cell(short(str(told["candidate"]))),
+        Cell(short(state.stable)),
+        Cell(f"{told['step']}/{told['steps']}"),
+        Cell(f"{told['sharePercent']:g}%"),
+        Cell(str(told["phase"]), tone),
+        Cell(how_long(str(told["since"]), now)),
+        Cell(clip(str(told["verdict"]))),
+    )
+
+
+def _rollout_data(one: Adapter, state: VariantState) -> dict[str, object]:
+    """A candidate on its way, or the one that was taken back."""
+    rollout, rejected = state.rollout, state.rejected
+    if rollout is None and rejected is not None:
+        candidate, phase, since = rejected.digest, "TakenBack", rejected.time
+        verdict = f"{rejected.reason}: {rejected.message}" if rejected.message else rejected.reason
+    else:
+        candidate, verdict = state.candidate, state.message
+        phase, since = (rollout.phase, rollout.since or state.candidate_since) if rollout is not None else ("", "")
+    return {
+        "namespace": one.meta.namespace,
+        "name": one.meta.name,
+        "tier": state.tier,
+        "candidate": candidate,
+        "stable": state.stable,
+        "phase": phase,
+        "step": rollout.step if rollout is not None else 0,
+        "steps": len(one.steps),
+        "percent": rollout.percent if rollout is not None else 0,
+        "sharePercent": rollout.share if rollout is not None else 0.0,
+        "requests": rollout.requests if rollout is not None else 0,
+        "since": since,
+        "verdict": verdict,
+    }
 
 
 def _data(one: Region | Tier | Adapter, conditions: Conditions) -> dict[str, object]:
@@ -136,6 +201,7 @@ def _adapter_data(one: Adapter) -> dict[str, object]:
             "stable": short(state.stable),
             "candidate": short(state.candidate),
             "percent": state.percent,
+            "serving": state.serving,
             "residentReplicas": state.resident,
             "wantedReplicas": state.wanted,
             "reason": state.reason,
