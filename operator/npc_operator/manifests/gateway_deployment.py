@@ -26,6 +26,10 @@ INTERNAL_DIR = "/etc/npc/internal"
 ROUTES_DIR = "/etc/npc/routes"
 ROUTES_KEY = "routes.json.gz"
 STATE_DIR = "/var/lib/npc-gateway"
+TLS_DIR = "/etc/npc/tls"
+TLS_DIR_VARIABLE = "NPC_TLS_DIR"
+"""Tells the gateway where its certificate is, which it follows while it runs; without it the data port is plain HTTP.
+"""
 
 SHUTDOWN_DELAY_SECONDS = 5
 """After SIGTERM the gateway still serves so long, while Services and load balancers stop sending."""
@@ -35,6 +39,11 @@ MARGIN_SECONDS = 10
 def drain_seconds(spec: NPCRegionSpec) -> int:
     """A gateway that goes lets every line end that its limits allow; it is gone as soon as none runs."""
     return spec.gateway.limits.request_timeout_seconds
+
+
+def data_protocol(spec: NPCRegionSpec) -> str:
+    """What game servers speak with a gateway; also the name of that port."""
+    return "http" if spec.gateway.tls is None else "https"
 
 
 def build_gateway_deployment(meta: ObjectMeta, spec: NPCRegionSpec, *, image: str, pull_policy: str) -> dict[str, Any]:
@@ -75,6 +84,7 @@ def build_gateway_deployment(meta: ObjectMeta, spec: NPCRegionSpec, *, image: st
                             },
                         },
                         {"name": "npc-state", "emptyDir": {"sizeLimit": "256Mi"}},
+                        *_tls_volume(spec),
                     ],
                     "topologySpreadConstraints": [
                         {
@@ -89,6 +99,13 @@ def build_gateway_deployment(meta: ObjectMeta, spec: NPCRegionSpec, *, image: st
             },
         },
     }
+
+
+def _tls_volume(spec: NPCRegionSpec) -> list[dict[str, Any]]:
+    """Not optional: a gateway that was to speak TLS waits for its certificate rather than begin without."""
+    if spec.gateway.tls is None:
+        return []
+    return [{"name": "npc-tls", "secret": {"secretName": spec.gateway.tls.secret_name, "defaultMode": 0o440}}]
 
 
 def _container(spec: NPCRegionSpec, *, image: str, pull_policy: str) -> dict[str, Any]:
@@ -107,9 +124,12 @@ def _container(spec: NPCRegionSpec, *, image: str, pull_policy: str) -> dict[str
             f"--shutdown-delay-seconds={SHUTDOWN_DELAY_SECONDS}",
             f"--drain-seconds={drain_seconds(spec)}",
         ],
-        "env": [build_field_env("NPC_POD_UID", "metadata.uid")],
+        "env": [
+            build_field_env("NPC_POD_UID", "metadata.uid"),
+            *([] if spec.gateway.tls is None else [{"name": TLS_DIR_VARIABLE, "value": TLS_DIR}]),
+        ],
         "ports": [
-            build_port("http", GATEWAY_PORT),
+            build_port(data_protocol(spec), GATEWAY_PORT),
             build_port("admin", GATEWAY_ADMIN_PORT),
             build_port("health", GATEWAY_HEALTH_PORT),
         ],
@@ -122,5 +142,6 @@ def _container(spec: NPCRegionSpec, *, image: str, pull_policy: str) -> dict[str
             build_mount("npc-internal", INTERNAL_DIR, read_only=True),
             build_mount("npc-routes", ROUTES_DIR, read_only=True),
             build_mount("npc-state", STATE_DIR),
+            *([] if spec.gateway.tls is None else [build_mount("npc-tls", TLS_DIR, read_only=True)]),
         ],
     }

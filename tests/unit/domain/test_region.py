@@ -9,10 +9,12 @@ import pytest
 from npc_operator.api.npcregion import Npcs
 from npc_operator.domain import reasons
 from npc_operator.domain.conditions import condition
-from npc_operator.domain.facts import SecretFact
+from npc_operator.domain.facts import IssuerFact, SecretFact
 from npc_operator.domain.region import (
     RegionFacts,
     build_region_status,
+    describe_quarantine,
+    find_quarantined,
     pick_active_region,
     pick_holder,
     population_note,
@@ -20,7 +22,7 @@ from npc_operator.domain.region import (
     selects,
     tier_population,
 )
-from tests.support.builders import NAMESPACE, adapter_fact, region_fact, tier_fact
+from tests.support.builders import NAMESPACE, adapter_fact, digest, region_fact, tier_fact
 
 READY = {"conditions": [{"type": "Ready", "status": "True", "reason": "Serving", "lastTransitionTime": "x"}]}
 
@@ -123,3 +125,37 @@ def test_the_message_of_a_taken_namespace_names_the_holder() -> None:
     stalled = condition(build_region_status(facts(holder="older"), 0).conditions, "Stalled")
     assert stalled is not None
     assert "NPCRegion older" in stalled.message
+
+
+def test_an_unknown_issuer_is_said_with_its_reason_and_takes_no_readiness_away() -> None:
+    accounts = {"audience": "npc", "allowed": ["game:server"]}
+    wanting = region_fact(
+        tiers={"gold": 600}, spec={"gateway": {"auth": {"mode": "None", "serviceAccounts": accounts}}}
+    )
+    status = build_region_status(facts(region=wanting, issuer=IssuerFact(error="get: Forbidden")), 0)
+    found = {one.type: one for one in status.conditions}
+    assert found["Ready"].status == "True"
+    assert found["Reconciling"].reason == reasons.ISSUER_UNKNOWN
+    assert "Forbidden" in found["Reconciling"].message
+    known = build_region_status(facts(region=wanting, issuer=IssuerFact("https://cluster", "{}")), 0)
+    assert [one.type for one in known.conditions] == ["Ready"]
+
+
+def test_a_quarantine_names_what_is_wanted_served_or_brought_in_and_nothing_else() -> None:
+    spec = region_fact(
+        spec={"quarantinedDigests": [digest("bad")], "adapterSelector": {"matchLabels": {"a": "1"}}}
+    ).spec
+    revision = {"digest": digest("bad"), "uri": "s3://x"}
+    adapters = [
+        adapter_fact("wants", digests={"gold": digest("bad")}, labels={"a": "1"}),
+        adapter_fact("serves", status={"variants": [{"tier": "gold", "stable": revision}]}, labels={"a": "1"}),
+        adapter_fact("brings", status={"variants": [{"tier": "iron", "candidate": revision}]}, labels={"a": "1"}),
+        adapter_fact("clean", labels={"a": "1"}),
+        adapter_fact("others", digests={"gold": digest("bad")}),
+    ]
+    affected = find_quarantined(spec, adapters)
+    assert affected == (("brings", "iron"), ("serves", "gold"), ("wants", "gold"))
+    said = describe_quarantine(spec, affected)
+    assert said is not None
+    assert "brings on iron; serves on gold; wants on gold" in said.message
+    assert describe_quarantine(region_fact().spec, ()) is None

@@ -178,3 +178,20 @@ def test_an_adapter_with_a_full_status_is_read_back_as_it_was_written() -> None:
     assert fact.status.variants[0].stable is not None
     assert fact.status.variants[0].stable.uri == "s3://b/v"
     assert fact.spec.variants[0].source.secret_ref is not None
+
+
+@pytest.mark.parametrize(
+    ("args", "prioritised", "slots"),
+    [
+        ([], False, 0),
+        (["--scheduling-policy=priority"], True, 0),
+        (["--scheduling-policy=priority", "--scheduling-policy=fcfs"], False, 0),
+        (["--scheduling-policy", "priority", "--max-num-seqs", "12"], True, 12),
+        (["--max-num-seqs=many"], False, 0),
+    ],
+)
+def test_a_pod_says_what_its_engine_was_started_with(args: list[str], prioritised: bool, slots: int) -> None:
+    manifest = pod(phase="Running")
+    manifest["spec"]["containers"] = [{"name": "other", "args": ["--max-num-seqs=1"]}, {"name": "engine", "args": args}]
+    fact = fact_of(manifest)
+    assert (fact.prioritised, fact.slots) == (prioritised, slots)

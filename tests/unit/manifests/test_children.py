@@ -172,3 +172,30 @@ def test_secrets_survive_being_written() -> None:
 
 def test_a_selector_as_kubectl_writes_it() -> None:
     assert selector_text({"b": "2", "a": "1"}) == "a=1,b=2"
+
+
+def test_a_gateway_with_a_certificate_speaks_https_and_only_then() -> None:
+    tls = region_fact(
+        spec={"gateway": {"auth": {"mode": "None"}, "tls": {"secretName": "cert"}, "service": {"port": 443}}}
+    )
+    for fact, protocol in ((REGION, "http"), (tls, "https")):
+        built = build_gateway_deployment(fact.meta, fact.spec, image="npc-fleet:1", pull_policy="")
+        pod = built["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        env = {one["name"]: one.get("value") for one in container["env"]}
+        mounts = {one["name"]: one for one in container["volumeMounts"]}
+        volumes = {one["name"]: one for one in pod["volumes"]}
+        assert container["ports"][0] == {"name": protocol, "containerPort": GATEWAY_PORT, "protocol": "TCP"}
+        (port,) = build_gateway_service(fact.meta, fact.spec)["spec"]["ports"]
+        assert (port["name"], port["targetPort"], port["appProtocol"]) == (protocol, protocol, protocol)
+        assert gateway_endpoint(fact.meta, fact.spec) == f"{protocol}://eu-west-gateway.eu-west.svc"
+        if protocol == "https":
+            assert env["NPC_TLS_DIR"] == mounts["npc-tls"]["mountPath"] == "/etc/npc/tls"
+            assert volumes["npc-tls"]["secret"] == {"secretName": "cert", "defaultMode": 0o440}
+            assert "optional" not in volumes["npc-tls"]["secret"]
+        else:
+            assert "NPC_TLS_DIR" not in env
+            assert "npc-tls" not in mounts
+            assert "npc-tls" not in volumes
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            assert "scheme" not in container[probe]["httpGet"], "the health port stays plain"

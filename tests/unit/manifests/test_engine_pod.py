@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npc_operator.api import names
+from npc_operator.api.engineargs import MAX_NUM_SEQS, find_value
 from npc_operator.manifests.engine_deployment import (
     TEMPLATE_FIELDS,
     build_deployment,
@@ -358,3 +359,35 @@ def test_a_note_survives_being_written() -> None:
 @pytest.mark.parametrize(("text", "amount"), [("10Gi", 10 * 2**30), ("1.5k", 1500), ("7", 7), ("0.1Ki", 103)])
 def test_sizes_in_bytes(text: str, amount: int) -> None:
     assert quantity_bytes(text) == amount
+
+
+@pytest.mark.parametrize(
+    ("extra", "policies"),
+    [
+        ([], ["--scheduling-policy=priority"]),
+        (["--enforce-eager"], ["--scheduling-policy=priority"]),
+        (["--scheduling-policy=fcfs"], ["--scheduling-policy=fcfs"]),
+        (["--scheduling_policy", "fcfs"], ["--scheduling_policy"]),
+        (["--schedulin=fcfs"], ["--schedulin=fcfs"]),
+    ],
+)
+def test_an_engine_orders_lines_by_priority_unless_its_user_has_another_wish(
+    extra: list[str], policies: list[str]
+) -> None:
+    engine = containers(pod(engine={"extraArgs": extra}))["engine"]["args"]
+    assert [arg for arg in engine if arg.startswith("--sched")] == policies
+
+
+@pytest.mark.parametrize(
+    ("args", "value"),
+    [
+        ([], None),
+        (["--max-num-seqs=8"], "8"),
+        (["--max-num-seqs", "8", "--port=1"], "8"),
+        (["--max_num_seqs", "8", "--max-num-se=9"], "9"),
+        (["--max-num-seqs"], ""),
+        (["--max-num-scheduled-tokens=8", "--max-num-s=8", "--max-num-seqs-x=8"], None),
+    ],
+)
+def test_a_command_line_is_read_as_the_engine_reads_it(args: list[str], value: str | None) -> None:
+    assert find_value(args, MAX_NUM_SEQS) == value
