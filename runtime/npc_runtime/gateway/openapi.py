@@ -46,7 +46,27 @@ _COMMON_ERRORS: Json = {
 }
 
 _UNAUTHORIZED: Json = _error(
-    "No valid API key.", headers={"WWW-Authenticate": {"schema": {"type": "string"}, "description": "Bearer"}}
+    "No valid API key or service account token, or one that has expired.",
+    headers={"WWW-Authenticate": {"schema": {"type": "string"}, "description": "Bearer"}},
+)
+
+_FORBIDDEN: Json = _error(
+    "The key's policy leaves out this archetype or tier, or the service account may not ask here."
+)
+
+_TOO_MANY: Json = _error(
+    "The rate of the key or the region is used up, the tier has no room for another line, or the engine has none.",
+    headers={
+        **_RETRY,
+        "RateLimit-Policy": {
+            "description": "Whose rate it is: so many requests (q) in so many seconds (w). Only for used-up rates.",
+            "schema": {"type": "string"},
+        },
+        "RateLimit": {
+            "description": "What is left (r) and when there is more (t, seconds). Only for used-up rates.",
+            "schema": {"type": "string"},
+        },
+    },
 )
 
 _NOT_READY: Json = _error(
@@ -90,7 +110,7 @@ _PATHS: Json = {
                 _header(
                     "X-Player-Id",
                     "player-17",
-                    "Who is spoken to; appears in the access log only.",
+                    "Who is spoken to; with X-NPC-Id the conversation, whose lines go to one pod where possible.",
                     minLength=1,
                     maxLength=MAX_ID_BYTES,
                     pattern=_ID_PATTERN,
@@ -141,10 +161,11 @@ _PATHS: Json = {
                 },
                 **_COMMON_ERRORS,
                 "401": _UNAUTHORIZED,
+                "403": _FORBIDDEN,
                 "404": _error("The archetype or tier does not exist in this region."),
                 "413": _error("The body is too large."),
                 "422": _error("The engine cannot process the request."),
-                "429": _error("The engine has no room for the request.", headers=_RETRY),
+                "429": _TOO_MANY,
                 "500": _error("The engine failed on this request, on every pod that was asked."),
                 "502": _error("No engine could be reached, or none gave a usable answer.", headers=_RETRY),
                 "503": _NOT_READY,
@@ -165,6 +186,7 @@ _PATHS: Json = {
                 },
                 **_COMMON_ERRORS,
                 "401": _UNAUTHORIZED,
+                "403": _FORBIDDEN,
                 "413": _error("The body is too large."),
                 "503": _NOT_READY,
             },
@@ -205,6 +227,8 @@ _SCHEMAS: Json = {
                 },
             },
             "stream": {"type": ["boolean", "null"], "default": False},
+            "priority": {"description": "Taken out: the archetype's importance decides who goes first."},
+            "cache_salt": {"description": "Replaced where the caller's key has a salt of its own."},
         },
         "additionalProperties": True,
     },
@@ -263,6 +287,12 @@ def document() -> Json:
             "headers": {
                 "RequestId": {"description": "Names this request in the access log.", "schema": {"type": "string"}}
             },
-            "securitySchemes": {"apiKey": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {
+                "apiKey": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "An API key of the region, or the projected token of an allowed service account.",
+                }
+            },
         },
     }
