@@ -45,6 +45,10 @@ class Record:
     reason: str = ""
     archetype: str = ""
     tier: str = ""
+    served_tier: str = ""
+    """Of an answer from another tier than `tier`, or from its base model."""
+    degraded: str = ""
+    """The level that answered, where it is less than what was asked for."""
     digest: str = ""
     pod: str = ""
     npc: str = ""
@@ -70,6 +74,10 @@ class Record:
         if self.archetype:
             fields["archetype"] = self.archetype
             fields["tier"] = self.tier
+        if self.degraded:
+            fields["degraded"] = self.degraded
+        if self.served_tier:
+            fields["servedTier"] = self.served_tier
         if self.digest:
             fields["digest"] = self.digest
             fields["attempts"] = self.attempts

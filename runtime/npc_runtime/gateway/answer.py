@@ -47,6 +47,11 @@ class Failure:
     """The engine's own error, which says more than the fault and is passed on in its place."""
 
 
+def is_failing(head: EngineHead) -> bool:
+    """Whether this status says that something is wrong with the pod, and not only with what was asked for there."""
+    return head.status >= 500 or head.status in (401, 403) or 300 <= head.status < 400
+
+
 def find_failure(head: EngineHead, body: bytes, *, archetype: str, tier: str) -> Failure | None:
     """Why this complete answer is none that the client should get while another pod might give one; None for one that
     is passed on, a refusal of the request itself included."""
@@ -54,10 +59,8 @@ def find_failure(head: EngineHead, body: bytes, *, archetype: str, tier: str) ->
     if status == 404:
         # The name was unloaded a moment ago; the caller's archetype is fine, so 404 must not reach it.
         return Failure("the adapter is not loaded there", errors.no_resident(archetype, tier))
-    if status in (401, 403) or 300 <= status < 400:
-        return Failure(f"it answered {status}", errors.engine_failed())
-    if status >= 500:
-        is_json = head.content_type.startswith(b"application/json")
+    if is_failing(head):
+        is_json = status >= 500 and head.content_type.startswith(b"application/json")
         return Failure(f"it answered {status}", errors.engine_failed(), (head, body) if is_json else None)
     return None
 

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Protocol
 
+from npc_runtime.gateway.answer import is_failing
 from npc_runtime.gateway.fleet import Endpoint
 from npc_runtime.gateway.http.engine_answer import ChunkedAnswer, EngineHead
-from npc_runtime.gateway.http.limits import SUSPECT_SECONDS
 from npc_runtime.gateway.upstream import EngineConnection
 
 log = logging.getLogger(__name__)
@@ -48,6 +48,7 @@ class Attempt:
         "_connecting",
         "_connection",
         "_loop",
+        "_on_trial",
         "_over",
         "_owner",
         "_refreshed",
@@ -69,6 +70,7 @@ class Attempt:
         self._connecting: asyncio.Task[None] | None = None
         self._refreshed = False
         self._over = False
+        self._on_trial = endpoint.ejected_until > 0.0 and endpoint.begin_trial(loop.time())
         endpoint.in_flight += 1
 
     def start(self) -> None:
@@ -86,6 +88,12 @@ class Attempt:
             self._leave()
             if connection is not None:
                 connection.abandon()
+            if self._on_trial:
+                self.endpoint.drop_trial(self._loop.time())
+
+    def blame(self) -> None:
+        """The pod was too slow; that it failed or answered is noted without being told."""
+        self._blame(reached=True)
 
     def pause(self) -> None:
         """Stop reading from the engine, because the client does not keep up."""
@@ -96,6 +104,10 @@ class Attempt:
         """Read again."""
         if self._connection is not None:
             self._connection.resume()
+
+    def progress(self) -> object:
+        """Another object after each piece of a stream that came; always another one while nothing is read."""
+        return object() if self._connection is None else self._connection.progress()
 
     def is_between_events(self) -> bool:
         """Whether what was passed on of a stream ends with a whole event."""
@@ -115,16 +127,17 @@ class Attempt:
             if not isinstance(error, OSError):
                 # A task's exception is heard by nobody, and the client would wait for its deadline.
                 log.exception("an engine could not be connected", extra={"pod": endpoint.facts.pod})
-            endpoint.suspect_until = self._loop.time() + SUSPECT_SECONDS
-            if not self._over:
+            if self._over:
+                self._blame(reached=False)
+            else:
                 self._leave()
+                self._blame(reached=False)
                 self._owner.on_unreached(f"cannot connect: {type(error).__name__}")
             return
         self._connecting = None
         if self._over:
             endpoint.pool.put_back(connection)
         else:
-            endpoint.suspect_until = 0.0
             self._ask(connection)
 
     def _leave(self) -> None:
@@ -132,21 +145,40 @@ class Attempt:
         self._connection = None
         self.endpoint.in_flight -= 1
 
+    def _praise(self) -> None:
+        endpoint = self.endpoint
+        self._on_trial = False
+        if endpoint.failures or endpoint.ejected_until:
+            endpoint.succeed(self._loop.time())
+
+    def _blame(self, *, reached: bool) -> None:
+        self._on_trial = False
+        self.endpoint.note_failure(reached=reached)
+
     # --- upstream.Asker
 
     def on_stream_open(self, head: EngineHead, data: bytes) -> Callable[[bytes], None]:
         """Nothing is asked anew from here on."""
         self._request = b""
+        self._praise()
         return self._owner.on_stream_open(head, data)
 
     def on_stream_end(self, head: EngineHead, data: bytes, stream: ChunkedAnswer) -> None:
         """The stream came to an end."""
         self._leave()
+        if not stream.said_done:
+            self._blame(reached=True)
+        elif self._request:
+            self._praise()  # all of it came at once
         self._owner.on_stream_end(head, data, stream)
 
     def on_answer(self, head: EngineHead, body: bytes) -> None:
         """The answer is complete."""
         self._leave()
+        if is_failing(head):
+            self._blame(reached=True)
+        else:
+            self._praise()
         self._owner.on_answer(head, body)
 
     def on_engine_lost(self, why: str, *, stale: bool, stream: ChunkedAnswer | None) -> None:
@@ -157,4 +189,6 @@ class Attempt:
             self._connecting = self._loop.create_task(self._connect())
             return
         self._leave()
+        if stream is None or not stream.said_done:
+            self._blame(reached=True)
         self._owner.on_engine_lost(why, stream)

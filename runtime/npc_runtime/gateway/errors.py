@@ -29,6 +29,7 @@ class Reason(StrEnum):
     ENGINE_UNREACHABLE = "EngineUnreachable"
     ENGINE_FAILED = "EngineFailed"
     ENGINE_INTERRUPTED = "EngineInterrupted"
+    ENGINE_STALLED = "EngineStalled"
     TIMEOUT = "Timeout"
     CLIENT_GONE = "ClientGone"
     OVERLOADED = "Overloaded"
@@ -341,6 +342,29 @@ def engine_interrupted() -> Fault:
         "engine_interrupted",
         "The engine stopped in the middle of this answer; it is incomplete.",
         Reason.ENGINE_INTERRUPTED,
+    )
+
+
+def engine_stalled(seconds: int) -> Fault:
+    """The engine said nothing more for too long in the middle of an answer of which the client already has a part."""
+    return Fault(
+        504,
+        "server_error",
+        "engine_stalled",
+        f"The engine said nothing for {seconds} s in the middle of this answer; it is incomplete.",
+        Reason.ENGINE_STALLED,
+    )
+
+
+def too_late(tier: str) -> Fault:
+    """No first token came in the time that the tier has for it, and nothing below could answer either."""
+    return Fault(
+        504,
+        "server_error",
+        "first_token_late",
+        f"The tier '{tier}' did not begin its answer in time.",
+        Reason.TIMEOUT,
+        retry_after=1,
     )
 
 

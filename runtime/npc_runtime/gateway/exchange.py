@@ -1,10 +1,11 @@
-"""One line on its way: which pod is asked, what happens when that pod fails, and how the answer reaches the client.
+"""One line on its way: what is asked next, what happens when that fails or takes too long, and what the client gets.
 
-The rule that everything here serves: until a byte of an answer went to the client, any failure may be mended on
-another pod; after that, never. A stream is opened towards the client with its first event, an answer that is not
-streamed only when it is complete.
+The rule that everything here serves: until a byte of an answer went to the client, any failure may be mended, on
+another pod or on a lower level; after that, never. A stream is opened towards the client with its first event, an
+answer that is not streamed only when it is complete.
 
-One pod's part is an `Attempt`; what an answer is worth is decided in `answer`.
+Where to ask is a `Descent`'s to say, one pod's part is an `Attempt`, the client's is a `Reply`, and what an engine's
+answer is worth is decided in `answer`.
 """
 
 from __future__ import annotations
@@ -12,22 +13,25 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
 from npc_runtime.gateway import chat, errors
 from npc_runtime.gateway.access_log import Record
-from npc_runtime.gateway.answer import Client, Failure, find_failure, headers_of
+from npc_runtime.gateway.admission import FREE, Admission, State, Ticket
+from npc_runtime.gateway.answer import Client, Failure, find_failure
 from npc_runtime.gateway.attempt import Attempt
+from npc_runtime.gateway.descent import Descent
 from npc_runtime.gateway.errors import Fault, Reason
-from npc_runtime.gateway.fleet import Endpoint, Fleet
+from npc_runtime.gateway.fleet import Fleet
 from npc_runtime.gateway.http.engine_answer import ChunkedAnswer, EngineHead
-from npc_runtime.gateway.http.limits import MAX_ATTEMPTS, MAX_BREAKS
-from npc_runtime.gateway.http.response import error_event
+from npc_runtime.gateway.levels import Ladder, Level, Rung
 from npc_runtime.gateway.metrics import Series
-from npc_runtime.gateway.rollouts.observer import NOBODY, Chooser, Observer, Outcome
-from npc_runtime.gateway.routing import pick_endpoint
-from npc_runtime.gateway.table import Alias, Target
+from npc_runtime.gateway.reply import Reply
+from npc_runtime.gateway.rollouts.observer import NOBODY, Chooser, Outcome
+from npc_runtime.gateway.stall import StallWatch
+from npc_runtime.gateway.table import Target
 
 log = logging.getLogger(__name__)
 
@@ -35,47 +39,50 @@ STATUS_CLIENT_GONE = 499
 """What logs and metrics say when the client left before its answer was complete (nginx's number for it)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What all lines of one event loop share."""
+
+    fleet: Fleet
+    chooser: Chooser
+    admission: Admission
+    loop: asyncio.AbstractEventLoop
+
+
 class Exchange:
     """State of one request between client and engines. Implements `attempt.Owner`."""
 
     __slots__ = (
-        "_alias",
         "_attempt",
-        "_attempts",
         "_body",
         "_body_target",
-        "_breaks",
-        "_client",
-        "_failure",
-        "_fleet",
-        "_loop",
-        "_observer",
-        "_over",
+        "_cache_salt",
+        "_descent",
+        "_ladder",
+        "_means",
         "_payload",
         "_record",
+        "_reply",
+        "_rung",
         "_series",
         "_sink",
-        "_started",
-        "_streaming",
-        "_target",
+        "_ticket",
+        "_timer",
         "_trace",
-        "_tried",
-        "_unreached",
     )
 
     def __init__(
         self,
         *,
-        fleet: Fleet,
+        means: Means,
         client: Client,
-        chooser: Chooser,
-        alias: Alias,
+        ladder: Ladder,
         npc: bytes | None,
         payload: dict[str, Any],
+        cache_salt: str | None,
         trace: bytes,
         series: Series,
         record: Record,
-        loop: asyncio.AbstractEventLoop,
     ) -> None:
         """Choose the first target and write the body for it; from then on the request counts as running.
 
@@ -83,35 +90,29 @@ class Exchange:
             Refused: the body cannot be written.
 
         """
-        self._fleet = fleet
-        self._client = client
-        self._alias = alias
+        self._means = means
+        self._ladder = ladder
         self._payload = payload
+        self._cache_salt = cache_salt
         self._trace = trace
         self._series = series
         self._record = record
-        self._loop = loop
-        # Not the loop's clock: uvloop's stands still within one turn and counts milliseconds.
-        self._started = monotonic()
-        self._attempts = 0
-        self._breaks = 0
-        self._tried: set[object] = set()
         self._attempt: Attempt | None = None
-        self._failure: Failure | None = None
-        self._observer: Observer
-        self._target: Target
-        self._target, self._observer = chooser.choose(alias, npc)
+        self._ticket: Ticket = FREE
+        self._timer: asyncio.TimerHandle | StallWatch | None = None
+        self._rung: Rung | None = None
+        """The level that was entered last."""
+        self._sink: Callable[[bytes], None] | None = None
+        self._descent = Descent(fleet=means.fleet, ladder=ladder, chooser=means.chooser, npc=npc, loop=means.loop)
+        self._body = b""
+        self._body_target: Target | None = None
         try:
             # Now, and not when a pod is there: nothing is left that could go wrong but the engines.
-            self._body = self._write_body()
+            self._write_body()
         except errors.Refused:
-            self._observer.on_end(Outcome.UNTOLD)
+            self._descent.end_observing(Outcome.UNTOLD)
             raise
-        self._sink: Callable[[bytes], None] | None = None
-        self._unreached = False
-        self._streaming = False
-        self._over = False
-        series.in_flight += 1
+        self._reply = Reply(client, record, series)
 
     def start(self) -> None:
         """Ask the first pod."""
@@ -119,77 +120,111 @@ class Exchange:
 
     # --- towards the engines
 
-    def _write_body(self) -> bytes:
-        body = chat.write_completion(self._payload, self._target.served_name)
-        self._body_target = self._target
-        return b"%bContent-Length: %d\r\n\r\n%b" % (self._trace, len(body), body)
+    def _write_body(self) -> None:
+        rung, target = self._descent.rung, self._descent.target
+        if rung is None or target is None or target is self._body_target:
+            return
+        payload = self._payload
+        priority = self._ladder.priority if rung.routes.prioritised else None
+        chat.set_engine_fields(payload, priority=priority, cache_salt=self._cache_salt)
+        if rung.alias is None:
+            payload = {**payload, "messages": [self._ladder.prompt, *payload["messages"]]}
+        body = chat.write_completion(payload, target.served_name)
+        self._body = b"%bContent-Length: %d\r\n\r\n%b" % (self._trace, len(body), body)
+        self._body_target = target
 
     def _ask_next(self) -> None:
-        may_ask = self._attempts < MAX_ATTEMPTS and self._breaks < MAX_BREAKS
-        endpoint = self._pick() if may_ask else None
-        if endpoint is None:
-            self._give_up()
+        descent, means = self._descent, self._means
+        while (endpoint := descent.next_pod()) is not None:
+            if descent.rung is not self._rung and not self._enter_level(descent.rung):
+                if self._reply.is_over or self._ticket.state is State.WAITING:
+                    return
+                continue
+            if descent.attempts:
+                self._series.retries += 1
+            descent.take(endpoint)
+            self._write_body()
+            self._attempt = Attempt(endpoint, self._body, self, means.loop)
+            self._attempt.start()
             return
-        if self._attempts:
-            self._series.retries += 1
-        self._attempts += 1
-        self._tried.add(endpoint)
-        if self._body_target is not self._target:
-            self._body = self._write_body()
-        self._attempt = Attempt(endpoint, self._body, self, self._loop)
-        self._attempt.start()
+        self._end_without_engines()
 
-    def _pick(self) -> Endpoint | None:
-        fleet, tier = self._fleet, self._alias.tier
-        now = self._loop.time()
-        usable = fleet.usable(tier, self._target.served_name)
-        endpoint = pick_endpoint(usable, tried=self._tried, turn=fleet.next_turn(), now=now)
-        if endpoint is None and self._target is not self._alias.stable:
-            # A candidate that no pod can answer with costs nobody a line: the stable voice answers.
-            self._target = self._alias.stable
-            self._observer.on_stable()
-            usable = fleet.usable(tier, self._target.served_name)
-            endpoint = pick_endpoint(usable, tried=(), turn=fleet.next_turn(), now=now)
-        if endpoint is None and self._follow_alias():
-            usable = fleet.usable(tier, self._target.served_name)
-            endpoint = pick_endpoint(usable, tried=self._tried, turn=fleet.next_turn(), now=now)
-            if endpoint is None:
-                endpoint = pick_endpoint(usable, tried=(), turn=fleet.next_turn(), now=now)
-        if endpoint is None and self._unreached:
-            # The last pod was not reached at all, which a busy network or host can do to the only pod there is.
-            endpoint = pick_endpoint(usable, tried=(), turn=fleet.next_turn(), now=now)
-        return endpoint
-
-    def _follow_alias(self) -> bool:
-        """Whether the archetype has moved to another digest while this line waited: its old one may be on no pod any
-        more, and no byte of an answer was sent."""
-        table = self._fleet.table
-        present = None if table is None else table.aliases.get((self._alias.tier, self._alias.archetype))
-        if present is None or present.stable.served_name == self._target.served_name:
+    def _enter_level(self, rung: Rung | None) -> bool:
+        """Whether an engine may be asked at once on the level that the descent has come to."""
+        self._rung = rung
+        self._stop_timer()
+        self._ticket.release()
+        if rung is None:
             return False
-        self._alias, self._target = present, present.stable
-        # What is said from here on is of no digest that the observer knows.
-        self._end_observing(Outcome.UNTOLD)
-        return True
+        if rung.first_token_seconds and not self._descent.is_last:
+            self._timer = self._means.loop.call_later(rung.first_token_seconds, self._on_late)
+        importance = self._ladder.voice.importance
+        self._ticket = self._means.admission.acquire(rung.tier, importance, self._ask_next, self._on_shed)
+        if self._ticket.state is State.SHED:
+            self._shed(rung)
+        return self._ticket.state is State.ADMITTED
 
-    def _failed_attempt(self, failure: Failure, *, reached: bool = True) -> None:
-        attempt, self._attempt = self._attempt, None
-        pod = "" if attempt is None else attempt.endpoint.facts.pod
-        self._record.pod = pod
-        log.debug(
-            "an engine did not answer",
-            extra={"pod": pod, "why": failure.why, "request_id": self._record.request_id, "attempt": self._attempts},
-        )
-        if reached:
-            self._observer.on_failed_attempt()
-        self._unreached = not reached
-        self._failure = failure
+    def _on_shed(self) -> None:
+        """A more important line took this one's place in the queue."""
+        if self._rung is not None:
+            self._shed(self._rung)
+        if not self._reply.is_over:
+            self._ask_next()
+
+    def _shed(self, rung: Rung) -> None:
+        fault = errors.shed(rung.tier)
+        if self._ladder.voice.importance == "Ambient":
+            # Chatter that finds no room would only take it from others on the next tier.
+            self._refuse(fault, Outcome.UNTOLD)
+        else:
+            self._descent.leave(Outcome.UNTOLD, Failure("the tier has no room for another line", fault))
+
+    def _on_late(self) -> None:
+        """No byte went to the client in the time that this level has for its first one."""
+        self._timer = None
+        descent, attempt, rung = self._descent, self._attempt, self._rung
+        if self._reply.is_over or self._reply.is_streaming or rung is None or descent.is_last:
+            return
+        outcome = Outcome.UNTOLD
+        if attempt is not None:
+            if attempt.asked_at:
+                if not self._payload.get("stream"):
+                    # Nobody can see its first token: the engine speaks once, when it is done.
+                    return
+                outcome = Outcome.LATE
+                descent.observer.on_first_token(monotonic() - attempt.asked_at, attempt.endpoint.facts.pod)
+                attempt.blame()
+            self._drop_engine()
+        self._means.fleet.holds.note_late(rung.tier, self._means.loop.time())
+        descent.leave(outcome, Failure("its first token did not come in time", errors.too_late(rung.tier)))
         self._ask_next()
 
-    def _give_up(self) -> None:
-        failure = self._failure
-        if failure is None:
-            self._refuse(errors.no_resident(self._alias.archetype, self._alias.tier), Outcome.UNTOLD)
+    def _on_stall(self) -> None:
+        """Nothing came for too long in the middle of an answer."""
+        attempt, rung = self._attempt, self._rung
+        if attempt is None or rung is None:
+            return
+        between_events = attempt.is_between_events()
+        attempt.blame()
+        self._drop_engine()
+        self._break_stream(errors.engine_stalled(rung.routes.stall_seconds), Outcome.ERROR, b"", between_events)
+
+    def _failed_attempt(self, failure: Failure, *, reached: bool = True, broke: bool = False) -> None:
+        self._forget_attempt()
+        log.debug(
+            "an engine did not answer",
+            extra={"pod": self._record.pod, "why": failure.why, "request_id": self._record.request_id},
+        )
+        self._descent.fail(failure, reached=reached, broke=broke)
+        self._ask_next()
+
+    def _end_without_engines(self) -> None:
+        failure = self._descent.failure
+        if self._ladder.has_last_resort:
+            self._end(Outcome.UNTOLD)
+            self._reply.say_scripted(self._ladder, self._payload)
+        elif failure is None:
+            self._refuse(errors.no_resident(self._ladder.archetype, self._ladder.tier), Outcome.UNTOLD)
         elif failure.answer is not None:
             self._pass_on(*failure.answer, Reason.ENGINE_FAILED, Outcome.UNTOLD)
         else:
@@ -199,14 +234,20 @@ class Exchange:
 
     def on_stream_open(self, head: EngineHead, data: bytes) -> Callable[[bytes], None]:
         """Open the stream towards the client with its first chunks; the rest needs nobody in between."""
-        self._streaming = True
-        now = monotonic()
-        self._record.first_token = first = now - self._started
-        self._series.first_token.observe(first)
-        send = self._client.start_stream(head.content_type, self._target.headers, data)
-        observer, attempt = self._observer, self._attempt
-        if observer is not NOBODY and attempt is not None:
-            observer.on_first_token(now - attempt.asked_at, attempt.endpoint.facts.pod)
+        attempt, rung, observer = self._attempt, self._rung, self._descent.observer
+        send = self._reply.open_stream(head.content_type, self._headers(), data)
+        if attempt is None or rung is None:
+            return send
+        self._descent.speak()
+        if self._timer is not None:
+            self._stop_timer()
+            self._means.fleet.holds.note_in_time(rung.tier)
+        if rung.stall_seconds:
+            self._timer = StallWatch(
+                self._means.loop, rung.stall_seconds, progress=attempt.progress, on_stall=self._on_stall
+            )
+        if observer is not NOBODY:
+            observer.on_first_token(monotonic() - attempt.asked_at, attempt.endpoint.facts.pod)
             if observer.copies:
                 observer.on_chunk(data)
                 self._sink = send
@@ -216,51 +257,56 @@ class Exchange:
     def _send_and_copy(self, data: bytes) -> None:
         if self._sink is not None:
             self._sink(data)
-        self._observer.on_chunk(data)
+        self._descent.observer.on_chunk(data)
 
     def on_stream_end(self, head: EngineHead, data: bytes, stream: ChunkedAnswer) -> None:
         """Close the stream properly, if the engine said that it was done; a stream that just ends is a failure."""
         if not stream.said_done:
-            if not self._streaming:
-                fault = errors.engine_failed()
-                self._failed_attempt(Failure("the stream ended without saying that it was done", fault))
-                return
-            self._break_stream(
-                errors.engine_interrupted(), Outcome.TRUNCATED, data, between_events=stream.between_events
-            )
+            if self._reply.is_streaming:
+                self._break_off(Outcome.TRUNCATED, data, stream)
+            else:
+                why = "the stream ended without saying that it was done"
+                self._failed_attempt(Failure(why, errors.engine_failed()))
             return
-        if not self._streaming:
+        if not self._reply.is_streaming:
             self.on_stream_open(head, data)
             data = b""
-        elif data and self._observer.copies:
-            self._observer.on_chunk(data)
-        self._finish(200, None, Outcome.OK)
-        self._client.end_stream(data)
+        elif data and self._descent.observer.copies:
+            self._descent.observer.on_chunk(data)
+        self._end(Outcome.OK)
+        self._reply.end_stream(data)
 
     def on_answer(self, head: EngineHead, body: bytes) -> None:
         """Pass a complete answer on, unless it says that this pod cannot answer and another might."""
-        failure = find_failure(head, body, archetype=self._alias.archetype, tier=self._alias.tier)
+        failure = find_failure(head, body, archetype=self._ladder.archetype, tier=self._ladder.tier)
         if failure is not None:
             self._failed_attempt(failure)
-        elif head.status >= 400:
+            return
+        rung, descent = self._rung, self._descent
+        descent.speak()
+        if head.status < 400:
+            if descent.observer.copies:
+                descent.observer.on_answer(body)
+            self._pass_on(head, body, None, Outcome.OK)
+        elif rung is None or rung.level is Level.ADAPTER or descent.is_last:
             self._pass_on(head, body, Reason.BAD_REQUEST, Outcome.UNTOLD)
         else:
-            if self._observer.copies:
-                self._observer.on_answer(body)
-            self._pass_on(head, body, None, Outcome.OK)
+            # It was not meant for this model: a shorter context or a stricter template is not the caller's fault.
+            self._forget_attempt()
+            refusal = Failure(f"it answered {head.status}", errors.engine_failed(), (head, body))
+            descent.leave(Outcome.UNTOLD, refusal)
+            self._ask_next()
 
     def on_engine_lost(self, why: str, stream: ChunkedAnswer | None) -> None:
         """Try again where that is still possible, else end the client's stream so that it cannot pass for complete."""
-        if not self._streaming:
-            self._breaks += 1
-            self._failed_attempt(Failure(why, errors.engine_unreachable()))
+        if not self._reply.is_streaming:
+            self._failed_attempt(Failure(why, errors.engine_unreachable()), broke=True)
         elif stream is not None and stream.said_done:
             # All events arrived, only the framing's end is missing: the answer is whole.
-            self._finish(200, None, Outcome.OK)
-            self._client.end_stream(b"")
+            self._end(Outcome.OK)
+            self._reply.end_stream(b"")
         else:
-            between_events = stream is None or stream.between_events
-            self._break_stream(errors.engine_interrupted(), Outcome.ERROR, between_events=between_events)
+            self._break_off(Outcome.ERROR, b"", stream)
 
     def on_unreached(self, why: str) -> None:
         """Try another pod."""
@@ -274,18 +320,22 @@ class Exchange:
 
     def abandon(self, status: int, reason: Reason) -> None:
         """Stop without a word to the client."""
-        if not self._over:
+        if not self._reply.is_over:
             self._drop_engine()
-            self._finish(status, reason, Outcome.CLIENT_GONE)
+            self._end(Outcome.CLIENT_GONE)
+            self._reply.abandon(status, reason)
 
     def time_out(self, seconds: int) -> None:
         """The answer took too long."""
-        if self._over:
+        if self._reply.is_over:
             return
         between_events = self._attempt is None or self._attempt.is_between_events()
         self._drop_engine()
-        if self._streaming:
-            self._break_stream(errors.timed_out(seconds), Outcome.ERROR, between_events=between_events)
+        if self._reply.is_streaming:
+            self._break_stream(errors.timed_out(seconds), Outcome.ERROR, b"", between_events)
+        elif self._ladder.has_last_resort:
+            self._end(Outcome.ERROR)
+            self._reply.say_scripted(self._ladder, self._payload)
         else:
             self._refuse(errors.timed_out(seconds), Outcome.ERROR)
 
@@ -299,40 +349,56 @@ class Exchange:
         if self._attempt is not None:
             self._attempt.resume()
 
+    def _headers(self) -> bytes:
+        """What says who answers, in the client's headers and in the log."""
+        rung, target = self._rung, self._descent.target
+        if target is None:
+            return b""
+        if rung is None or not rung.mark:
+            return target.headers
+        self._record.degraded = rung.level.value
+        self._record.served_tier = rung.tier
+        return target.headers + rung.mark
+
     def _drop_engine(self) -> None:
         if self._attempt is not None:
             self._attempt.give_up()
+            self._forget_attempt()
+
+    def _forget_attempt(self) -> None:
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            self._record.pod = attempt.endpoint.facts.pod
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _pass_on(self, head: EngineHead, body: bytes, reason: Reason | None, outcome: Outcome) -> None:
-        self._finish(head.status, reason, outcome)
-        self._client.send_whole(head.status, head.content_type, body, self._target.headers + headers_of(head))
+        headers = self._headers()
+        self._end(outcome)
+        self._reply.send_whole(head, body, headers, reason)
 
     def _refuse(self, fault: Fault, outcome: Outcome) -> None:
-        self._finish(fault.status, fault.reason, outcome)
-        self._client.send_fault(fault, b"")
+        self._end(outcome)
+        self._reply.send_fault(fault)
 
-    def _break_stream(self, fault: Fault, outcome: Outcome, data: bytes = b"", *, between_events: bool) -> None:
-        self._finish(200, fault.reason, outcome)
-        self._client.break_stream(data + error_event(fault) if between_events else data)
+    def _break_off(self, outcome: Outcome, data: bytes, stream: ChunkedAnswer | None) -> None:
+        """The engine ended the stream in the middle."""
+        self._break_stream(errors.engine_interrupted(), outcome, data, stream is None or stream.between_events)
 
-    def _end_observing(self, outcome: Outcome) -> None:
-        observer, self._observer = self._observer, NOBODY
-        observer.on_end(outcome)
+    def _break_stream(self, fault: Fault, outcome: Outcome, data: bytes, between_events: bool) -> None:
+        self._end(outcome)
+        self._reply.break_stream(fault, data, between_events=between_events)
 
-    def _finish(self, status: int, reason: Reason | None, outcome: Outcome) -> None:
-        self._over = True
-        attempt, self._attempt = self._attempt, None
-        series, record = self._series, self._record
-        if attempt is not None:
-            record.pod = attempt.endpoint.facts.pod
-        series.in_flight -= 1
-        record.duration = monotonic() - self._started
-        series.duration.observe(record.duration)
-        series.count_answer(status)
-        if reason is not None:
-            series.count_error(reason)
-            record.reason = reason.value
-        record.status = status
-        record.digest = self._target.digest
-        record.attempts = self._attempts
-        self._end_observing(outcome)
+    def _end(self, outcome: Outcome) -> None:
+        """Nothing more is asked for this line; its reply is ended right after."""
+        self._stop_timer()
+        self._forget_attempt()
+        descent, record = self._descent, self._record
+        record.attempts = descent.attempts
+        if descent.target is not None:
+            record.digest = descent.target.digest
+        descent.end_observing(outcome)
+        self._ticket.release()

@@ -9,23 +9,30 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable
 
 from npc_runtime import wire
-from npc_runtime.gateway import residency
+from npc_runtime.gateway import ejection, residency
+from npc_runtime.gateway.ejection import Standing
+from npc_runtime.gateway.holds import Holds
+from npc_runtime.gateway.levels import Ladder, Ladders
 from npc_runtime.gateway.pool import Pool
 from npc_runtime.gateway.residency import AgentWord
 from npc_runtime.gateway.table import CompiledTable, EndpointFacts, EndpointKey
 
 
-class Endpoint:
-    """One engine pod: its connections, its load, and what its agent said. Lives as long as tables name it."""
+class Endpoint(Standing):
+    """One engine pod: its connections, its load, its standing, and what its agent said. Lives as long as tables name
+    it."""
 
-    __slots__ = ("facts", "in_flight", "pool", "remembered", "request_head", "suspect_until", "word")
+    __slots__ = ("_on_failure", "facts", "in_flight", "pool", "remembered", "request_head", "word")
 
-    def __init__(self, facts: EndpointFacts, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, facts: EndpointFacts, loop: asyncio.AbstractEventLoop, on_failure: Callable[[Endpoint, bool], None]
+    ) -> None:
+        super().__init__()
+        self._on_failure = on_failure
         self.in_flight = 0
-        self.suspect_until = 0.0
         self.word: AgentWord | None = None
         self.remembered: frozenset[str] = frozenset()
         self.pool = Pool(facts.key.address, facts.key.port, loop)
@@ -51,6 +58,15 @@ class Endpoint:
         """The served names that may be asked of this pod right now."""
         return residency.usable_names(self.facts.resident, self.word, self.remembered)
 
+    def note_failure(self, *, reached: bool) -> None:
+        """A line got nothing from it; that may eject it."""
+        self._on_failure(self, reached)
+
+    @property
+    def is_accepting(self) -> bool:
+        """Whether its agent lets new lines come, whatever is resident there."""
+        return self.word is None or self.word.accepting
+
 
 class Fleet:
     """The applied table and its pods."""
@@ -60,8 +76,14 @@ class Fleet:
         self._endpoints: dict[EndpointKey, Endpoint] = {}
         self._usable: dict[tuple[str, str], list[Endpoint]] = {}
         self._serving: dict[str, int] = {}
+        self._accepting: dict[str, list[Endpoint]] = {}
+        self._ladders: Ladders | None = None
         self._turn = 0
         self.table: CompiledTable | None = None
+        self.holds = Holds(self._is_able)
+        """The levels that lines pass over for a while: keys are those of rungs, and tiers."""
+        self.ejections: dict[str, int] = {}
+        """How often a pod was ejected, by tier."""
 
     @property
     def endpoints(self) -> Iterable[Endpoint]:
@@ -75,13 +97,16 @@ class Fleet:
         for facts in table.endpoints:
             endpoint = known.pop(facts.key, None)
             if endpoint is None:
-                endpoint = Endpoint(facts, self._loop)
+                endpoint = Endpoint(facts, self._loop, self._note_failure)
             else:
                 endpoint.offer(facts)
             self._endpoints[facts.key] = endpoint
         for gone in known.values():
             gone.pool.close()
         self.table = table
+        self._ladders = Ladders(table)
+        self.holds.forget(self._is_known)
+        self.ejections = {tier: self.ejections.get(tier, 0) for tier in sorted(table.tiers)}
         self._rebuild()
 
     def hear(self, key: EndpointKey, said: wire.Routable) -> None:
@@ -105,6 +130,19 @@ class Fleet:
         """How many pods of a tier may be asked for anything right now."""
         return self._serving.get(tier, 0)
 
+    def accepting(self, tier: str) -> list[Endpoint]:
+        """The pods of a tier that take new lines, whatever is resident there."""
+        return self._accepting.get(tier, [])
+
+    def ladder(self, tier: str, archetype: str) -> Ladder | None:
+        """By what an archetype can be answered on a tier; None if by nothing."""
+        return None if self._ladders is None else self._ladders.find(tier, archetype)
+
+    @property
+    def ejected(self) -> int:
+        """Pods that are left out or on trial now."""
+        return sum(endpoint.is_ejected for endpoint in self._endpoints.values())
+
     def next_turn(self) -> int:
         """A growing number that spreads picks over equally loaded pods."""
         self._turn += 1
@@ -123,10 +161,35 @@ class Fleet:
     def _rebuild(self) -> None:
         usable: dict[tuple[str, str], list[Endpoint]] = defaultdict(list)
         serving: dict[str, int] = defaultdict(int)
+        accepting: dict[str, list[Endpoint]] = defaultdict(list)
         for endpoint in self._endpoints.values():
             names = endpoint.usable_names()
             serving[endpoint.facts.tier] += bool(names)
             for name in names:
                 usable[endpoint.facts.tier, name].append(endpoint)
+            if endpoint.is_accepting:
+                accepting[endpoint.facts.tier].append(endpoint)
         self._usable = dict(usable)
+        self._accepting = dict(accepting)
         self._serving = dict(serving)
+        self.holds.look(self._loop.time())
+
+    def _note_failure(self, endpoint: Endpoint, reached: bool) -> None:
+        tier = endpoint.facts.tier
+        pods = [each for each in self._endpoints.values() if each.facts.tier == tier]
+        if ejection.note_failure(endpoint, reached=reached, now=self._loop.time(), tier=pods):
+            self.ejections[tier] = self.ejections.get(tier, 0) + 1
+
+    def _is_able(self, key: Hashable) -> bool:
+        if not isinstance(key, tuple):
+            return bool(self.accepting(str(key)))
+        tier, archetype = key
+        if not archetype:
+            return bool(self.accepting(tier))
+        alias = None if self.table is None else self.table.aliases.get(key)
+        return alias is not None and bool(self.usable(tier, alias.stable.served_name))
+
+    def _is_known(self, key: Hashable) -> bool:
+        tier, archetype = key if isinstance(key, tuple) else (key, "")
+        table = self.table
+        return table is not None and tier in table.tiers and (not archetype or key in table.aliases)

@@ -25,7 +25,8 @@ DURATION_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0
 
 
 Dumped = list[Any]
-"""One series as JSON: archetype, tier, in flight, retries, answers, errors, and two histograms as counts and total."""
+"""One series as JSON: archetype, tier, in flight, retries, answers, errors, degraded lines, and two histograms as
+counts and total."""
 
 
 class Histogram:
@@ -61,12 +62,14 @@ class Histogram:
 class Series:
     """Everything counted for one archetype on one tier."""
 
-    __slots__ = ("answers", "duration", "errors", "first_token", "in_flight", "retries")
+    __slots__ = ("answers", "degraded", "duration", "errors", "first_token", "in_flight", "retries")
 
     def __init__(self) -> None:
         self.in_flight = 0
         self.answers: dict[int, int] = {}
         self.errors: dict[Reason, int] = {}
+        self.degraded: dict[str, int] = {}
+        """Lines answered by less than what was asked for, by the level that answered."""
         self.retries = 0
         self.first_token = Histogram(FIRST_TOKEN_SECONDS)
         self.duration = Histogram(DURATION_SECONDS)
@@ -78,6 +81,10 @@ class Series:
     def count_error(self, reason: Reason) -> None:
         """Count one failure."""
         self.errors[reason] = self.errors.get(reason, 0) + 1
+
+    def count_degraded(self, level: str) -> None:
+        """Count one line that a lower level answered."""
+        self.degraded[level] = self.degraded.get(level, 0) + 1
 
 
 class Metrics:
@@ -114,6 +121,7 @@ class Metrics:
                 series.retries,
                 {str(status): count for status, count in series.answers.items()},
                 {reason.value: count for reason, count in series.errors.items()},
+                series.degraded,
                 *(series.first_token.counts, series.first_token.total),
                 *(series.duration.counts, series.duration.total),
             ]
@@ -122,7 +130,7 @@ class Metrics:
 
     def add(self, dumped: list[Dumped]) -> None:
         """Add what another process counted."""
-        for archetype, tier, in_flight, retries, answers, faults, firsts, first_total, durations, total in dumped:
+        for archetype, tier, in_flight, retries, answers, faults, degraded, *histograms in dumped:
             series = self.series(archetype, tier) if archetype else self.unrouted
             series.in_flight += in_flight
             series.retries += retries
@@ -130,6 +138,9 @@ class Metrics:
                 series.answers[int(status)] = series.answers.get(int(status), 0) + count
             for reason, count in faults.items():
                 series.errors[Reason(reason)] = series.errors.get(Reason(reason), 0) + count
+            for level, count in degraded.items():
+                series.degraded[level] = series.degraded.get(level, 0) + count
+            firsts, first_total, durations, total = histograms
             series.first_token.add(firsts, first_total)
             series.duration.add(durations, total)
 
@@ -160,6 +171,12 @@ class GatewayCollector(Collector):
             "npc_gateway_errors", "Failed requests by the gateway's reason.", labels=(*labels, "reason")
         )
         retries = CounterMetricFamily("npc_gateway_retries", "Requests sent to another pod.", labels=labels)
+        degraded = CounterMetricFamily(
+            "npc_gateway_degraded_lines",
+            "Lines answered by less than the archetype's adapter on the tier that was asked: by another tier, by the "
+            "base model, or by a scripted line.",
+            labels=(*labels, "level"),
+        )
         in_flight = GaugeMetricFamily("npc_gateway_requests_in_flight", "Requests being answered.", labels=labels)
         first_token = HistogramMetricFamily(
             "npc_gateway_time_to_first_token_seconds",
@@ -176,13 +193,15 @@ class GatewayCollector(Collector):
                 requests.add_metric((*key, str(status)), count)
             for reason, count in list(series.errors.items()):
                 errors.add_metric((*key, reason.value), count)
+            for level, count in list(series.degraded.items()):
+                degraded.add_metric((*key, level), count)
             if key == ("", ""):
                 continue
             retries.add_metric(key, series.retries)
             in_flight.add_metric(key, series.in_flight)
             first_token.add_metric(key, series.first_token.buckets(), series.first_token.total)
             duration.add_metric(key, series.duration.buckets(), series.duration.total)
-        yield from (requests, errors, retries, in_flight, first_token, duration)
+        yield from (requests, errors, degraded, retries, in_flight, first_token, duration)
         for name, help_text, value in self._gauges:
             yield GaugeMetricFamily(name, help_text, value=value())
         for name, help_text, value in self._counters:

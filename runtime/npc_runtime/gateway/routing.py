@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Protocol, TypeVar
 
-from npc_runtime.gateway.errors import Refused, archetype_not_on_tier, unknown_archetype, unknown_tier
+from npc_runtime.gateway.errors import (
+    Fault,
+    Refused,
+    archetype_not_on_tier,
+    no_resident,
+    unknown_archetype,
+    unknown_tier,
+)
 from npc_runtime.gateway.hashing import bucket
 from npc_runtime.gateway.table import Alias, CompiledTable, Share, Target
 
@@ -19,7 +26,7 @@ class Loaded(Protocol):
         ...
 
     @property
-    def suspect_until(self) -> float:
+    def ejected_until(self) -> float:
         """Loop time until which the pod is avoided, after a failed connect."""
         ...
 
@@ -48,19 +55,12 @@ def choose_tier(table: CompiledTable, *, wanted: bytes | None, npc: bytes | None
     return table.default_tier
 
 
-def choose_alias(table: CompiledTable, *, archetype: str, tier: str) -> Alias:
-    """The alias of an archetype on a tier.
-
-    Raises:
-        Refused: the archetype is unknown, or has no voice on this tier (404).
-
-    """
-    alias = table.aliases.get((tier, archetype))
-    if alias is None:
-        if archetype in table.archetypes:
-            raise Refused(archetype_not_on_tier(archetype, tier))
-        raise Refused(unknown_archetype(archetype))
-    return alias
+def nothing_answers(table: CompiledTable, *, archetype: str, tier: str) -> Fault:
+    """What a caller is told who asks for an archetype that has nothing to be answered with on a tier: it is unknown, or
+    has no voice there (404), or one that may not be used now (503)."""
+    if any(alias.archetype == archetype and alias.tier == tier for alias in table.source.aliases):
+        return no_resident(archetype, tier)
+    return archetype_not_on_tier(archetype, tier) if archetype in table.archetypes else unknown_archetype(archetype)
 
 
 def choose_target(alias: Alias, npc: bytes | None) -> Target:
@@ -103,7 +103,7 @@ def pick_endpoint(usable: Sequence[P], *, tried: Collection[object], turn: int, 
         if tried and endpoint in tried:
             continue
         load = endpoint.in_flight
-        if endpoint.suspect_until > now:
+        if endpoint.ejected_until > now:
             if best_suspect is None or load < best_suspect.in_flight:
                 best_suspect = endpoint
         elif best is None or load < best_load:

@@ -21,14 +21,14 @@ from npc_runtime.gateway.admission import Admission
 from npc_runtime.gateway.answer import Client
 from npc_runtime.gateway.callers import Callers, Proof
 from npc_runtime.gateway.errors import Fault, Refused
-from npc_runtime.gateway.exchange import Exchange
+from npc_runtime.gateway.exchange import Exchange, Means
 from npc_runtime.gateway.fleet import Fleet
 from npc_runtime.gateway.http.parser import RequestHead
 from npc_runtime.gateway.http.response import JSON
 from npc_runtime.gateway.metrics import Metrics
 from npc_runtime.gateway.openapi import document
 from npc_runtime.gateway.rollouts.observer import NOBODY, Chooser, Observer
-from npc_runtime.gateway.routing import choose_alias, choose_target, choose_tier
+from npc_runtime.gateway.routing import choose_target, choose_tier, nothing_answers
 from npc_runtime.gateway.table import Alias, CompiledTable, Target
 
 log = logging.getLogger(__name__)
@@ -94,6 +94,8 @@ class Service:
         self.callers = Callers()
         self.admission = Admission(self.fleet.serving)
         self.chooser: Chooser = ByHash()
+        """Takes effect with the next table."""
+        self._means: Means | None = None
         self.draining = False
         """Answers say `Connection: close` from now on."""
         self._access_log = access_log
@@ -125,7 +127,8 @@ class Service:
     def apply(self, table: CompiledTable) -> None:
         """Serve from this table from now on."""
         self.fleet.apply(table)
-        self.metrics.keep_only({(archetype, tier) for tier, archetype in table.aliases})
+        self._means = Means(self.fleet, self.chooser, self.admission, self.loop)
+        self.metrics.keep_only({(archetype, tier) for archetype in table.archetypes for tier in table.tiers})
         self.callers.apply(table, workers=self._workers)
         self.admission.apply(table.source, workers=self._workers)
 
@@ -225,9 +228,9 @@ class Service:
             self._access_log.add(record)
 
     def _complete(self, connection: Connection, head: RequestHead, body: bytes) -> None:
-        table = self.fleet.table
+        table, means = self.fleet.table, self._means
         record, proof = connection.record, connection.proof
-        if table is None or record is None or proof is None:
+        if table is None or means is None or record is None or proof is None:
             raise Refused(errors.not_ready())
         caller = proof.caller
         if (fault := self.callers.take(caller)) is not None:
@@ -241,21 +244,22 @@ class Service:
         tier = choose_tier(table, wanted=headers.get(b"x-npc-tier"), npc=npc)
         if (fault := caller.refusal(payload["model"], tier)) is not None:
             raise Refused(fault)
-        alias = choose_alias(table, archetype=payload["model"], tier=tier)
-        record.archetype = alias.archetype
+        ladder = self.fleet.ladder(tier, payload["model"])
+        if ladder is None:
+            raise Refused(nothing_answers(table, archetype=payload["model"], tier=tier))
+        record.archetype = ladder.archetype
         record.tier = tier
         connection.run(
             Exchange(
-                fleet=self.fleet,
+                means=means,
                 client=connection,
-                chooser=self.chooser,
-                alias=alias,
+                ladder=ladder,
                 npc=npc,
                 payload=payload,
+                cache_salt=caller.cache_salt,
                 trace=chat.trace_lines(headers),
-                series=self.metrics.series(alias.archetype, tier),
+                series=self.metrics.series(ladder.archetype, tier),
                 record=record,
-                loop=self.loop,
             )
         )
 

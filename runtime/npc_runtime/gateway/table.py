@@ -178,7 +178,8 @@ def compile_table(table: wire.RouteTable) -> CompiledTable:
         assignments=assignments,
         prefix_lengths=tuple(sorted({len(prefix) for prefix in assignments}, reverse=True)),
         aliases=aliases,
-        archetypes=frozenset(alias.archetype for alias in table.aliases),
+        archetypes=frozenset(alias.archetype for alias in table.aliases)
+        | frozenset(voice.archetype for voice in table.voices),
         endpoints=endpoints,
         keys=tuple(_keys(table)),
         authentication_required=table.authentication == "ApiKey",
@@ -224,7 +225,7 @@ def _share(candidate: wire.Target, rollout: wire.AliasRollout | None) -> Share:
 
 
 def _target(target: wire.Target, tier: str) -> Target:
-    headers = f"X-NPC-Served-Tier: {tier}\r\nX-NPC-Served-By: {target.digest}\r\nX-NPC-Degraded: false\r\n".encode()
+    headers = f"X-NPC-Served-Tier: {tier}\r\nX-NPC-Served-By: {target.digest}\r\n".encode()
     return Target(target.served_name, target.digest, headers)
 
 

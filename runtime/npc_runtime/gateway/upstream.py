@@ -131,6 +131,13 @@ class EngineConnection(asyncio.Protocol):
         """Whether what was passed on of a stream ends with a whole event."""
         return self._chunks is None or self._chunks.between_events
 
+    def progress(self) -> object:
+        """Another object after each piece of a stream that came; always another one while reading is paused, because
+        then it is the client who is waited for."""
+        if self._chunks is None or self._transport is None or not self._transport.is_reading():
+            return object()
+        return self._chunks.passed_last
+
     def is_usable(self) -> bool:
         """Whether an idle connection still looks alive."""
         return self._transport is not None and not self._transport.is_closing()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from npc_runtime import wire
 from npc_runtime.gateway.errors import Refused
 from npc_runtime.gateway.hashing import BUCKETS, bucket
-from npc_runtime.gateway.routing import choose_alias, choose_target, choose_tier, pick_endpoint
+from npc_runtime.gateway.routing import choose_target, choose_tier, nothing_answers, pick_endpoint
 from npc_runtime.gateway.table import Alias, compile_table
 from tests.unit.gateway.tables import NEW, OLD, route_table
 
@@ -162,16 +162,23 @@ def test_an_unknown_tier_is_404(wanted: bytes) -> None:
 def test_an_unknown_archetype_and_one_without_a_voice_on_the_tier_are_told_apart() -> None:
     table = route_table()
     table = table.model_copy(update={"aliases": table.aliases[:1]})
-    with pytest.raises(Refused, match="does not exist in this region"):
-        choose_alias(compile_table(table), archetype="ghoul", tier="gold")
-    with pytest.raises(Refused, match="no adapter on tier 'bronze'"):
-        choose_alias(compile_table(table), archetype="vampire", tier="bronze")
+    compiled = compile_table(table)
+    assert nothing_answers(compiled, archetype="ghoul", tier="gold").code == "model_not_found"
+    assert "does not exist in this region" in nothing_answers(compiled, archetype="ghoul", tier="gold").message
+    assert "no adapter on tier 'bronze'" in nothing_answers(compiled, archetype="vampire", tier="bronze").message
+
+
+def test_an_archetype_whose_adapter_may_not_be_used_now_is_not_told_to_be_unknown() -> None:
+    table = route_table()
+    withdrawn = table.aliases[0].model_copy(update={"targets": ()})
+    compiled = compile_table(table.model_copy(update={"aliases": (withdrawn,)}))
+    assert nothing_answers(compiled, archetype="vampire", tier="gold").status == 503
 
 
 @dataclass(eq=False)
 class Pod:
     in_flight: int = 0
-    suspect_until: float = 0.0
+    ejected_until: float = 0.0
 
 
 def test_the_least_loaded_pod_is_picked() -> None:
@@ -196,7 +203,7 @@ def test_tried_pods_are_left_out_until_none_is_left() -> None:
 
 
 def test_a_suspect_comes_last_but_is_still_asked() -> None:
-    suspect, busy = Pod(0, suspect_until=10.0), Pod(50)
+    suspect, busy = Pod(0, ejected_until=10.0), Pod(50)
     assert pick_endpoint([suspect, busy], tried=(), turn=0, now=9.0) is busy
     assert pick_endpoint([suspect, busy], tried={busy}, turn=0, now=9.0) is suspect
     assert pick_endpoint([suspect, busy], tried=(), turn=0, now=10.0) is suspect

@@ -21,7 +21,7 @@ def test_a_table_becomes_look_ups() -> None:
     alias = table.aliases["bronze", "vampire"]
     assert table.tiers == {"gold", "bronze"}
     assert alias.stable.headers == (
-        f"X-NPC-Served-Tier: bronze\r\nX-NPC-Served-By: {OLD}\r\nX-NPC-Degraded: false\r\n".encode()
+        f"X-NPC-Served-Tier: bronze\r\nX-NPC-Served-By: {OLD}\r\n".encode()
     )
     assert alias.candidate is not None
     assert alias.candidate.digest == NEW

@@ -103,6 +103,11 @@ class ChunkedAnswer:
         return self._last.endswith(_DONE_ENDS)
 
     @property
+    def passed_last(self) -> bytes:
+        """The end of what was passed on so far: another object each time that something is."""
+        return self._last
+
+    @property
     def between_events(self) -> bool:
         """Whether what was passed on ends with a whole event, so another event may follow."""
         return not self._last or self._last.endswith((b"\n\n\r\n", b"\r\n\r\n\r\n"))

@@ -11,6 +11,9 @@ MAX_ID_BYTES = 256
 MAX_REQUEST_ID_BYTES = 128
 """Longest X-Request-Id that is taken over; a longer one is replaced."""
 
+HANDSHAKE_SECONDS = 5.0
+"""From a connection to the end of its TLS handshake."""
+
 HEAD_SECONDS = 10.0
 """From the first byte of a request to the end of its headers."""
 
@@ -40,8 +43,9 @@ MAX_ENGINE_CHUNK_BYTES = 4 << 20
 MAX_ENGINE_ANSWER_BYTES = 16 << 20
 """Largest answer that is not streamed: it is held until complete, so that a broken one can be retried elsewhere."""
 
-CONNECT_SECONDS = 1.0
-"""Time to connect to an engine pod in the same cluster."""
+CONNECT_SECONDS = 0.3
+"""Time to connect to an engine pod in the same cluster: a round trip takes a millisecond, and the kernel answers for a
+busy engine. A first packet that was lost is sent again after a second, too late for a line: another pod is quicker."""
 
 ENGINE_IDLE_SECONDS = 4.0
 """A pooled engine connection older than this is closed: vLLM's server closes idle ones after 5 s."""
@@ -49,9 +53,6 @@ ENGINE_IDLE_SECONDS = 4.0
 ENGINE_SILENT_SECONDS = 20
 """A host that acknowledges nothing for so long is gone, with all lines on it: a node that lost its power says no word.
 Longer than an engine may be too busy to read (its kernel answers for it unless its buffers are full)."""
-
-SUSPECT_SECONDS = 1.0
-"""After a failed connect a pod is picked only when no other can be."""
 
 MAX_ATTEMPTS = 3
 """Pods tried for one request before it fails."""
