@@ -89,11 +89,21 @@ class State:
             del self.progress[name]
         self.failures = {name: failure for name, failure in self.failures.items() if name in names}
         self.draining_since = {name: since for name, since in self.draining_since.items() if name not in names}
+        self._begin_checks_anew()
         for digest in [
             digest for digest in self.staged if digest not in digests and digest not in self.busy_digests.values()
         ]:
             del self.staged[digest]
             self.reserved.pop(digest, None)
+
+    def _begin_checks_anew(self) -> None:
+        """Where an order asks for a lower number than what was checked, or for none, another rollout will ask from the
+        start; its first step must not rest on a check for the last one.
+        """
+        for name, known in self.identities.items():
+            adapter = self.by_name.get(name)
+            if known.checked > (adapter.identity_check if adapter is not None else 0):
+                self.identities[name] = replace(known, checked=0, attempts=0, retry_at=0.0, trouble="")
 
     def engine_seen(self, engine: EngineFacts) -> None:
         """What the engine says now. A proof outlives a hiccup of its process, never the loss of its adapter."""

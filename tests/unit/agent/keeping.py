@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from npc_runtime.agent.acts import Acts
 from npc_runtime.agent.cache import Bytes, Cache, Folder
 from npc_runtime.agent.engine import Served
+from npc_runtime.agent.errors import Reason, retryable
 from npc_runtime.agent.facts import EngineFacts, Facts, Stage
 from npc_runtime.agent.identity.logprobs import FirstToken
 from npc_runtime.agent.keeper import Keeper
@@ -45,8 +47,9 @@ class ScriptedActs:
         self.faults: dict[Stage, Exception] = {}
         self.held: set[Stage] = set()
         self.bytes = Bytes.AS_WANTED
-        self.root = ""
+        self.roots: dict[str, str] = {}  # by name
         self.first: dict[str, list[FirstToken | None]] = {"base": [{"a": -4.0, "c": -0.2}]}
+        self.called: Callable[[], None] = lambda: None
         self._freed = asyncio.Event()
 
     def let_go(self) -> None:
@@ -54,9 +57,12 @@ class ScriptedActs:
         self.held.clear()
         self._freed.set()
 
+    async def fetch(self, *_: Any, **__: Any) -> None:
+        raise retryable(Reason.SOURCE_UNAVAILABLE, "nothing is fetched here")
+
     async def load(self, adapter: DesiredAdapter) -> str:
         await self._call(Stage.LOAD, adapter.served_name)
-        return self._cache.location(adapter.digest)
+        return self.roots.setdefault(adapter.served_name, self._cache.location(adapter.digest))
 
     async def probe(self, adapter: DesiredAdapter) -> None:
         await self._call(Stage.PROBE, adapter.served_name)
@@ -71,7 +77,7 @@ class ScriptedActs:
         return self.bytes
 
     async def served(self, name: str) -> Served:
-        return Served(self.root, "base")
+        return Served(self.roots[name], "base")
 
     async def first_token(self, model: str, prompt: str, seconds: float) -> FirstToken | None:
         """What `first` says for the model, one after the other; the last for ever."""
@@ -84,6 +90,7 @@ class ScriptedActs:
 
     async def _call(self, stage: Stage, name: str) -> None:
         self.calls.append((stage, name))
+        self.called()
         await asyncio.sleep(0)
         if stage in self.held:
             await self._freed.wait()
@@ -102,6 +109,7 @@ class Kept:
         self.acts = ScriptedActs(cache)
         self.published: tuple[AdapterReport, ...] = ()
         self._changed = asyncio.Event()
+        self.acts.called = self._changed.set
         self.keeper = Keeper(
             acts=cast(Acts, self.acts),
             cache=cache,
@@ -120,6 +128,12 @@ class Kept:
             Remembered(DesiredSet(stamp=stamp, adapters=adapters), frozenset()), tuple(self._folders().values())
         )
 
+    def comes_back(self, adapter: DesiredAdapter) -> None:
+        """A folder that was gone is there again."""
+        there = (*self._folders().values(), Folder(adapter.digest, adapter.archetype, 10, 8, "", 0.0))
+        self.keeper.resume(None, there)
+        self.order(*(self.keeper.facts().desired or ()))
+
     def engine(self, *held: DesiredAdapter, instance: str = "one", state: EngineState = EngineState.READY) -> None:
         """What the engine is seen to hold."""
         listed = {adapter.served_name: self.location(adapter.digest) for adapter in held}
@@ -130,7 +144,7 @@ class Kept:
         return {report.served_name: report.phase.value for report in self.published}
 
     async def until(self, wanted: Callable[[], bool], *, seconds: float = 5.0) -> None:
-        """Waits until it is so after some news."""
+        """Waits until it is so after some news or some call."""
         async with asyncio.timeout(seconds):
             while not wanted():
                 self._changed.clear()
@@ -142,6 +156,18 @@ class Kept:
     def _publish(self, facts: Facts, refused: tuple[Refuse, ...]) -> None:
         self.published = adapter_reports(facts, refused)
         self._changed.set()
+
+
+@contextlib.asynccontextmanager
+async def running(keeper: Keeper) -> AsyncIterator[None]:
+    """The loop runs meanwhile, and ends every step when it ends."""
+    task = asyncio.create_task(keeper.run())
+    await asyncio.sleep(0)  # it has begun: what never began ends nothing
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
 
 
 async def turns(count: int = 20) -> None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 import random
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import cast
 
@@ -17,24 +14,10 @@ from npc_runtime.agent import plan
 from npc_runtime.agent.engine import Engine
 from npc_runtime.agent.errors import Reason, retryable
 from npc_runtime.agent.facts import Facts, Stage
-from npc_runtime.agent.keeper import Keeper
 from npc_runtime.agent.plan import BOUNDS
 from npc_runtime.agent.watch import EngineWatch
 from npc_runtime.wire import DesiredAdapter, EngineState
-from tests.unit.agent.keeping import Kept, turns, voices
-
-
-@contextlib.asynccontextmanager
-async def running(keeper: Keeper) -> AsyncIterator[None]:
-    """The loop runs meanwhile, and ends every step when it ends."""
-    task = asyncio.create_task(keeper.run())
-    await asyncio.sleep(0)  # it has begun: what never began ends nothing
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
-
+from tests.unit.agent.keeping import Kept, running, turns, voices
 
 # --- an engine that is lost in the middle of something ---
 
