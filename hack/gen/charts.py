@@ -9,7 +9,7 @@ from typing import Any
 from hack.gen.text import GENERATED, to_yaml
 from npc_operator.api.meta import ADAPTER_NAME_LENGTH, DNS_NAME, REGION_NAME_LENGTH, TIER_NAME_LENGTH
 from npc_operator.api.names import GROUP, KIND_TIER, PLURALS
-from npc_operator.rights import RIGHTS, Right, Scope
+from npc_operator.rights import PATH_RIGHTS, RIGHTS, PathRight, Right, Scope
 
 Schema = dict[str, Any]
 
@@ -95,6 +95,7 @@ def operator_rights() -> str:
     return _template_file(
         {
             "npc-operator.rights.watched": (right for right in RIGHTS if right.scope is Scope.WATCHED),
+            "npc-operator.rights.server": PATH_RIGHTS,
             "npc-operator.rights.own": (right for right in RIGHTS if right.scope is Scope.OWN),
             "npc-operator.rights.view": see,
             "npc-operator.rights.edit": change,
@@ -107,7 +108,7 @@ def region_rights() -> str:
     return _template_file({"npc-region.rights": (right for right in RIGHTS if right.scope is Scope.REGION)})
 
 
-def _template_file(templates: Mapping[str, Iterable[Right]]) -> str:
+def _template_file(templates: Mapping[str, Iterable[Right | PathRight]]) -> str:
     parts = [f"{{{{- /* {GENERATED} */ -}}}}\n"]
     for name, rights in templates.items():
         rules = "".join(_rule(right) for right in rights)
@@ -115,7 +116,9 @@ def _template_file(templates: Mapping[str, Iterable[Right]]) -> str:
     return "\n".join(parts)
 
 
-def _rule(right: Right) -> str:
+def _rule(right: Right | PathRight) -> str:
+    if isinstance(right, PathRight):
+        return f"# {right.why}\n- nonResourceURLs: [{', '.join(right.paths)}]\n  verbs: [{', '.join(right.verbs)}]\n"
     group = right.group or '""'
     verbs = ", ".join(right.verbs)
     return f"# {right.why}\n- apiGroups: [{group}]\n  resources: [{right.resource}]\n  verbs: [{verbs}]\n"

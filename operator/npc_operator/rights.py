@@ -31,6 +31,15 @@ class Right:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class PathRight:
+    """Verbs on paths of the API server that are no resources."""
+
+    paths: tuple[str, ...]
+    verbs: tuple[str, ...]
+    why: str
+
+
 _READ = ("get", "list", "watch")
 # Server-side apply is a patch, and a create where nothing is there yet.
 _APPLY = (*_READ, "create", "patch", "delete")
@@ -55,3 +64,14 @@ RIGHTS: tuple[Right, ...] = (
     Right(Scope.OWN, "coordination.k8s.io", "leases", ("get", "create", "update"), "leader election"),
 )
 """Ordered as it is read; the charts keep the order."""
+
+PATH_RIGHTS: tuple[PathRight, ...] = (
+    PathRight(
+        ("/.well-known/openid-configuration", "/openid/v1/jwks"),
+        ("get",),
+        "callers that prove themselves with service account tokens",
+    ),
+)
+"""Only a ClusterRole can grant these. Where the operator may have none (watchNamespaces), Kubernetes' own role
+system:service-account-issuer-discovery, which every service account has unless it was taken away, grants the same.
+"""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from npc_operator.rights import RIGHTS, Right, Scope
+from npc_operator.rights import PATH_RIGHTS, RIGHTS, Right, Scope
 
 RBAC = "rbac.authorization.k8s.io"
 
@@ -22,8 +22,10 @@ def _subject(user: str) -> list[dict[str, str]]:
 def cluster_wide(user: str, *scopes: Scope) -> list[dict[str, Any]]:
     """ClusterRole and binding."""
     name = f"test-{user}"
+    paths = [{"nonResourceURLs": list(right.paths), "verbs": list(right.verbs)} for right in PATH_RIGHTS]
+    granted = [*rules(*scopes), *paths]
     return [
-        {"apiVersion": f"{RBAC}/v1", "kind": "ClusterRole", "metadata": {"name": name}, "rules": rules(*scopes)},
+        {"apiVersion": f"{RBAC}/v1", "kind": "ClusterRole", "metadata": {"name": name}, "rules": granted},
         {
             "apiVersion": f"{RBAC}/v1",
             "kind": "ClusterRoleBinding",

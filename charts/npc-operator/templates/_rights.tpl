@@ -63,6 +63,12 @@
   verbs: [create, patch]
 {{- end -}}
 
+{{- define "npc-operator.rights.server" -}}
+# callers that prove themselves with service account tokens
+- nonResourceURLs: [/.well-known/openid-configuration, /openid/v1/jwks]
+  verbs: [get]
+{{- end -}}
+
 {{- define "npc-operator.rights.own" -}}
 # leader election
 - apiGroups: [coordination.k8s.io]

@@ -157,9 +157,13 @@ def trial_name(archetype: str, tier: str, digest: str) -> str:
     return f"{archetype}/{tier}/{digest}"
 
 
+ISSUER = "issuer"
+"""Under which name, in no namespace, the one IssuerFact is kept."""
+
+
 @dataclass(frozen=True, slots=True)
 class IssuerFact:
-    """Who signs the cluster's service account tokens, and with which keys. There is one, in no namespace."""
+    """Who signs the cluster's service account tokens, and with which keys."""
 
     issuer: str = ""
     keys: str = ""

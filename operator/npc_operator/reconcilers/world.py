@@ -16,6 +16,7 @@ from npc_operator.api import names
 from npc_operator.domain.analysis.evidence import Evidence
 from npc_operator.domain.engines import Engine, build_engine
 from npc_operator.domain.facts import (
+    ISSUER,
     Adapter,
     AgentFact,
     Child,
@@ -37,10 +38,6 @@ from npc_runtime.wire import Voice
 
 NEEDED = (Region, Tier, Adapter, Pod)
 """Kinds of which a whole list must have been seen before anything is concluded from what is missing."""
-
-
-ISSUER = "issuer"
-"""Under which name, in no namespace, the one IssuerFact is kept."""
 
 
 @dataclass(frozen=True, slots=True)

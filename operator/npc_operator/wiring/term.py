@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from npc_operator.clients.agents import AgentClient
 from npc_operator.clients.gateways import GatewayClient
+from npc_operator.clients.issuer import IssuerWatch
 from npc_operator.clients.kube import KubeClient
 from npc_operator.clients.metrics import Metrics
 from npc_operator.clients.polls import Polls
@@ -91,6 +92,8 @@ class Leadership:
                 tasks.create_task(endless("secrets", secrets.run), name="secrets")
                 polls = Polls(store=self._store, agents=self._agents, gateways=self._gateways)
                 tasks.create_task(endless("polls", polls.run), name="polls")
+                issuer = IssuerWatch(kube=self._kube, store=self._store)
+                tasks.create_task(endless("issuer", issuer.run), name="issuer")
                 tasks.create_task(endless("runner", self._runner.run), name="runner")
                 resync = self._resync
                 tasks.create_task(endless("resync", lambda: resync.run(self._mark_everything)), name="resync")

@@ -10,8 +10,7 @@ import pytest
 from npc_operator.api import names
 from npc_operator.domain import reasons
 from npc_operator.domain.conditions import QUARANTINED, STALLED
-from npc_operator.domain.facts import IssuerFact
-from npc_operator.reconcilers.world import ISSUER
+from npc_operator.domain.facts import ISSUER, IssuerFact
 from npc_runtime.wire import RouteTable, TierRoutes
 from tests.component.operator.harness import World
 from tests.support.builders import NAMESPACE, adapter, digest, region, secret, tier

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import uuid
 from typing import Any
@@ -9,12 +11,17 @@ from typing import Any
 import pytest
 
 from npc_operator.clients.connection import connect
+from npc_operator.clients.issuer import IssuerWatch
 from npc_operator.clients.kube import KubeClient
 from npc_operator.clients.metrics import Metrics
 from npc_operator.clients.preflight import describe, find_problems
+from npc_operator.domain.facts import ISSUER, IssuerFact, Region
 from npc_operator.edge.kinds import WATCHED
+from npc_operator.loop.store import Store
 from npc_operator.ports import ObjectRef, PortError
 from npc_operator.rights import RIGHTS, Scope
+from npc_operator.wiring.process import SystemClock
+from tests.support.builders import region_fact
 from tests.support.kube_env import KubeEnv
 from tests.support.rbac import cluster_wide, in_namespace
 
@@ -69,6 +76,31 @@ async def test_the_table_satisfies_the_check_for_named_namespaces_only_there(
     await kube.close()
     assert elsewhere
     assert all("default" in problem.what for problem in elsewhere)
+
+
+async def test_the_table_lets_the_operator_read_who_signs_tokens_and_what_it_reads_is_understood(
+    env: KubeEnv, user: str, namespace: str
+) -> None:
+    apply_all(env, cluster_wide(user, Scope.WATCHED))
+    store, kube = Store(SystemClock()), await client_of(env, user)
+    accounts = {"audience": "npc", "allowed": ["game:server"]}
+    wanting = region_fact(spec={"gateway": {"auth": {"mode": "None", "serviceAccounts": accounts}}})
+    store.put(Region, namespace, "eu-west", wanting)
+    learned = asyncio.Event()
+    store.subscribe(lambda change: learned.set() if change.kind is IssuerFact else None)
+    reading = asyncio.create_task(IssuerWatch(kube=kube, store=store).run())
+    try:
+        await asyncio.wait_for(learned.wait(), 10)
+    finally:
+        reading.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await reading
+        await kube.close()
+    fact = store.get(IssuerFact, "", ISSUER)
+    assert fact is not None
+    assert not fact.error
+    assert fact.issuer.startswith("https://")
+    assert json.loads(fact.keys)["keys"][0]["kty"] == "RSA"
 
 
 async def test_missing_crds_are_named_with_their_own_command(env: KubeEnv, client: KubeClient) -> None:
