@@ -37,6 +37,9 @@ class Evidence:
     """First-token times of the candidate that were compared with the control's, same pod, about the same time."""
     slower: int = 0
     """Of those, how often it was slower by analysis.maxSlowerPercent."""
+    npcs: int = 0
+    """About how many characters the pairs compare, on the side that has fewer; 0 where no gateway tells, which counts
+    as one."""
     timed: int = 0
     """The candidate's first tokens after its warm-up."""
     over_limit: int = 0
