@@ -34,10 +34,28 @@ class Tier:
 
 
 @dataclass(frozen=True, slots=True)
+class ChangedBy:
+    """Field managers that last set what moves traffic; nothing where nobody can tell."""
+
+    digests: tuple[tuple[str, str], ...] = ()
+    """(tier, manager of its variant's source.digest)."""
+    approval: str = ""
+    """Of rollout.approvedDigest."""
+
+    def digest(self, tier: str) -> str:
+        """Who named the digest of a tier's variant; empty if nobody can tell."""
+        return next((manager for name, manager in self.digests if name == tier), "")
+
+
+NOBODY = ChangedBy()
+
+
+@dataclass(frozen=True, slots=True)
 class Adapter:
     meta: ObjectMeta
     spec: ArchetypeAdapterSpec
     status: ArchetypeAdapterStatus
+    changed_by: ChangedBy = NOBODY
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from npc_operator.api.gputier import GpuTierSpec, GpuTierStatus
 from npc_operator.api.meta import ObjectMeta
 from npc_operator.api.npcregion import NPCRegionSpec, NPCRegionStatus
 from npc_operator.domain.facts import Adapter, Child, ContainerFact, Pod, Region, Tier, Unreadable
+from npc_operator.edge.managers import find_managers
 from npc_operator.edge.salvage import salvage
 from npc_operator.loop.slim import share
 from npc_operator.loop.store import Store
@@ -104,11 +105,13 @@ _KINDS: dict[type[Any], str] = {fact: kind for kind, (fact, _, _) in _MODELS.ite
 def _parse_custom(kind: str, manifest: Mapping[str, Any]) -> Region | Tier | Adapter | Unreadable:
     fact, spec, status = _MODELS[kind]
     meta = _meta(manifest["metadata"])
+    more = {"changed_by": find_managers(manifest["metadata"])} if kind == names.KIND_ADAPTER else {}
     try:
         parsed: Region | Tier | Adapter = fact(
             meta=meta,
             spec=share(spec.model_validate(manifest.get("spec") or {})),
             status=share(status.model_validate(manifest.get("status") or {})),
+            **more,
         )
     except ValidationError as error:
         return Unreadable(meta=meta, kind=kind, error=_explain(error), rest=_salvage(kind, meta, manifest))
