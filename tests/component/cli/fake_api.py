@@ -30,6 +30,12 @@ class FakeApi:
     absent: set[str] = field(default_factory=set)
     requests: list[tuple[str, str]] = field(default_factory=list)
     executed: list[tuple[str, list[str]]] = field(default_factory=list)
+    patches: list[tuple[str, dict[str, str], dict[str, Any]]] = field(default_factory=list)
+    """(path, query, body) of each patch, refused ones included."""
+    on_patch: Any = None
+    """Called with the FakeApi before a patch is looked at: what somebody faster would do."""
+    refusal: tuple[int, str] | None = None
+    """(status, message) that every patch meets."""
     on_change: Any = None
     """Called with the FakeApi after an execution or a deletion: what a kubelet would do next."""
     port: int = 0
@@ -91,6 +97,8 @@ class FakeApi:
             return status(404, f"{name} not found")
         if request.method == "GET":
             return web.json_response(found)
+        if request.method == "PATCH":
+            return await self._patch(request, found)
         wanted = (await request.json())["preconditions"]["uid"]
         if wanted != found["metadata"]["uid"]:
             return status(409, "the UID in the precondition does not match")
@@ -98,6 +106,24 @@ class FakeApi:
         if self.on_change is not None:
             self.on_change(self)
         return web.json_response({"status": "Success"})
+
+    async def _patch(self, request: web.Request, found: dict[str, Any]) -> web.Response:
+        """A merge patch with the preconditions of the real one."""
+        body = await request.json()
+        self.patches.append((request.path, dict(request.query), body))
+        if request.content_type != "application/merge-patch+json":
+            return status(415, f"no {request.content_type}")
+        if self.on_patch is not None:
+            self.on_patch(self)
+        if self.refusal is not None:
+            return status(*self.refusal)
+        for name in ("uid", "resourceVersion"):
+            if name in body["metadata"] and body["metadata"][name] != found["metadata"].get(name):
+                return status(409, f"the {name} in the precondition does not match")
+        if request.query.get("dryRun") != "All":
+            _merge(found["spec"], body["spec"])
+            found["metadata"]["resourceVersion"] = str(int(found["metadata"]["resourceVersion"]) + 1)
+        return web.json_response(found)
 
     async def _pod(self, request: web.Request, *, pod: str, what: str) -> web.StreamResponse:
         if ("create" if what != "log" else "get", f"pods/{what}") in self.refused:
@@ -146,6 +172,17 @@ class FakeApi:
         with contextlib.suppress(asyncio.CancelledError, ConnectionError):
             await task
         return socket
+
+
+def _merge(into: dict[str, Any], patch: dict[str, Any]) -> None:
+    """RFC 7386."""
+    for key, value in patch.items():
+        if value is None:
+            into.pop(key, None)
+        elif isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value
 
 
 def status(code: int, message: str) -> web.Response:

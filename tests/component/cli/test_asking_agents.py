@@ -16,6 +16,7 @@ from npc_runtime.wire import AGENT_PORT, DesiredAdapter
 from tests.component.agent.harness import ENGINE_KEY, Harness, make_settings, running
 from tests.component.cli.conftest import CORE, OWN, POD, Run, ours
 from tests.component.cli.fake_api import FakeApi
+from tests.component.cli.test_dump import read
 from tests.support.fake_engine import FakeEngine, Settings
 from tests.unit.agent.makers import desired_of, make_adapter, make_base
 from tests.unit.cli import objects as o
@@ -117,6 +118,18 @@ async def test_a_token_that_is_not_accepted_is_said_and_not_shown(
     assert ran.code == Code.NOT_REACHED
     assert "does not accept the token" in ran.out
     assert "wrong-token" not in ran.out + ran.err
+
+
+async def test_a_dump_has_what_the_agent_says_and_names_whom_it_did_not_hear(
+    run: Run, vampire: DesiredAdapter, tmp_path: Path
+) -> None:
+    ran = await run("dump", "--file", str(tmp_path / "d.tar.gz"))
+    assert ran.code == Code.FINE, ran.err
+    files = read(tmp_path / "d.tar.gz")
+    (told,) = json.loads(files[f"agents/{POD}.json"])["adapters"]
+    assert (told["digest"], told["phase"]) == (vampire.digest, "Resident")
+    assert any(one.startswith("gateways/eu-west-gateway") for one in json.loads(files["about.json"])["notRead"])
+    assert all(TOKEN not in body for body in files.values())
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,32 @@ async def test_everything_that_explains_is_in_it(run: Run, planted: FakeApi, tmp
     assert not [name for name in files if "secret" in name.lower()]
 
 
+async def test_the_audit_trail_of_all_operators_is_in_one_file_by_time(
+    run: Run, planted: FakeApi, tmp_path: Path
+) -> None:
+    def said(logger: str, **more: str) -> str:
+        return json.dumps({"level": "INFO", "logger": logger, "message": "candidate taken back", **more})
+
+    for name, lines in {
+        "npc-operator-a": [
+            f"2026-11-21T12:00:03Z {said('npc_operator.audit', by=PLANTED)}",
+            f"2026-11-21T12:00:02Z {said('npc_operator.loop.runner')}",
+            "2026-11-21T12:00:02Z Traceback (most recent call last):",
+        ],
+        "npc-operator-b": [f"2026-11-21T12:00:01Z {said('npc_operator.audit')}"],
+    }.items():
+        pod = o.pod(name, init=[], containers=[o.container("operator")])
+        pod["metadata"] |= {"namespace": "npc-system", "labels": {"app.kubernetes.io/name": "npc-operator"}}
+        planted.put(OPERATOR_PODS, pod)
+        planted.logs[name, "operator"] = "\n".join(lines) + "\n"
+    await run("dump", "--file", str(tmp_path / "d.tar.gz"))
+    files = read(tmp_path / "d.tar.gz")
+    first, second = files["audit.txt"].splitlines()
+    assert first.startswith("2026-11-21T12:00:01Z ")
+    assert json.loads(second.partition(" ")[2])["by"] == "(removed)"
+    assert "npc_operator.loop.runner" in files["operator-logs/npc-operator-a/operator.log"]
+
+
 async def test_it_is_for_its_owner_alone_and_never_overwrites(run: Run, planted: FakeApi, tmp_path: Path) -> None:
     target = tmp_path / "d.tar.gz"
     await run("dump", "--file", str(target))
@@ -116,6 +142,10 @@ async def test_without_the_right_on_secrets_patterns_do_what_they_can_and_it_is_
     assert "abcdef123" not in files[f"logs/{POD}/engine.log"]
     assert json.loads(files["about.json"])["notRead"] == [
         "log of eu-west-gateway-7c6f-b2k9d/gateway: the API server answered 400 for pods/log: container never ran",
+        (
+            "what agents and gateways say: there is no Secret npc-fleet-internal in namespace eu-west: the operator "
+            "makes it with the region"
+        ),
         "you may not list nodes",
         "you may not list secrets in namespace eu-west",
     ]

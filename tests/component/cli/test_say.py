@@ -13,11 +13,13 @@ import pytest
 from npc_runtime import wire
 from npc_runtime.cli.answers import Code
 from tests.component.cli.conftest import CORE, OWN, Run
-from tests.component.cli.fake_api import FakeApi
+from tests.component.cli.fake_api import NAMESPACE, FakeApi
+from tests.component.cli.test_dump import read
+from tests.component.gateway.certificates import make_internal, write_certificate
 from tests.component.gateway.engines import Asked, Engine, Reply
 from tests.component.gateway.harness import Rig, running
 from tests.component.gateway.regions import World
-from tests.component.gateway.words import KEY, OLD
+from tests.component.gateway.words import ADMIN_TOKEN, KEY, OLD
 from tests.unit.cli import objects as o
 
 GATEWAY = "eu-west-gateway-7c6f-b2k9d"
@@ -85,6 +87,49 @@ async def test_a_named_key_is_used_instead_of_the_regions(run: Run, gateway: Rig
     ran = await run("say", "vampire", "hi", "--key-secret", "mine/none")
     assert ran.code == Code.NOT_FOUND
     assert "it has new, old" in ran.err
+
+
+async def test_a_dump_has_what_the_gateway_says(run: Run, api: FakeApi, tmp_path: Path) -> None:
+    make_internal(tmp_path / "gateway" / "internal")
+    write_certificate(tmp_path / "gateway" / "internal", name=wire.server_name(NAMESPACE))
+    authority = (tmp_path / "gateway" / "internal" / "ca.crt").read_text()
+    api.put(f"{CORE}/secrets", secret("npc-fleet-internal", **{"ca.crt": authority, "token": ADMIN_TOKEN}))
+    async with running(tmp_path / "gateway") as rig:
+        api.forwards[GATEWAY, wire.GATEWAY_ADMIN_PORT] = rig.gateway.ports["admin"]
+        ran = await run("dump", "--file", str(tmp_path / "d.tar.gz"))
+    assert ran.code == Code.FINE, ran.err
+    files = read(tmp_path / "d.tar.gz")
+    report = wire.GatewayReport.model_validate_json(files[f"gateways/{GATEWAY}.json"])
+    assert report.boot_id
+    assert all(ADMIN_TOKEN not in body for body in files.values())
+
+
+@pytest.mark.parametrize(
+    ("header", "degraded", "said"),
+    [
+        ("X-NPC-Served-By: base\r\nX-NPC-Degraded: BaseModel\r\n", "BaseModel", "by base, degraded to the base"),
+        ("X-NPC-Served-By: scripted\r\nX-NPC-Degraded: Scripted\r\n", "Scripted", "degraded to a scripted line"),
+        (f"X-NPC-Served-By: {OLD}\r\nX-NPC-Degraded: Tier\r\n", "Tier", f"{OLD[7:19]}, degraded to a tier that was"),
+        (f"X-NPC-Served-By: {OLD}\r\n", "", f"digest {OLD[7:19]}, first token"),
+    ],
+)
+async def test_what_stood_in_is_told(
+    run: Run, gateway: Rig, api: FakeApi, header: str, degraded: str, said: str
+) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        event = b'data: {"choices": [{"delta": {"content": "I am"}}]}\n\ndata: [DONE]\n\n'
+        writer.write(f"HTTP/1.1 200 OK\r\n{header}content-length: {len(event)}\r\n\r\n".encode() + event)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        api.forwards[GATEWAY, wire.GATEWAY_PORT] = server.sockets[0].getsockname()[1]
+        told = json.loads((await run("say", "vampire", "hi", "-o", "json")).out)
+        assert (told["degraded"], told["degradedTo"]) == (bool(degraded), degraded)
+        assert told["digest"] == (OLD if OLD in header else "")
+        assert said in (await run("say", "vampire", "hi")).err
 
 
 async def test_an_archetype_that_nobody_speaks_for_is_refused_by_the_gateway(run: Run, gateway: Rig) -> None:

@@ -162,8 +162,8 @@ def _decided(make: Callable[[], Plan]) -> Plan:
 
 def _kept(plan: Plan, keeper: Keeper) -> str:
     fields = ", ".join(keeper.fields)
-    verb = "belongs" if len(keeper.fields) == 1 else "belong"
-    return f"{fields} of {plan.kind} {plan.name} {verb} to {keeper.manager}, which sets it again {keeper.when}"
+    verb, them = ("belongs", "it") if len(keeper.fields) == 1 else ("belong", "them")
+    return f"{fields} of {plan.kind} {plan.name} {verb} to {keeper.manager}, which sets {them} again {keeper.when}"
 
 
 def _ask(session: Session, plan: Plan) -> None:
