@@ -43,6 +43,7 @@ class _Run:
     at_step: int
     """Answers of the candidate that it had counted when the present step began."""
     lowest: int | None = None
+    npcs: int = 0
 
     def counted(self) -> Tally:
         return _less(self.last, self.begin)
@@ -61,6 +62,8 @@ class _Case:
     past: Tally = _NOTHING
     """Of runs that ended."""
     past_in_step: int = 0
+    npcs: int = 0
+    """Of the run with the most: gateways hear the same characters, so theirs are no sum."""
     first_bad_ms: int | None = None
     withdrawn: str = ""
 
@@ -69,6 +72,7 @@ class _Case:
         if run is not None:
             self.past = _plus(self.past, run.counted())
             self.past_in_step += run.in_step()
+            self.npcs = max(self.npcs, run.npcs)
 
     def begin_step(self, mark: Mark) -> None:
         """Steps only follow each other: news of an earlier one is late."""
@@ -121,6 +125,7 @@ class Ledger:
             step_requests=case.past_in_step + sum(run.in_step() for run in case.runs.values()),
             first_bad_at=None if case.first_bad_ms is None else case.first_bad_ms / 1000,
             lowest_heard=min(heard, default=None),
+            npcs=max([case.npcs, *(run.npcs for run in case.runs.values())]),
             withdrawn=case.withdrawn,
             **times,
         )
@@ -194,6 +199,7 @@ def _goes_on(run: _Run, fact: GatewayFact, report: RolloutReport, said: Tally) -
 def _take_words(case: _Case, run: _Run, pod: str, report: RolloutReport) -> None:
     """What is no sum. That a gateway took the candidate off is never taken back: it was bad there."""
     run.lowest = report.lowest_heard
+    run.npcs = report.npcs
     first = report.candidate_counts.first_bad_ms
     if first is not None and (case.first_bad_ms is None or first < case.first_bad_ms):
         case.first_bad_ms = first

@@ -38,6 +38,10 @@ class RolloutReport(Wire):
     same time."""
     slower: int = 0
     """Of those, how often the candidate was slower by `slower_percent`."""
+    npcs: int = 0
+    """How many NPCs the pairs compare, on the side that has fewer: as many as would be if all spoke as much, which is
+    (sum of lines)^2 / sum of (lines of one NPC)^2. With few of them, their own differences look like the candidate's.
+    """
     timed: int = 0
     """First tokens of the candidate after its warm-up."""
     over_limit: int = 0

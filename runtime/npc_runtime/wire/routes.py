@@ -63,7 +63,16 @@ class Override(Wire):
 
 
 class Guard(Wire):
-    """What a gateway alone takes a candidate off for, with nobody to ask."""
+    """What a gateway alone takes a candidate off for, with nobody to ask.
+
+    The test is one that may be looked at after every answer. With q = max_error_percent / 100, off it goes once it has
+    given min_requests answers, more than q of them bad, and
+
+        lnB(bad + 1, good + 1) - bad * ln(q) - good * ln(1 - q) >= ln(1 / 0.0006)
+
+    where lnB(x, y) = lgamma(x) + lgamma(y) - lgamma(x + y). q = 0 allows no bad answer, q = 1 all of them. Cases are in
+    tests/support/vectors/guard.json.
+    """
 
     max_error_percent: int = Field(ge=0, le=100)
     min_requests: int = Field(ge=1)
@@ -81,7 +90,7 @@ class AliasRollout(Wire):
     """NPCs from candidate_below up to here are those the candidate's times are compared with."""
     overrides: tuple[Override, ...] = ()
     guard: Guard | None = None
-    slower_percent: int = Field(default=150, ge=100)
+    slower_percent: int = Field(default=115, ge=100)
     """A first token counts as slower when it took more than so many percent of the control's."""
     first_token_milliseconds: int = Field(default=0, ge=0)
     """A first token of the candidate that comes later is over the limit; 0 for no limit."""

@@ -98,6 +98,16 @@ def test_a_gateway_that_begins_anew_or_is_gone_takes_nothing_away() -> None:
     assert scene.seen().candidate.errors == 1
 
 
+def test_characters_are_not_added_up_because_gateways_hear_the_same_ones() -> None:
+    scene = Scene()
+    scene.put(voice())
+    scene.hear("gw-0", said(10, pairs=4, npcs=3))
+    scene.hear("gw-1", said(10, pairs=4, npcs=5))
+    assert scene.seen().npcs == 5
+    scene.hear("gw-1", said(1), boot="b2")
+    assert scene.seen().npcs == 5, "the pairs of the process that is gone still count"
+
+
 def test_losing_contact_and_hearing_the_same_process_again_counts_nothing_twice() -> None:
     scene = Scene()
     scene.put(voice())
