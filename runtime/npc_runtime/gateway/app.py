@@ -20,9 +20,12 @@ from npc_runtime.gateway.internal import InternalDir
 from npc_runtime.gateway.metrics import GatewayCollector, Reading
 from npc_runtime.gateway.persistence import load_newest
 from npc_runtime.gateway.plane import Counts, DataPlane, LocalPlane
+from npc_runtime.gateway.rollouts.metrics import CandidateCollector
+from npc_runtime.gateway.rollouts.telling import Telling
 from npc_runtime.gateway.routes import Routes
 from npc_runtime.gateway.settings import Settings
 from npc_runtime.gateway.supervise import supervise
+from npc_runtime.gateway.table import CompiledTable
 from npc_runtime.gateway.workers import WorkersPlane
 
 log = logging.getLogger(__name__)
@@ -53,7 +56,8 @@ class Gateway:
         self._agents = AgentsWatch(
             port=settings.agent_port, mounted_ca=self._internal.ca, hear=self.plane.hear, lose=self.plane.lose
         )
-        self.routes = Routes(applier=self.plane, state_dir=settings.state_dir, on_change=self._agents.follow)
+        self.routes = Routes(applier=self.plane, state_dir=settings.state_dir, on_change=self._follow)
+        self._telling = Telling(ask=self.plane.candidates, tell=self.routes.tell)
         self._counts = Counts()
         self._stopping = False
         self._asking_until = 0.0
@@ -89,7 +93,11 @@ class Gateway:
                 extra={"epoch": table.stamp.epoch, "generation": table.stamp.generation},
             )
         following = supervise("following the internal folder", self._internal.follow)
-        self._tasks = [asyncio.create_task(following, name="internal folder")]
+        telling = supervise("telling of candidates", self._telling.tell_for_ever)
+        self._tasks = [
+            asyncio.create_task(following, name="internal folder"),
+            asyncio.create_task(telling, name="candidates"),
+        ]
         self.ports["data"] = await self.plane.start(settings.host, settings.port)
         admin = build_admin(routes=self.routes, internal=self._internal, pod_uid=settings.pod_uid)
         self.ports["admin"] = await self._listen(admin, settings.admin_port, ssl_context=self._internal.tls)
@@ -97,6 +105,7 @@ class Gateway:
         registry.register(
             GatewayCollector(lambda: self._counts.metrics, gauges=self._gauges(), counters=self._counters())
         )
+        registry.register(CandidateCollector(lambda: self.routes.candidates))
         registry.register(PROCESS_COLLECTOR)
         health = build_health(registry=registry, not_ready_because=self.not_ready_because, refresh=self._count)
         self.ports["health"] = await self._listen(health, settings.health_port)
@@ -142,6 +151,10 @@ class Gateway:
         site = web.TCPSite(runner, self._settings.host, port, **options)
         await site.start()
         return int(runner.addresses[0][1])
+
+    def _follow(self, table: CompiledTable) -> None:
+        self._agents.follow(table)
+        self._telling.follow(table)
 
     async def _count(self) -> None:
         self._counts = await self.plane.counts()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -16,6 +17,10 @@ from npc_runtime import wire
 from npc_runtime.gateway.access_log import AccessLog
 from npc_runtime.gateway.client_side import ClientConnection
 from npc_runtime.gateway.metrics import Metrics
+from npc_runtime.gateway.rollouts.chooser import Rollouts
+from npc_runtime.gateway.rollouts.judge import Judge
+from npc_runtime.gateway.rollouts.prober import Prober
+from npc_runtime.gateway.rollouts.tally import Seen
 from npc_runtime.gateway.service import Service
 from npc_runtime.gateway.supervise import supervise
 from npc_runtime.gateway.table import CompiledTable, EndpointKey
@@ -55,6 +60,10 @@ class DataPlane(Protocol):
 
     async def counts(self) -> Counts:
         """What was counted up to now."""
+        ...
+
+    async def candidates(self) -> Sequence[Seen]:
+        """What became of the candidates' answers up to now."""
         ...
 
     def leave(self) -> None:
@@ -104,11 +113,16 @@ class LocalPlane:
         self.service = Service(
             loop=asyncio.get_running_loop(), metrics=self.metrics, access_log=access_log, workers=workers
         )
+        loop, fleet = self.service.loop, self.service.fleet
+        self.rollouts = Rollouts(usable=fleet.usable, judge=Judge(loop), clock=loop.time)
+        self.service.chooser = self.rollouts
+        self._prober = Prober(self.rollouts, fleet, loop)
         self._server: asyncio.Server | None = None
-        self._sweeping: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self, host: str, port: int) -> int:
-        """Listen on a socket of our own."""
+        """Listen on a socket of our own; there is no other event loop."""
+        self.lead()
         listening = listen_socket(host, port, shared=False)
         await self.serve(listening)
         return int(listening.getsockname()[1])
@@ -116,14 +130,21 @@ class LocalPlane:
     async def serve(self, listening: socket.socket) -> None:
         """Serve on a socket that listens already."""
         loop = asyncio.get_running_loop()
-        self._sweeping = asyncio.create_task(supervise("the sweep", self.service.sweep_for_ever), name="sweep")
+        self._tasks.append(asyncio.create_task(supervise("the sweep", self.service.sweep_for_ever), name="sweep"))
         self._server = await loop.create_server(
             partial(ClientConnection, self.service), sock=listening, backlog=BACKLOG
         )
 
+    def lead(self) -> None:
+        """Be the event loop that probes: of several only one is told to."""
+        probing = supervise("probing candidates", self._prober.probe_for_ever)
+        self._tasks.append(asyncio.create_task(probing, name="probes"))
+
     async def apply_everywhere(self, table: CompiledTable) -> None:
         """Serve from the table from now on."""
         self.service.apply(table)
+        self.rollouts.apply(table)
+        self._prober.wake()
 
     def hear(self, key: EndpointKey, said: wire.Routable) -> None:
         """An agent answered."""
@@ -141,6 +162,10 @@ class LocalPlane:
         """The same, without waiting."""
         pools = sum(endpoint.pool.connections for endpoint in self.service.fleet.endpoints)
         return Counts(self.metrics, self.service.connections, pools, self._access_log.dropped)
+
+    async def candidates(self) -> Sequence[Seen]:
+        """What became of the candidates' answers up to now."""
+        return self.rollouts.seen()
 
     def leave(self) -> None:
         """Answers ask their clients to connect anew elsewhere."""
@@ -160,7 +185,8 @@ class LocalPlane:
         self.service.abort_all()
         # One turn, so that the aborted connections end their records.
         await asyncio.sleep(0)
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-            await asyncio.gather(self._sweeping, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.to_thread(self.rollouts.close)
         await asyncio.to_thread(self._access_log.close)

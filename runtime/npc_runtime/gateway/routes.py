@@ -12,6 +12,7 @@ from typing import Protocol
 
 from npc_runtime import wire
 from npc_runtime.gateway.persistence import save_table
+from npc_runtime.gateway.rollouts.tally import Seen
 from npc_runtime.gateway.table import CompiledTable
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,8 @@ class Routes:
         self.boot_id = uuid.uuid4().hex
         self.revision = 0
         self.current: CompiledTable | None = None
+        self.candidates: tuple[Seen, ...] = ()
+        """What became of the candidates' answers, as told last."""
 
     @property
     def stamp(self) -> wire.Stamp:
@@ -57,7 +60,15 @@ class Routes:
 
     def report(self) -> wire.GatewayReport:
         """What the operator learns from a long poll."""
-        return wire.GatewayReport(boot_id=self.boot_id, revision=self.revision, stamp=self.stamp)
+        return wire.GatewayReport(
+            boot_id=self.boot_id, revision=self.revision, stamp=self.stamp, rollouts=self.candidates
+        )
+
+    def tell(self, candidates: tuple[Seen, ...]) -> None:
+        """What became of the candidates' answers up to now; whoever waits hears of it if that changed."""
+        if candidates != self.candidates:
+            self.candidates = candidates
+            self._announce()
 
     async def accept(self, table: CompiledTable, *, save: bool = True) -> wire.Accepted:
         """Put a table in force everywhere. An equal stamp is accepted again: the sender did not hear the first answer.
@@ -71,10 +82,8 @@ class Routes:
                 raise StaleOrder(self.stamp)
             await self._applier.apply_everywhere(table)
             self.current = table
-            self.revision += 1
             self._on_change(table)
-            self._changed.set()
-            self._changed = asyncio.Event()
+            self._announce()
             accepted = wire.Accepted(boot_id=self.boot_id, stamp=table.stamp, revision=self.revision)
         if save:
             self._unsaved = table.source
@@ -98,6 +107,11 @@ class Routes:
         """Wait until the table in force is on disk (or could not be written)."""
         if self._saving is not None:
             await asyncio.shield(self._saving)
+
+    def _announce(self) -> None:
+        self.revision += 1
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     async def _save(self) -> None:
         # Off the loop, and only the newest: while one is written, pushes merely replace what comes next.

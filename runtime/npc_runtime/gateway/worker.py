@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import socket
 import sys
@@ -20,6 +21,7 @@ from npc_runtime.gateway.access_log import AccessLog, standard_output
 from npc_runtime.gateway.channel import Channel, Message
 from npc_runtime.gateway.logs import configure_logging
 from npc_runtime.gateway.plane import LocalPlane
+from npc_runtime.gateway.rollouts.tally import Pair
 from npc_runtime.gateway.table import EndpointKey, compile_table
 
 
@@ -71,6 +73,12 @@ async def _handle(plane: LocalPlane, message: Message) -> Message:
                 "engine_connections": counts.engine_connections,
                 "dropped_lines": counts.dropped_lines,
             }
+        case "candidates":
+            return {"pid": os.getpid(), "seen": [seen.model_dump(mode="json") for seen in plane.rollouts.seen()]}
+        case "withdraw":
+            plane.rollouts.withdraw(Pair(*message["pair"]), message["why"])
+        case "lead":
+            plane.lead()
         case "leave":
             plane.leave()
         case unknown:

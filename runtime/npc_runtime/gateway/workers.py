@@ -13,11 +13,15 @@ import itertools
 import logging
 import socket
 import sys
+from collections.abc import Sequence
+from dataclasses import astuple
 from functools import partial
 
 from npc_runtime import wire
 from npc_runtime.gateway.channel import Channel, Message
 from npc_runtime.gateway.plane import Counts, listen_socket
+from npc_runtime.gateway.rollouts.tally import Seen
+from npc_runtime.gateway.rollouts.together import Together
 from npc_runtime.gateway.supervise import supervise
 from npc_runtime.gateway.table import CompiledTable, EndpointKey
 
@@ -95,6 +99,7 @@ class WorkersPlane:
         self._keepers: list[asyncio.Task[None]] = []
         self._table: CompiledTable | None = None
         self._words: dict[EndpointKey, wire.Routable] = {}
+        self._together = Together()
         self._ended = False
         self._leaving = False
 
@@ -124,6 +129,7 @@ class WorkersPlane:
         self._table = table
         offered = {endpoint.key for endpoint in table.endpoints}
         self._words = {key: said for key, said in self._words.items() if key in offered}
+        self._together.apply(table)
         await self._tell_all(do="apply", table=table.source.to_bytes().decode())
 
     def hear(self, key: EndpointKey, said: wire.Routable) -> None:
@@ -146,6 +152,18 @@ class WorkersPlane:
             total.engine_connections += answer["engine_connections"]
             total.dropped_lines += answer["dropped_lines"]
         return total
+
+    async def candidates(self) -> Sequence[Seen]:
+        """What all workers saw, those that are gone included. Takes a candidate off everywhere as soon as they have
+        seen too much together."""
+        said = [
+            (int(answer["pid"]), [Seen.model_validate(seen) for seen in answer["seen"]])
+            for answer in await self._tell_all(do="candidates")
+        ]
+        for pair, why in self._together.hear(said, set(self.pids)):
+            for worker in self._workers.values():
+                worker.tell(do="withdraw", pair=astuple(pair), why=why)
+        return self._together.seen()
 
     def leave(self) -> None:
         """Answers ask their clients to connect anew elsewhere."""
@@ -202,6 +220,10 @@ class WorkersPlane:
                     worker.tell(do="apply", table=self._table.source.to_bytes().decode())
                 for key, said in self._words.items():
                     worker.tell(do="hear", key=[key.uid, key.address, key.port], said=said.to_bytes().decode())
+                for pair, why in self._together.withdrawn:
+                    worker.tell(do="withdraw", pair=astuple(pair), why=why)
+                if index == 0:
+                    worker.tell(do="lead")
                 if self._leaving:
                     worker.tell(do="leave")
                 self._workers[index] = worker

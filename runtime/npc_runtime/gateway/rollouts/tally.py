@@ -1,0 +1,149 @@
+"""What one event loop saw of one candidate beside one stable digest: plain integers that only grow."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from npc_runtime import wire
+from npc_runtime.gateway.rollouts.guard import FEWEST_BAD, why_withdrawn
+from npc_runtime.gateway.rollouts.observer import Outcome
+from npc_runtime.gateway.rollouts.pairing import Pairs
+from npc_runtime.gateway.table import CompiledTable
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A candidate beside a stable digest, for one archetype on one tier. Counts belong to a pair, whatever steps and
+    pauses its rollout takes."""
+
+    archetype: str
+    tier: str
+    stable: str
+    candidate: str
+
+    @property
+    def what(self) -> tuple[str, str, str]:
+        """What is off once it was taken off: this digest for this archetype on this tier, whatever stands beside it."""
+        return self.archetype, self.tier, self.candidate
+
+
+def pairs_of(table: CompiledTable) -> dict[Pair, wire.AliasRollout]:
+    """What is being tried by a table, and by what it is watched."""
+    return {
+        Pair(alias.archetype, alias.tier, alias.stable.digest, alias.candidate.digest): alias.rollout
+        for alias in table.aliases.values()
+        if alias.candidate is not None and alias.rollout is not None
+    }
+
+
+class Seen(wire.RolloutReport):
+    """A report with what only the gateway's own metrics tell."""
+
+    fallen: int = 0
+    """Lines meant for the candidate that the stable digest answered, because no pod could."""
+    unjudged: int = 0
+    """Answers of the candidate that nobody had time to read: counted, and taken for good."""
+
+    @property
+    def pair(self) -> Pair:
+        """Whose counts these are."""
+        return Pair(self.archetype, self.tier, self.stable, self.candidate)
+
+
+class Side:
+    """Answers of one digest."""
+
+    __slots__ = ("empty", "errors", "first_bad_ms", "mismatched", "probes", "requests", "truncated")
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.probes = 0
+        self.errors = 0
+        self.truncated = 0
+        self.empty = 0
+        self.mismatched = 0
+        self.first_bad_ms: int | None = None
+
+    def count(self, outcome: Outcome, *, probe: bool, mismatched: bool = False) -> None:
+        """Count one answer, in one way only. What the client ended and what says nothing of the digest is none."""
+        match outcome:
+            case Outcome.CLIENT_GONE | Outcome.UNTOLD:
+                return
+            case Outcome.ERROR:
+                self.errors += 1
+            case Outcome.TRUNCATED:
+                self.truncated += 1
+            case Outcome.EMPTY:
+                self.empty += 1
+            case Outcome.OK | Outcome.LATE:
+                self.mismatched += mismatched
+        self.requests += 1
+        self.probes += probe
+        if self.first_bad_ms is None and (mismatched or outcome not in (Outcome.OK, Outcome.LATE)):
+            self.first_bad_ms = int(time.time() * 1000)
+
+    @property
+    def bad(self) -> int:
+        """Answers that were bad in one way or another."""
+        return self.errors + self.truncated + self.empty + self.mismatched
+
+    def counts(self) -> wire.AnswerCounts:
+        """As the operator is told."""
+        return wire.AnswerCounts(
+            requests=self.requests,
+            probes=self.probes,
+            errors=self.errors,
+            truncated=self.truncated,
+            empty=self.empty,
+            mismatched=self.mismatched,
+            first_bad_ms=self.first_bad_ms,
+        )
+
+
+class Tally:
+    """Both sides of one pair, and the times that were compared."""
+
+    __slots__ = ("_on_withdrawn", "candidate", "fallen", "pair", "pairs", "rollout", "stable", "unjudged", "withdrawn")
+
+    def __init__(self, pair: Pair, rollout: wire.AliasRollout, *, on_withdrawn: Callable[[Pair, str], None]) -> None:
+        """`on_withdrawn` is called with the reason when this candidate has given one bad answer too many."""
+        self._on_withdrawn = on_withdrawn
+        self.pair = pair
+        self.rollout = rollout
+        """By what the candidate is watched now; every table may change it."""
+        self.stable = Side()
+        self.candidate = Side()
+        self.pairs = Pairs()
+        self.fallen = 0
+        self.unjudged = 0
+        self.withdrawn = ""
+        """Why the candidate is off in this gateway; empty while it is not."""
+
+    def count_candidate(self, outcome: Outcome, *, probe: bool, mismatched: bool = False) -> None:
+        """Count an answer of the candidate, and take it off if that was one bad answer too many."""
+        self.candidate.count(outcome, probe=probe, mismatched=mismatched)
+        if self.candidate.bad >= FEWEST_BAD and not self.withdrawn:
+            why = why_withdrawn(self.rollout.guard, self.candidate.counts())
+            if why:
+                self._on_withdrawn(self.pair, why)
+
+    def seen(self, lowest_heard: int | None) -> Seen:
+        """Everything, as the operator is told."""
+        return Seen(
+            archetype=self.pair.archetype,
+            tier=self.pair.tier,
+            stable=self.pair.stable,
+            candidate=self.pair.candidate,
+            stable_counts=self.stable.counts(),
+            candidate_counts=self.candidate.counts(),
+            pairs=self.pairs.pairs,
+            slower=self.pairs.slower,
+            timed=self.pairs.timed,
+            over_limit=self.pairs.over_limit,
+            lowest_heard=lowest_heard,
+            withdrawn=self.withdrawn,
+            fallen=self.fallen,
+            unjudged=self.unjudged,
+        )
