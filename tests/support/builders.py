@@ -111,6 +111,12 @@ def adapter(
     }
 
 
+def at_once(*args: Any, spec: Mapping[str, Any] | None = None, **options: Any) -> dict[str, Any]:
+    """An ArchetypeAdapter whose traffic moves all at once, for tests of everything but steps."""
+    wanted = dict(spec or {})
+    return adapter(*args, spec={**wanted, "rollout": {"strategy": "Immediate", **wanted.get("rollout", {})}}, **options)
+
+
 def secret(name: str, data: Mapping[str, str]) -> dict[str, Any]:
     """A Secret as a user makes it."""
     return {

@@ -55,6 +55,8 @@ class FakeAgent:
     """True: it cannot be reached."""
     holding: bool = False
     """True: it loads and loads."""
+    silent_about_identity: bool = False
+    """True: it proves no identity again, however often it is asked."""
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     """By served name; what is not named is proven at once."""
     stamp: Stamp = field(default_factory=lambda: Stamp(epoch=0, generation=0))
@@ -93,6 +95,11 @@ class FakeAgent:
             elif self.verdict(entry).phase is AdapterPhase.REFUSED:
                 self.resident.pop(entry.served_name, None)
 
+    def lose(self, name: str, verdict: Verdict) -> None:
+        """What was proven is not any more."""
+        self.verdicts[name] = verdict
+        self.resident.pop(name, None)
+
     def restart_engine(self) -> None:
         """The engine process ended and a new one is not ready yet."""
         self.state, self.resident = EngineState.STARTING, {}
@@ -122,6 +129,7 @@ class FakeAgent:
                     phase=verdict.phase,
                     reason=verdict.reason,
                     message=verdict.message,
+                    identity_checked=0 if verdict is not PROVEN or self.silent_about_identity else entry.identity_check,
                 )
             )
         return AgentReport(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from npc_operator.ports import PortError, StaleLeader
 from npc_runtime.gateway.table import BadTable, compile_table
-from npc_runtime.wire import Accepted, GatewayReport, RolloutReport, RouteTable, Stamp
+from npc_runtime.wire import Accepted, Alias, GatewayReport, RolloutReport, RouteTable, Stamp
 
 
 @dataclass
@@ -55,7 +55,16 @@ class FakeGateway:
         """Archetype -> served name of one tier."""
         if self.table is None:
             return {}
-        return {alias.archetype: alias.targets[0].served_name for alias in self.table.aliases if alias.tier == tier}
+        return {
+            alias.archetype: alias.targets[0].served_name
+            for alias in self.table.aliases
+            if alias.tier == tier and alias.targets
+        }
+
+    def alias(self, archetype: str, tier: str = "gold") -> Alias | None:
+        """Where one archetype goes."""
+        aliases = () if self.table is None else self.table.aliases
+        return next((one for one in aliases if (one.archetype, one.tier) == (archetype, tier)), None)
 
 
 class FakeGateways:

@@ -1,7 +1,8 @@
 """What must be resident on the pods of a tier, as the entries of a desired set.
 
 An adapter contributes its stable digest and the digest its spec names, so a change of the spec reaches the agents
-without waiting for any status to be written. Both come with all that is needed to load them again.
+without waiting for any status to be written. Both come with all that is needed to load them again, and with the number
+of the proof of identity that their rollout asks for. What is quarantined or was taken back is wanted nowhere.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
-from npc_operator.api.archetypeadapter import Revision, Variant, VariantStatus
-from npc_operator.domain.facts import Adapter, AgentFact
+from npc_operator.api.archetypeadapter import Revision, RolloutStatus, Variant, VariantStatus
+from npc_operator.domain.facts import Adapter, AgentFact, Region
 from npc_operator.domain.holdings import Held
 from npc_operator.domain.placement import Claim, Placement
 from npc_runtime.wire import AdapterPhase, DesiredAdapter, Probe, served_name
@@ -57,41 +58,80 @@ def variant_status(adapter: Adapter, tier: str) -> VariantStatus | None:
     return next((status for status in adapter.status.variants if status.tier == tier), None)
 
 
-def build_piece(adapter: Adapter, variant: Variant, *, frozen: bool, barred: bool, credentials: Credentials) -> Piece:
+def build_piece(
+    adapter: Adapter,
+    variant: Variant,
+    *,
+    frozen: bool,
+    barred: bool,
+    credentials: Credentials,
+    quarantined: Set[str] = frozenset(),
+) -> Piece:
     """The adapter's part of the variant's tier.
 
     `frozen` (suspended): only what the status says. `barred`: the spec's digest has a fault, so only the stable one is
-    wanted.
+    wanted. `quarantined`: digests that must not be used, whatever the status still says.
     """
     status = variant_status(adapter, variant.tier)
     stable = status.stable if status is not None else None
+    if stable is not None and stable.digest in quarantined:
+        stable = None
     wanted = wanted_revision(variant)
     if frozen:
         newest = status.candidate if status is not None else None
-    elif barred or (stable is not None and stable.digest == wanted.digest):
+    elif barred or (stable is not None and stable.digest == wanted.digest) or was_taken_back(status, wanted.digest):
         newest = None
     else:
         newest = wanted
+    if newest is not None and newest.digest in quarantined:
+        newest = None
     if stable is not None and stable.digest == wanted.digest and not frozen:
         stable = wanted  # the same bytes, possibly from a better place
     if newest is not None and stable is not None:
         name = served_name(adapter.spec.archetype, newest.digest)
         if name == served_name(adapter.spec.archetype, stable.digest):
             newest = None  # a clash of names is refused before any pod sees it
+    rollout = pick_rollout(status, newest)
+    check = 0 if rollout is None else rollout.check
+    # A pod that comes up when everybody hears the candidate is of no use without it.
+    takes_all = rollout is not None and rollout.percent == 100
     return Piece(
         adapter=adapter.meta.name,
         tier=variant.tier,
-        claim=Claim(adapter.meta.name, adapter.spec.importance, stable is not None, newest is not None),
-        stable=None if stable is None else build_entry(adapter, stable, credentials, serving=True),
-        candidate=None if newest is None else build_entry(adapter, newest, credentials),
+        claim=Claim(
+            adapter.meta.name,
+            adapter.spec.importance,
+            stable is not None,
+            newest is not None,
+            moving=rollout is not None and bool(rollout.since),
+        ),
+        stable=None if stable is None else build_entry(adapter, stable, credentials, serving=True, check=check),
+        candidate=None if newest is None else build_entry(adapter, newest, credentials, serving=takes_all, check=check),
     )
 
 
+def pick_quarantined(adapter: Adapter, region: Region | None) -> frozenset[str]:
+    """Digests that the voice must not use."""
+    common = () if region is None else region.spec.quarantined_digests
+    return frozenset((*adapter.spec.quarantined_digests, *common))
+
+
+def was_taken_back(status: VariantStatus | None, digest: str) -> bool:
+    """Whether a digest is not to be tried again."""
+    return status is not None and status.rejected is not None and status.rejected.digest == digest
+
+
+def pick_rollout(status: VariantStatus | None, newest: Revision | None) -> RolloutStatus | None:
+    """How far the digest being brought in is, unless the status speaks of another one."""
+    if status is None or newest is None or status.candidate is None or status.candidate.digest != newest.digest:
+        return None
+    return status.rollout
+
+
 def build_entry(
-    adapter: Adapter, revision: Revision, credentials: Credentials, *, serving: bool = False
+    adapter: Adapter, revision: Revision, credentials: Credentials, *, serving: bool = False, check: int = 0
 ) -> DesiredAdapter:
-    """One entry of a desired set."""
-    probe = adapter.spec.probe
+    """One entry of a desired set. `check`: the proof of identity that is asked for."""
     data = credentials(revision.secret_ref.name) if revision.secret_ref is not None else None
     return DesiredAdapter(
         served_name=served_name(adapter.spec.archetype, revision.digest),
@@ -101,14 +141,21 @@ def build_entry(
         rank=max(1, revision.rank),
         importance=adapter.spec.importance,
         serving=serving,
-        probe=Probe(
-            prompt=probe.prompt,
-            max_tokens=probe.max_tokens,
-            must_match=probe.must_match,
-            must_not_match=probe.must_not_match,
-            timeout_seconds=probe.timeout_seconds,
-        ),
+        identity_check=check,
+        probe=build_probe(adapter),
         credentials={key: SecretStr(value) for key, value in (data or {}).items()},
+    )
+
+
+def build_probe(adapter: Adapter) -> Probe:
+    """The question that is put to every digest of a voice."""
+    probe = adapter.spec.probe
+    return Probe(
+        prompt=probe.prompt,
+        max_tokens=probe.max_tokens,
+        must_match=probe.must_match,
+        must_not_match=probe.must_not_match,
+        timeout_seconds=probe.timeout_seconds,
     )
 
 

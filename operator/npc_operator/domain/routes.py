@@ -1,10 +1,10 @@
 """A region's route table: built once for all its gateways, from the published stable digests and from what the agents
 prove.
 
-An alias names only stable digests, never a candidate; an endpoint lists only served names that an alias of its tier
-uses, so that adapters being loaded beside them do not change the table. Where residency is unknown (an agent not heard
-since this leader began) it is left open and the gateway asks the agent itself: a new leader never takes a serving pod
-off the routes by not knowing it.
+An alias names a candidate only once the status says that NPCs hear it; an endpoint lists only served names that an
+alias of its tier uses, so that adapters being loaded beside them do not change the table. Where residency is unknown
+(an agent not heard since this leader began) it is left open and the gateway asks the agent itself: a new leader never
+takes a serving pod off the routes by not knowing it.
 """
 
 from __future__ import annotations
@@ -31,10 +31,8 @@ from npc_runtime.wire import (
     Identity,
     RouteTable,
     Stamp,
-    Target,
     TierRoutes,
     Voice,
-    served_name,
 )
 
 ROUTES_MAX_BYTES = 16 << 20
@@ -109,12 +107,6 @@ def build_voice(spec: ArchetypeAdapterSpec) -> Voice:
         scripted_lines=spec.persona.scripted_lines,
         must_not_match=spec.answers.must_not_match,
     )
-
-
-def build_alias(archetype: str, tier: str, digest: str) -> Alias:
-    """All traffic of an archetype on a tier goes to one digest."""
-    target = Target(served_name=served_name(archetype, digest), digest=digest, percent=100)
-    return Alias(archetype=archetype, tier=tier, targets=(target,))
 
 
 def pick_routed(aliases: Iterable[Alias]) -> dict[str, frozenset[str]]:

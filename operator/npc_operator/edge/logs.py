@@ -7,6 +7,7 @@ import json
 import logging
 import re
 from datetime import UTC, datetime
+from typing import Any
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 LEVELS = tuple(_LEVELS)
@@ -14,10 +15,11 @@ FORMATS = ("json", "text")
 
 
 class JsonFormatter(logging.Formatter):
-    """time, level, logger, message, and where known: key (kind/namespace/name) and error (traceback)."""
+    """time, level, logger, message, and where known: key (kind/namespace/name), audit (a decision about traffic) and
+    error (traceback)."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = {
+        line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
@@ -26,6 +28,9 @@ class JsonFormatter(logging.Formatter):
         key = getattr(record, "key", None)
         if key:
             line["key"] = str(key)
+        decision = getattr(record, "audit", None)
+        if decision:
+            line["audit"] = decision
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False)
@@ -50,6 +55,7 @@ def set_up_logging(*, level: str, form: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("npc_operator").setLevel(_LEVELS[level])
+    logging.getLogger("npc_operator.audit").setLevel(logging.INFO)  # a record, however little else is wanted
     logging.getLogger("kopf").setLevel(logging.WARNING)
     handler.addFilter(_is_news)
 

@@ -1,29 +1,36 @@
 """A voice: where each of its variants stands, when traffic moves, and what its status says.
 
 Nothing is loaded here: agents get their sets from the same facts at the same time. What is decided here is what counts
-as stable, and it is published before any gateway hears of it, so that a crash between the two only repeats the second.
+as stable and who hears a candidate, and it is published before any gateway hears of it, so that a crash between the two
+only repeats the second.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from npc_operator.api import names
 from npc_operator.api.archetypeadapter import Variant
+from npc_operator.api.npcregion import RolloutLimits
 from npc_operator.domain import reasons
 from npc_operator.domain.adapter import Check, build_status
+from npc_operator.domain.analysis.verdict import judge
 from npc_operator.domain.conditions import Finding, newborn_seconds
-from npc_operator.domain.desired import variant_status, wanted_revision
+from npc_operator.domain.desired import pick_quarantined, pick_rollout, variant_status, wanted_revision, was_taken_back
 from npc_operator.domain.engines import Engine
-from npc_operator.domain.facts import Adapter, Tier
+from npc_operator.domain.facts import Adapter, Region, Tier
 from npc_operator.domain.holdings import Held
-from npc_operator.domain.keys import Key
+from npc_operator.domain.keys import Key, KeyKind
 from npc_operator.domain.outcomes import Done, Outcome, Wait
 from npc_operator.domain.placement import describe_displaced, describe_held_back, describe_left_out
-from npc_operator.domain.rollout import Decision, RolloutFacts, decide_rollout, freeze
+from npc_operator.domain.rollout import Decision, RolloutFacts, StandIn, decide_rollout, freeze
+from npc_operator.domain.rollout.audit import build_records
 from npc_operator.reconcilers import events
 from npc_operator.reconcilers.context import Context
+
+audit = logging.getLogger("npc_operator.audit")
 
 MATTERS_OF_ORDER = frozenset({reasons.UNKNOWN_TIER, reasons.NO_REGION})
 """Faults that the next object to be applied may mend."""
@@ -37,14 +44,20 @@ async def reconcile_adapter(context: Context, key: Key) -> Outcome:
     known = world.store.get(Adapter, key.namespace, key.name)
     if known is None:
         context.publisher.forget(names.KIND_ADAPTER, key.namespace, key.name)
+        context.turns.forget(key.namespace, key.name)
+        context.crashes.forget_adapter(key.namespace, key.name)
         return Done()
     adapter = context.publisher.latest(known)
     now = context.clock.now()
     decisions = [decide_variant(context, adapter, variant, now) for variant in adapter.spec.variants]
     status = build_status(adapter, decisions, now)
+    context.turns.note(replace(adapter, status=status))
+    # A decision about traffic is published at once, and so is what a step waits for.
+    urgent = any(decision.made for decision in decisions) or moves_on(adapter, decisions)
     told = list(describe_moves(adapter, decisions))
-    urgent = any(decision.moved_from is not None for decision in decisions)
     later = await context.publisher.publish(adapter, status, urgent=urgent, more=told)
+    for decision in decisions:
+        keep_record(adapter, decision)
     again = [decision.requeue_after for decision in decisions if decision.requeue_after is not None]
     return Done(requeue_after=min((*again, *(() if later is None else (later,))), default=None))
 
@@ -56,17 +69,20 @@ def decide_variant(context: Context, adapter: Adapter, variant: Variant, now: fl
     part = roster.part(tier_name, adapter.meta.name)
     check = part.check if part is not None else Check()
     status = variant_status(adapter, tier_name)
+    tier, region = world.store.get(Tier, namespace, tier_name), world.active_region(namespace)
     facts = RolloutFacts(
         archetype=adapter.spec.archetype,
         tier=tier_name,
         wanted=wanted_revision(variant),
         status=status,
         engines=[engine for engine in world.engines(namespace, tier_name) if engine.counts()],
-        load_timeout_seconds=adapter.spec.rollout.load_timeout_seconds,
+        rollout=adapter.spec.rollout,
+        quarantined=pick_quarantined(adapter, region),
+        stand_in=pick_stand_in(adapter),
+        changed_by=adapter.meta.changed_by,
     )
     if check.absent is not None:
         return be_patient(adapter, decide_rollout(replace(facts, engines=[], fault=check.absent), now), now)
-    tier, region = world.store.get(Tier, namespace, tier_name), world.active_region(namespace)
     slots = 0 if tier is None else tier.spec.engine.max_cpu_loras
     if adapter.meta.name in roster.placement(tier_name).left_out:
         text = (
@@ -77,7 +93,7 @@ def decide_variant(context: Context, adapter: Adapter, variant: Variant, now: fl
         facts = replace(facts, left_out=Finding(reasons.SLOTS_EXCEEDED, text))
     for kind, fact in ((names.KIND_ADAPTER, adapter), (names.KIND_TIER, tier), (names.KIND_REGION, region)):
         if fact is not None and fact.spec.suspend:
-            return freeze(facts, f"{kind} {fact.meta.name}")
+            return freeze(facts, f"{kind} {fact.meta.name}", now)
     if status is None or status.stable is None:
         facts = replace(facts, serving=collect_serving(facts.engines, adapter.spec.archetype))
     placement = roster.placement(tier_name)
@@ -88,7 +104,46 @@ def decide_variant(context: Context, adapter: Adapter, variant: Variant, now: fl
         else:
             text = describe_held_back(tier_name, adapter.meta.name, slots)
             facts = replace(facts, queued=Finding(reasons.SLOTS_EXCEEDED, text))
+    facts = collect_trial(context, adapter, facts, region)
     return decide_rollout(replace(facts, fault=check.barred, unread=check.unread), now)
+
+
+def collect_trial(context: Context, adapter: Adapter, facts: RolloutFacts, region: Region | None) -> RolloutFacts:
+    """With what is known of the wanted digest as a candidate."""
+    status = facts.status
+    stable = status.stable.digest if status is not None and status.stable is not None else ""
+    if stable in ("", facts.wanted.digest) or was_taken_back(status, facts.wanted.digest):
+        return facts  # nothing is, or can be, on its way in steps
+    rollout = pick_rollout(status, facts.wanted)
+    place = (adapter.meta.namespace, adapter.meta.name, facts.tier)
+    limits = RolloutLimits() if region is None else region.spec.rollout_limits
+    facts = replace(facts, ceiling_percent=limits.ceiling_percent)
+    if rollout is None or not rollout.since:
+        context.crashes.forget(place)
+    if facts.rollout.strategy == "Immediate" and rollout is None:
+        return facts
+    world, namespace, digest = context.world, adapter.meta.namespace, facts.wanted.digest
+    mark = ("", 0) if rollout is None else (rollout.since, rollout.step)
+    evidence = world.evidence(namespace, facts.archetype, facts.tier, digest, mark=mark)
+    crashes = 0
+    if rollout is not None and rollout.since:
+        engines = world.engines(namespace, facts.tier)
+        crashes = context.crashes.count(place, facts.name(digest), engines, known=rollout.crashes)
+    return replace(
+        facts,
+        turn=context.turns.may_move(adapter, most=limits.max_concurrent),
+        gate=world.gate(namespace, facts.archetype, facts.tier, digest),
+        evidence=evidence,
+        verdict=judge(evidence, facts.rollout.analysis),
+        crashes=crashes,
+    )
+
+
+def pick_stand_in(adapter: Adapter) -> StandIn:
+    """What gateways answer with when none of the voice's adapters may be used."""
+    if adapter.spec.persona.system_prompt:
+        return "BaseModel"
+    return "Scripted" if adapter.spec.persona.scripted_lines else "Nothing"
 
 
 def collect_serving(engines: Iterable[Engine], archetype: str) -> list[tuple[str, Held]]:
@@ -109,23 +164,36 @@ def be_patient(adapter: Adapter, decision: Decision, now: float) -> Decision:
     return replace(decision, stalled=None, reconciling=decision.stalled, requeue_after=left)
 
 
-def describe_moves(adapter: Adapter, decisions: list[Decision]) -> list[events.Event]:
+def moves_on(adapter: Adapter, decisions: Iterable[Decision]) -> bool:
+    """Whether a rollout is in another phase than its status says."""
+    for decision in decisions:
+        before = variant_status(adapter, decision.status.tier)
+        old = None if before is None else before.rollout
+        if old is not None and decision.status.rollout is not None and old.phase != decision.status.rollout.phase:
+            return True
+    return False
+
+
+def keep_record(adapter: Adapter, decision: Decision) -> None:
+    """The audit trail, one line for each decision."""
+    key = Key(KeyKind.ADAPTER, adapter.meta.namespace, adapter.meta.name)
+    for record in build_records(adapter, decision.status.tier, decision.made):
+        text = f"{record['decision']} on tier {record['tier']}"
+        audit.info(text, extra={"key": key, "audit": record})
+
+
+def describe_moves(adapter: Adapter, decisions: list[Decision]) -> Iterator[events.Event]:
     """Events for what changes between the published status and the next."""
-    told = []
     for decision in decisions:
         tier, after = decision.status.tier, decision.status
         before = variant_status(adapter, tier)
         old = before.candidate if before is not None else None
-        if decision.moved_from is not None and after.stable is not None:
-            told.append(events.traffic_moved(tier, after.stable.digest, decision.moved_from, after.wanted_replicas))
-        elif after.candidate is not None and (old is None or old.digest != after.candidate.digest):
-            told.append(events.loading(tier, after.candidate.digest))
-        elif old is not None and after.candidate is None:
-            told.append(events.cancelled(tier, old.digest))
-        if (
-            after.history
-            and after.history[0].reason == reasons.ADOPTED
-            and after.history != (before.history if before else ())
-        ):
-            told.append(events.adopted(tier, after.history[0].digest))
-    return told
+        for entry in decision.made:
+            yield events.decided(tier, entry, after)
+        if after.candidate is not None and (old is None or old.digest != after.candidate.digest):
+            yield events.loading(tier, after.candidate.digest)
+        elif old is not None and after.candidate is None and not decision.made:
+            yield events.cancelled(tier, old.digest)
+        was = None if before is None or before.rollout is None else before.rollout.phase
+        if after.rollout is not None and after.rollout.phase != was and after.rollout.phase == "Probing":
+            yield events.probing(tier, after.message)

@@ -9,8 +9,10 @@ from npc_operator.domain.conditions import Finding
 from npc_operator.manifests.network import OperatorPeer
 from npc_operator.ports import Agents, Clock, Gateways, Images, Kube, Recorder, Stamps
 from npc_operator.reconcilers.children import Children, Ensured
+from npc_operator.reconcilers.crashes import CrashWatch
 from npc_operator.reconcilers.publisher import Publisher
 from npc_operator.reconcilers.routebook import RouteBook
+from npc_operator.reconcilers.turnbook import TurnBook
 from npc_operator.reconcilers.world import World
 
 
@@ -28,6 +30,8 @@ class Context:
     publisher: Publisher
     children: Children
     routes: RouteBook
+    turns: TurnBook
+    crashes: CrashWatch
 
 
 def split_results(results: Iterable[Ensured]) -> tuple[tuple[Finding, ...], tuple[str, ...]]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from npc_operator.api import names
+from npc_operator.api.archetypeadapter import HistoryEntry, VariantStatus
 from npc_operator.api.meta import ObjectMeta
+from npc_operator.domain import reasons
 from npc_operator.domain.conditions import Finding
 from npc_operator.ports import ObjectRef, Recorder
 
@@ -49,13 +51,38 @@ def cancelled(tier: str, digest: str) -> Event:
     return Event("RolloutCancelled", f"tier {tier}: {short(digest)} is not wanted any more")
 
 
-def traffic_moved(tier: str, digest: str, previous: str, pods: int) -> Event:
-    origin = f" from {short(previous)}" if previous else ""
-    return Event("TrafficMoved", f"tier {tier}: traffic moved{origin} to {short(digest)}, proven on {pods} pods")
+def probing(tier: str, message: str) -> Event:
+    return Event("Probing", message or f"tier {tier}: gateways ask the probe's question")
 
 
-def adopted(tier: str, digest: str) -> Event:
-    return Event("Adopted", f"tier {tier}: the status was lost; {short(digest)}, which the pods serve, is stable again")
+def decided(tier: str, entry: HistoryEntry, after: VariantStatus) -> Event:
+    """What was decided about traffic, with the numbers it was decided by and who decided."""
+    digest, previous = short(entry.digest), short(entry.previous)
+    numbers = f" ({entry.verdict})" if entry.verdict else ""
+    by = f", by {entry.by}" if entry.by else ""
+    match entry.reason:
+        case reasons.FIRST | reasons.MOVED:
+            origin = f" from {previous}" if previous else ""
+            text = f"traffic moved{origin} to {digest}, proven on {after.wanted_replicas} pods{numbers}"
+            return Event("TrafficMoved", f"tier {tier}: {text}")
+        case reasons.ADOPTED:
+            text = f"the status was lost; {digest}, which the pods serve, is stable again"
+            return Event("Adopted", f"tier {tier}: {text}")
+        case reasons.STEPPED:
+            share = f"{entry.to_percent}% of the NPCs" if entry.to_percent else "the pinned NPCs alone"
+            return Event("Stepped", f"tier {tier}: {digest} answers {share}, after {entry.from_percent}%{numbers}{by}")
+        case reasons.HELD:
+            return Event("Held", f"tier {tier}: {digest} holds at {entry.to_percent}% of the NPCs{numbers}{by}")
+        case reasons.ROLLED_BACK:
+            text = f"{digest} was taken back from {entry.from_percent}% of the NPCs{numbers}{by}; {previous} serves"
+            return Event("RolledBack", f"tier {tier}: {text}", warning=True)
+        case reasons.QUARANTINED:
+            return Event("Quarantined", f"tier {tier}: {digest} is off the routes{by}", warning=True)
+        case reasons.RESTORED:
+            return Event("Restored", f"tier {tier}: {digest} serves in place of the quarantined {previous}")
+        case _:
+            text = f"{digest} lost its {entry.from_percent}% of the NPCs and is not judged any more{numbers}{by}"
+            return Event("RolloutCancelled", f"tier {tier}: {text}")
 
 
 # --- tiers ---

@@ -15,6 +15,7 @@ from npc_operator.reconcilers.adapter import reconcile_adapter
 from npc_operator.reconcilers.agent import AgentReconciler
 from npc_operator.reconcilers.children import Children
 from npc_operator.reconcilers.context import Context
+from npc_operator.reconcilers.crashes import CrashWatch
 from npc_operator.reconcilers.gateway import reconcile_gateway
 from npc_operator.reconcilers.namespace import reconcile_namespace
 from npc_operator.reconcilers.publisher import Publisher
@@ -22,6 +23,7 @@ from npc_operator.reconcilers.region import reconcile_region
 from npc_operator.reconcilers.routebook import RouteBook
 from npc_operator.reconcilers.routes import RoutesReconciler
 from npc_operator.reconcilers.tier import reconcile_tier
+from npc_operator.reconcilers.turnbook import TurnBook
 from npc_operator.reconcilers.unreadable import report_unreadable
 from npc_operator.reconcilers.world import World
 
@@ -52,6 +54,8 @@ class Reconcilers:
             publisher=Publisher(outside.kube, outside.recorder, outside.clock),
             children=Children(outside.kube, self._world, outside.recorder),
             routes=RouteBook(self._world, outside.stamps, outside.clock),
+            turns=TurnBook(store),
+            crashes=CrashWatch(),
         )
         self._agent = AgentReconciler(self._context)
         self._routes = RoutesReconciler(self._context)

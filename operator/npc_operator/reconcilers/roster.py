@@ -12,11 +12,12 @@ from dataclasses import dataclass, field, replace
 
 from npc_operator.api.archetypeadapter import Variant
 from npc_operator.domain.adapter import Check, VariantFacts, check_variant
-from npc_operator.domain.desired import Piece, build_piece, collect_entries
+from npc_operator.domain.aliases import pick_alias
+from npc_operator.domain.desired import Piece, build_piece, collect_entries, pick_quarantined, variant_status
 from npc_operator.domain.facts import Adapter, Region, SecretFact, Tier
 from npc_operator.domain.placement import EVERYTHING_FITS, Placement, place
 from npc_operator.domain.region import pick_active_region, pick_holder
-from npc_operator.domain.routes import build_alias
+from npc_operator.domain.rollout import STAND_INS
 from npc_operator.loop.slim import Pool, share
 from npc_operator.loop.store import Change, Store
 from npc_runtime.wire import Alias, DesiredAdapter, Probe
@@ -30,6 +31,8 @@ class Part:
     check: Check
     piece: Piece | None
     alias: Alias | None
+    unsettled: bool = False
+    """Nothing is known to be stable, so that what pods have of it may turn out to be."""
 
 
 @dataclass(slots=True)
@@ -121,8 +124,9 @@ class Roster:
         return roster.placement
 
     def aliases(self) -> tuple[Alias, ...]:
-        """Every archetype on every tier that has a stable digest and a slot, by tier and archetype; the same object
-        while nothing changed. What has no slot leaves the routes here, and its pods once no gateway uses it.
+        """Every archetype on every tier that has a stable digest and a slot, or had one that is quarantined, by tier
+        and archetype; the same object while nothing changed. What has no slot leaves the routes here, and its pods once
+        no gateway uses it.
         """
         self._catch_up()
         unrouted = frozenset((tier, name) for tier in self._tiers for name in self.placement(tier).left_out)
@@ -144,7 +148,7 @@ class Roster:
         if roster is None:
             return False
         parts = (roster.parts.get(name) for name in self._archetypes.get(archetype, ()))
-        return any(part is not None and part.piece is not None and part.piece.stable is None for part in parts)
+        return any(part is not None and part.unsettled for part in parts)
 
     def count(self, tier: str) -> int:
         """Adapters wanted on a tier."""
@@ -253,12 +257,25 @@ class Roster:
             or (tier is not None and tier.spec.suspend)
             or (region is not None and region.spec.suspend)
         )
+        quarantined = pick_quarantined(adapter, region)
         piece = self._slim(
-            build_piece(adapter, variant, frozen=frozen, barred=not check.may_load(), credentials=self._credentials)
+            build_piece(
+                adapter,
+                variant,
+                frozen=frozen,
+                barred=not check.may_load(),
+                credentials=self._credentials,
+                quarantined=quarantined,
+            )
         )
-        stable = piece.stable
-        alias = None if stable is None else share(build_alias(adapter.spec.archetype, variant.tier, stable.digest))
-        return Part(variant, check, piece, alias)
+        alias = pick_alias(adapter, variant, frozen=frozen, quarantined=quarantined)
+        return Part(
+            variant=variant,
+            check=check,
+            piece=piece,
+            alias=None if alias is None else share(alias),
+            unsettled=is_unsettled(adapter, variant.tier),
+        )
 
     def _slim(self, piece: Piece) -> Piece:
         """The same, with what is alike in a thousand entries kept once."""
@@ -273,6 +290,12 @@ class Roster:
     def _credentials(self, name: str) -> Mapping[str, str] | None:
         secret = self._store.get(SecretFact, self._namespace, name)
         return None if secret is None else secret.data
+
+
+def is_unsettled(adapter: Adapter, tier: str) -> bool:
+    """Whether nothing is known to be stable on a tier, although no quarantine is the cause of that."""
+    status = variant_status(adapter, tier)
+    return status is None or (status.stable is None and status.serving not in STAND_INS)
 
 
 def _pieces(roster: TierRoster) -> list[Piece]:

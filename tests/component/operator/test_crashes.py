@@ -7,7 +7,8 @@ import pytest
 from npc_operator.api import names
 from npc_runtime.wire import served_name
 from tests.component.operator.harness import CHILDREN, World
-from tests.support.builders import NAMESPACE, adapter, digest, region, secret, tier
+from tests.support.builders import NAMESPACE, digest, region, secret, tier
+from tests.support.builders import at_once as adapter
 
 KINDS = (*names.PLURALS, *CHILDREN, "Secret")
 OLD, NEW = digest("vampire-1"), digest("vampire-2")

@@ -13,7 +13,8 @@ from npc_operator.ports import PortError
 from npc_runtime.gateway.table import compile_table
 from npc_runtime.wire import EngineState, served_name
 from tests.component.operator.harness import World
-from tests.support.builders import NAMESPACE, adapter, digest, region, secret, tier
+from tests.support.builders import NAMESPACE, digest, region, secret, tier
+from tests.support.builders import at_once as adapter
 
 
 async def test_two_adapters_for_one_archetype() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from npc_operator.api import names
 from npc_runtime.wire import AdapterPhase, served_name
 from tests.component.operator.harness import World
-from tests.support.builders import adapter, digest, region, tier
+from tests.support.builders import at_once as adapter
+from tests.support.builders import digest, region, tier
 from tests.support.fake_agents import Verdict
 
 TIERS = ("gold", "silver", "bronze")

@@ -13,7 +13,8 @@ from npc_operator.reconcilers import routes
 from npc_operator.reconcilers.routebook import read_routes
 from npc_runtime.wire import AdapterPhase, EngineState, served_name
 from tests.component.operator.harness import World
-from tests.support.builders import NAMESPACE, adapter, digest, region, tier
+from tests.support.builders import NAMESPACE, digest, region, tier
+from tests.support.builders import at_once as adapter
 from tests.support.fake_agents import LOADING, Verdict
 
 OLD, NEW, OTHER = digest("vampire-1"), digest("vampire-2"), digest("vampire-3")

@@ -14,7 +14,8 @@ from npc_operator.loop.store import Change
 from npc_operator.reconcilers import triggers
 from npc_runtime.wire import served_name
 from tests.component.operator.harness import World
-from tests.support.builders import NAMESPACE, adapter, digest, region, secret, tier
+from tests.support.builders import NAMESPACE, digest, region, secret, tier
+from tests.support.builders import at_once as adapter
 from tests.support.fake_agents import LOADING
 
 

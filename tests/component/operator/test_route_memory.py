@@ -18,7 +18,8 @@ from npc_operator.reconcilers.gateway import reconcile_gateway
 from npc_operator.reconcilers.routebook import REMEMBERED
 from npc_runtime.wire import Accepted, RouteTable, Stamp, served_name
 from tests.component.operator.harness import World
-from tests.support.builders import NAMESPACE, adapter, digest, region, secret, tier
+from tests.support.builders import NAMESPACE, digest, region, secret, tier
+from tests.support.builders import at_once as adapter
 from tests.support.fake_kube import copied
 
 OLD, NEW = served_name("vampire", digest("vampire-1")), served_name("vampire", digest("vampire-2"))

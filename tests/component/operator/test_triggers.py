@@ -11,7 +11,8 @@ from npc_operator.loop.store import Change
 from npc_operator.reconcilers import triggers
 from npc_runtime.wire import AdapterPhase
 from tests.component.operator.harness import World
-from tests.support.builders import NAMESPACE, adapter, adapter_fact, digest, region, report, tier
+from tests.support.builders import NAMESPACE, adapter_fact, digest, region, report, tier
+from tests.support.builders import at_once as adapter
 
 
 async def settled() -> World:

@@ -1,4 +1,4 @@
-"""One variant on one tier: state in, state out."""
+"""One variant on one tier that moves all its traffic at once: state in, state out."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from npc_operator.api.archetypeadapter import HistoryEntry, Revision, VariantStatus
+from npc_operator.api.rollouts import Rollout
 from npc_operator.domain import reasons
 from npc_operator.domain.conditions import Finding, rfc3339
 from npc_operator.domain.engines import Engine
@@ -17,6 +18,7 @@ from npc_runtime.wire import AdapterPhase, EngineState
 from tests.support.builders import agent_fact, digest, pod_fact, report
 
 NOW = 1_790_000_000.0
+AT_ONCE = Rollout(strategy="Immediate")
 OLD, NEW, THIRD = digest("old"), digest("new"), digest("third")
 
 
@@ -48,7 +50,12 @@ def status(stable: str | None = OLD, candidate: str | None = None, **more: Any) 
 
 def decide(wanted: str, before: VariantStatus | None, *engines: Engine, now: float = NOW, **more: Any) -> Decision:
     facts = RolloutFacts(
-        archetype="vampire", tier="gold", wanted=revision(wanted), status=before, engines=engines, **more
+        archetype="vampire",
+        tier="gold",
+        wanted=revision(wanted),
+        status=before,
+        engines=engines,
+        **{"rollout": AT_ONCE, **more},
     )
     return decide_rollout(facts, now)
 
@@ -128,7 +135,7 @@ def test_a_refusal_stalls_at_once_and_names_pod_and_reason() -> None:
 )
 def test_a_pod_is_late_only_after_its_own_time(since: float, ready_since: float, late: bool) -> None:
     before = status(candidate=NEW, candidate_since=rfc3339(since))
-    decision = decide(NEW, before, engine("b", has(OLD), since=ready_since), load_timeout_seconds=300)
+    decision = decide(NEW, before, engine("b", has(OLD), since=ready_since))
     assert (decision.stalled is not None) is late
     if not late:
         assert decision.requeue_after == pytest.approx(max(since, ready_since) + 300 - NOW, abs=1)
@@ -265,7 +272,7 @@ def test_frozen_means_the_digests_stay() -> None:
         status=before,
         engines=[engine("a", has(OLD), has(NEW), has(THIRD))],
     )
-    decision = freeze(facts, "GpuTier gold")
+    decision = freeze(facts, "GpuTier gold", NOW)
     assert (decision.status.stable, decision.status.candidate) == (before.stable, before.candidate)
     assert decision.status.candidate_since == before.candidate_since
     assert decision.stalled is not None

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from npc_operator.domain.aliases import build_alias
 from npc_operator.domain.callers import hash_api_keys
 from npc_operator.domain.engines import Engine
 from npc_operator.domain.routes import (
@@ -19,7 +20,6 @@ from npc_operator.domain.routes import (
     Callers,
     Trust,
     absent_tier,
-    build_alias,
     build_endpoint,
     build_table,
     build_tier,

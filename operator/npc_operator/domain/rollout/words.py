@@ -1,0 +1,85 @@
+"""What people read while a rollout is under way.
+
+No number in it moves while nothing else does: a status is no gauge.
+"""
+
+from __future__ import annotations
+
+from npc_operator.api.archetypeadapter import RolloutStatus
+from npc_operator.domain import reasons
+from npc_operator.domain.conditions import Finding, join_messages
+from npc_operator.domain.rollout.facts import RolloutFacts, State
+from npc_operator.domain.rollout.identity import find_unproven
+from npc_operator.domain.rollout.loading import quote
+
+
+def _about(facts: RolloutFacts) -> str:
+    return f"tier {facts.tier}: {facts.name(facts.wanted.digest)}"
+
+
+def describe_share(rollout: RolloutStatus) -> str:
+    """Who hears it."""
+    return f"{rollout.percent}% of the NPCs" if rollout.percent else "the pinned NPCs alone"
+
+
+def describe_turn(facts: RolloutFacts) -> Finding:
+    text = f"{_about(facts)} is loaded and waits for its turn among the region's rollouts (rolloutLimits.maxConcurrent)"
+    return Finding(reasons.WAITING_FOR_TURN, text)
+
+
+def describe_gate(facts: RolloutFacts) -> Finding:
+    said = f": {facts.gate.message}" if facts.gate is not None and facts.gate.message else ""
+    return Finding(reasons.GATING, f"{_about(facts)} is looked at by the gate before any NPC hears it{said}")
+
+
+def describe_check(facts: RolloutFacts, state: State, number: int) -> Finding:
+    """Before a step: whose proof is missing."""
+    if not facts.engines:
+        return Finding(reasons.NO_READY_ENGINE, f"{_about(facts)} waits: no pod has a ready engine")
+    missing = []
+    for engine, name in find_unproven(facts, state, number):
+        report = engine.report(name)
+        said = f" ({quote(report)})" if report is not None and report.reason else ""
+        missing.append(f"pod {engine.pod.name} for {name}{said}")
+    text = f"{_about(facts)}: its identity is proven again before the next step; missing: {join_messages(missing)}"
+    return Finding(reasons.CHECKING, text)
+
+
+def describe_watch(facts: RolloutFacts, rollout: RolloutStatus) -> Finding:
+    """During a step."""
+    spec = facts.rollout
+    text = (
+        f"{_about(facts)} answers {describe_share(rollout)} since {rollout.since} (step {rollout.step} of "
+        f"{len(spec.steps)}); the step takes {spec.step_seconds} s and {spec.analysis.min_requests} answers"
+    )
+    return Finding(reasons.WATCHING, text)
+
+
+def describe_probing(facts: RolloutFacts, rollout: RolloutStatus) -> Finding:
+    text = (
+        f"{_about(facts)} answers {describe_share(rollout)} since {rollout.since}, and too few of them speak: the "
+        f"gateways ask the probe's question until there are {facts.rollout.analysis.min_requests} answers"
+    )
+    return Finding(reasons.PROBING, text)
+
+
+def describe_shortage(facts: RolloutFacts, rollout: RolloutStatus) -> Finding:
+    text = (
+        f"{_about(facts)} answers {describe_share(rollout)} since {rollout.since} and waits for players until there "
+        f"are {facts.rollout.analysis.min_requests} answers (rollout.onTooLittleTraffic is Hold)"
+    )
+    return Finding(reasons.TOO_LITTLE_TRAFFIC, text)
+
+
+def describe_approval(facts: RolloutFacts) -> Finding:
+    """At the ceiling: which field a person has to set."""
+    whose = (
+        "rollout.ceilingPercent"
+        if facts.rollout.ceiling_percent <= facts.ceiling_percent
+        else "rolloutLimits.ceilingPercent of the region"
+    )
+    text = (
+        f"{_about(facts)} holds at {facts.ceiling()}% of the NPCs ({whose}); to let it go on set "
+        f"spec.rollout.approvedDigest to {facts.wanted.digest}"
+    )
+    return Finding(reasons.AWAITING_APPROVAL, text)

@@ -1,0 +1,61 @@
+"""Engine processes that ended while they had a candidate: more than chance makes the candidate suspect.
+
+An agent tells of each new process of its engine, so the end of one is seen where the pod had proven the candidate
+before and now has another process. A pod that goes away, or never had it, says nothing about the candidate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from npc_operator.domain.engines import Engine
+
+Place = tuple[str, str, str]
+"""Namespace, adapter, tier."""
+
+
+@dataclass(slots=True)
+class _Case:
+    served_name: str
+    count: int
+    had: dict[str, str] = field(default_factory=dict)
+    """The engine process that had it, by the pod's uid."""
+
+
+class CrashWatch:
+    """Counts per candidate. Lives as long as one leadership; what an earlier one counted is in the status."""
+
+    def __init__(self) -> None:
+        self._cases: dict[Place, _Case] = {}
+
+    def count(self, place: Place, served_name: str, engines: Iterable[Engine], *, known: int) -> int:
+        """Ends until now. `known`: how many the status tells of. `engines`: all pods of the tier, whatever their
+        state."""
+        case = self._cases.get(place)
+        if case is None or case.served_name != served_name:
+            case = self._cases[place] = _Case(served_name, known)
+        present = {}
+        for engine in engines:
+            if not engine.alive() or engine.agent is None:
+                continue
+            uid, process = engine.pod.uid, engine.agent.engine.instance
+            had = case.had.get(uid)
+            if had is not None and process and process != had:
+                case.count += 1
+                had = None
+            if engine.proven(served_name):
+                had = process
+            if had is not None:
+                present[uid] = had
+        case.had = present
+        return case.count
+
+    def forget(self, place: Place) -> None:
+        """No candidate has traffic there."""
+        self._cases.pop(place, None)
+
+    def forget_adapter(self, namespace: str, name: str) -> None:
+        """The voice is gone."""
+        for place in [place for place in self._cases if place[:2] == (namespace, name)]:
+            del self._cases[place]
