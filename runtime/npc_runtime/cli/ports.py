@@ -103,7 +103,7 @@ class Cluster(Protocol):
 
     def patch(self, path: str, body: Object, *, manager: str, dry_run: bool) -> Object:
         """The object after a merge patch, written as `manager`; with `dry_run` the API server only says what would
-        become of it. Raises Conflict if `body` names a resourceVersion or uid that is not the object's, and Refused.
+        become of it. Raises Conflict if `body` names a resourceVersion that is not the object's any more, and Refused.
         """
         ...
 

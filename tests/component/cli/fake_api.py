@@ -108,7 +108,7 @@ class FakeApi:
         return web.json_response({"status": "Success"})
 
     async def _patch(self, request: web.Request, found: dict[str, Any]) -> web.Response:
-        """A merge patch with the preconditions of the real one."""
+        """A merge patch with the precondition of the real one."""
         body = await request.json()
         self.patches.append((request.path, dict(request.query), body))
         if request.content_type != "application/merge-patch+json":
@@ -117,9 +117,8 @@ class FakeApi:
             self.on_patch(self)
         if self.refusal is not None:
             return status(*self.refusal)
-        for name in ("uid", "resourceVersion"):
-            if name in body["metadata"] and body["metadata"][name] != found["metadata"].get(name):
-                return status(409, f"the {name} in the precondition does not match")
+        if body["metadata"].get("resourceVersion") not in (None, found["metadata"].get("resourceVersion")):
+            return status(409, "the object has been modified; please apply your changes to the latest version")
         if request.query.get("dryRun") != "All":
             _merge(found["spec"], body["spec"])
             found["metadata"]["resourceVersion"] = str(int(found["metadata"]["resourceVersion"]) + 1)

@@ -56,7 +56,7 @@ def test_the_candidate_of_all_tiers_is_approved() -> None:
     plan = approve(raw)
     assert changed(plan) == {"spec.rollout.approvedDigest": ("", o.NEW)}
     assert plan.patch() == {
-        "metadata": {"uid": raw["metadata"]["uid"], "resourceVersion": "1"},
+        "metadata": {"resourceVersion": "1"},
         "spec": {"rollout": {"approvedDigest": o.NEW}},
     }
     assert plan.question == ""

@@ -69,10 +69,11 @@ class Plan:
         return f"{self.kind} {self.name} in namespace {self.namespace}"
 
     def patch(self) -> dict[str, Any]:
-        """A merge patch that is refused if the object is not the one that was looked at any more."""
-        meta = mapping(self.target.get("metadata"))
-        seen = {"uid": meta.get("uid"), "resourceVersion": meta.get("resourceVersion")}
-        return {"metadata": seen, "spec": dict(self.spec)}
+        """A merge patch that is refused if the object is not the one that was looked at any more: no two objects, and
+        no two states of one, ever have the same resourceVersion.
+        """
+        seen = mapping(self.target.get("metadata")).get("resourceVersion")
+        return {"metadata": {"resourceVersion": seen}, "spec": dict(self.spec)}
 
 
 def said(value: Any) -> str:
