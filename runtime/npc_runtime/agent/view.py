@@ -72,7 +72,9 @@ def _desired(facts: Facts, adapter: DesiredAdapter, refuse: Refuse | None, queue
     failure = current_failure(facts, adapter)
     progress = facts.progress.get(name)
     phase, reason, message, since = AdapterPhase.QUEUED, "", "", None
-    if refuse is not None:
+    if failure is not None and failure.reason is Reason.IDENTITY_LOST:
+        phase, reason, message = AdapterPhase.REFUSED, failure.reason, failure.message
+    elif refuse is not None:
         phase, reason, message = AdapterPhase.REFUSED, refuse.reason, refuse.message
     elif failure is not None and is_hopeless(facts, name, failure):
         phase, reason, message = AdapterPhase.REFUSED, failure.reason, failure.message

@@ -183,8 +183,13 @@ def loads(engine: FakeEngine, name: str) -> int:
 
 
 def all_looked_at(engine: FakeEngine) -> bool:
-    """Whether the look that follows each proof is over, for all that is loaded."""
-    return not engine.running and all(looks(engine, name) >= probes(engine, name) for name in engine.names())
+    """Whether the look that follows each proof is over, for all that is loaded; it ends with one at the base model."""
+    names = engine.names()
+    return (
+        not engine.running
+        and all(looks(engine, name) >= probes(engine, name) for name in names)
+        and (not names or looks(engine, engine.settings.served_model_name) > 0)
+    )
 
 
 def adapter_of(report: AgentReport, name: str) -> AdapterReport:
