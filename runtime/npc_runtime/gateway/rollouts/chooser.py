@@ -155,7 +155,8 @@ class Rollouts:
         alias = place.alias
         if wants and not tally.withdrawn:
             if self._usable(alias.tier, candidate.served_name):
-                return candidate, CandidateLine(tally, self._judge.open(place.must_not_match), self._clock)
+                reading = self._judge.open(place.must_not_match)
+                return candidate, CandidateLine(tally, reading, self._clock, place=number)
             tally.fallen += 1
         control = not wants and share.below <= number < share.control_below
-        return alias.stable, StableLine(tally, self._clock, control=control)
+        return alias.stable, StableLine(tally, self._clock, control=control, place=number)

@@ -1,16 +1,21 @@
 """When a gateway takes a candidate off with nobody to ask. Pure.
 
-Deliberately blunt: the operator's analysis is the judge, and has better tests; this is for the minutes in which there
-is no operator. A share of bad answers over the limit is only believed once there are enough answers, and never on one
-or two of them.
+The operator's analysis is the judge and compares with the stable digest; this is for the minutes in which there is no
+operator. It holds the candidate against its limit alone, by a test that may be looked at after every answer: the
+chance that it ever takes off a candidate within its limit is ALARM_CHANCE, however often it looks (a mixture of bets
+over all shares of bad answers, evenly; Ville's inequality).
 """
 
 from __future__ import annotations
 
+from math import lgamma, log
+
 from npc_runtime import wire
 
-FEWEST_BAD = 3
-"""Bad answers below which nothing is concluded, whatever their share."""
+ALARM_CHANCE = 0.0006
+"""Of taking off a candidate whose share of bad answers is just the limit, over a whole rollout (`wire.Guard`)."""
+
+_ENOUGH = -log(ALARM_CHANCE)
 
 
 def bad_answers(counts: wire.AnswerCounts) -> int:
@@ -19,8 +24,14 @@ def bad_answers(counts: wire.AnswerCounts) -> int:
 
 
 def exceeds(guard: wire.Guard, *, requests: int, bad: int) -> bool:
-    """Whether so many bad answers among so many are over the limit."""
-    return requests >= guard.min_requests and bad >= FEWEST_BAD and bad * 100 > guard.max_error_percent * requests
+    """Whether so many bad answers among so many are too many to be within the limit."""
+    if requests < guard.min_requests or bad * 100 <= guard.max_error_percent * requests:
+        return False
+    limit, good = guard.max_error_percent / 100, requests - bad
+    if limit == 0:
+        return True
+    evidence = lgamma(bad + 1) + lgamma(good + 1) - lgamma(requests + 2) - bad * log(limit) - good * log(1 - limit)
+    return evidence >= _ENOUGH
 
 
 def why_withdrawn(guard: wire.Guard | None, counts: wire.AnswerCounts) -> str:
@@ -35,4 +46,4 @@ def why_withdrawn(guard: wire.Guard | None, counts: wire.AnswerCounts) -> str:
         ("matching a forbidden pattern", counts.mismatched),
     )
     parts = ", ".join(f"{count} {kind}" for kind, count in kinds if count)
-    return f"{bad} of {counts.requests} answers were bad ({parts}), more than {guard.max_error_percent}%"
+    return f"{bad} of {counts.requests} answers were bad ({parts}); allowed are {guard.max_error_percent}%"

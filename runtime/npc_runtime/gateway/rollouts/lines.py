@@ -6,21 +6,31 @@ from collections.abc import Callable
 
 from npc_runtime.gateway.rollouts.judge import Finding, Reading
 from npc_runtime.gateway.rollouts.observer import Outcome
+from npc_runtime.gateway.rollouts.pairing import FirstToken
 from npc_runtime.gateway.rollouts.tally import Tally
 
 
 class StableLine:
     """A line that the stable digest answers. Implements `Observer`."""
 
-    __slots__ = ("_clock", "_control", "_failed", "_probe", "_tally")
+    __slots__ = ("_clock", "_control", "_failed", "_place", "_probe", "_tally")
 
     copies = False
 
-    def __init__(self, tally: Tally, clock: Callable[[], float], *, control: bool, probe: bool = False) -> None:
-        """`control`: its first token is compared with the candidate's."""
+    def __init__(
+        self,
+        tally: Tally,
+        clock: Callable[[], float],
+        *,
+        control: bool,
+        place: int | None = None,
+        probe: bool = False,
+    ) -> None:
+        """`control`: its first token is compared with the candidate's. `place` is the NPC's bucket."""
         self._tally = tally
         self._clock = clock
         self._control = control
+        self._place = place
         self._probe = probe
         self._failed = False
 
@@ -28,9 +38,8 @@ class StableLine:
         """Compare, if this is one of those to compare with."""
         if self._control:
             tally = self._tally
-            tally.pairs.control(
-                seconds, pod, self._clock(), probe=self._probe, slower_percent=tally.rollout.slower_percent
-            )
+            first = FirstToken(seconds, pod, self._clock(), self._place)
+            tally.pairs.control(first, slower_percent=tally.rollout.slower_percent)
 
     def on_chunk(self, data: bytes) -> None:
         """Stable answers are not read."""
@@ -56,12 +65,22 @@ class StableLine:
 class CandidateLine:
     """A line that the candidate answers, or at least should have. Implements `Observer`."""
 
-    __slots__ = ("_body", "_clock", "_failed", "_probe", "_reading", "_stable", "_tally")
+    __slots__ = ("_body", "_clock", "_failed", "_place", "_probe", "_reading", "_stable", "_tally")
 
-    def __init__(self, tally: Tally, reading: Reading, clock: Callable[[], float], *, probe: bool = False) -> None:
+    def __init__(
+        self,
+        tally: Tally,
+        reading: Reading,
+        clock: Callable[[], float],
+        *,
+        place: int | None = None,
+        probe: bool = False,
+    ) -> None:
+        """`place` is the NPC's bucket."""
         self._tally = tally
         self._reading = reading
         self._clock = clock
+        self._place = place
         self._probe = probe
         self._failed = False
         self._body: bytes | None = None
@@ -80,10 +99,7 @@ class CandidateLine:
             return
         rollout = self._tally.rollout
         self._tally.pairs.candidate(
-            seconds,
-            pod,
-            self._clock(),
-            probe=self._probe,
+            FirstToken(seconds, pod, self._clock(), self._place),
             warmup=rollout.warmup,
             slower_percent=rollout.slower_percent,
             limit=rollout.first_token_milliseconds / 1000,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from npc_runtime import wire
-from npc_runtime.gateway.rollouts.guard import FEWEST_BAD, why_withdrawn
+from npc_runtime.gateway.rollouts.guard import why_withdrawn
 from npc_runtime.gateway.rollouts.observer import Outcome
 from npc_runtime.gateway.rollouts.pairing import Pairs
 from npc_runtime.gateway.table import CompiledTable
@@ -124,7 +124,7 @@ class Tally:
     def count_candidate(self, outcome: Outcome, *, probe: bool, mismatched: bool = False) -> None:
         """Count an answer of the candidate, and take it off if that was one bad answer too many."""
         self.candidate.count(outcome, probe=probe, mismatched=mismatched)
-        if self.candidate.bad >= FEWEST_BAD and not self.withdrawn:
+        if self.candidate.bad and not self.withdrawn:
             why = why_withdrawn(self.rollout.guard, self.candidate.counts())
             if why:
                 self._on_withdrawn(self.pair, why)
@@ -140,6 +140,7 @@ class Tally:
             candidate_counts=self.candidate.counts(),
             pairs=self.pairs.pairs,
             slower=self.pairs.slower,
+            npcs=self.pairs.npcs,
             timed=self.pairs.timed,
             over_limit=self.pairs.over_limit,
             lowest_heard=lowest_heard,

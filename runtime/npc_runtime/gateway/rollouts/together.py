@@ -79,6 +79,8 @@ def _plus(one: Seen | None, other: Seen) -> Seen:
             **{name: getattr(one, name) + getattr(other, name) for name in _SUMS},
             "stable_counts": _plus_counts(one.stable_counts, other.stable_counts),
             "candidate_counts": _plus_counts(one.candidate_counts, other.candidate_counts),
+            # Workers hear the same characters, so theirs are no sum.
+            "npcs": max(one.npcs, other.npcs),
             "lowest_heard": _lower(one.lowest_heard, other.lowest_heard),
             "withdrawn": one.withdrawn or other.withdrawn,
         }
