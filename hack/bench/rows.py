@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hack.bench.plan import Row
+from hack.bench.row_analysis import measure_analysis
 from hack.bench.row_change import measure_change
 from hack.bench.row_cold import measure_cold
 from hack.bench.row_engine import measure_engine
@@ -18,6 +19,7 @@ ROWS = (
     Row("rest", "writes at rest with 1,000 adapters", "7 minutes", measure_rest),
     Row("leader", "leader killed, and handed over", "4 minutes", measure_leader),
     Row("gateway", "the gateway beside vllm-router", "10 minutes", measure_gateway),
+    Row("analysis", "rollouts judged: false alarms and power, simulated", "12 minutes", measure_analysis),
     Row("engine", "agent and real vLLM: order -> proven, engine killed, 160 MB", "6 minutes", measure_engine),
     Row("live", "local cluster, real vLLM: applied, changed, killed", "10 minutes", measure_live, needs_cluster=True),
 )

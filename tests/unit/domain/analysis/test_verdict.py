@@ -12,6 +12,7 @@ from npc_operator.api.rollouts import Analysis
 from npc_operator.domain.analysis import verdict
 from npc_operator.domain.analysis.evidence import Evidence, Side
 from npc_operator.domain.analysis.verdict import NUMBERS_LIMIT, judge
+from npc_operator.domain.conditions import Finding
 from npc_operator.domain.reasons import (
     CANDIDATE_ERRORS,
     CANDIDATE_INCOMPLETE,
@@ -105,7 +106,7 @@ def test_the_first_rule_that_speaks_decides() -> None:
     found = judge(everything, Analysis()).bad
     assert found is not None
     assert found.reason == CANDIDATE_ERRORS
-    assert judge(evidence(candidate=bad(errors=60), withdrawn="so", **SLOW), Analysis()).bad == verdict.Finding(
+    assert judge(evidence(candidate=bad(errors=60), withdrawn="so", **SLOW), Analysis()).bad == Finding(
         WITHDRAWN_BY_GATEWAY, "so"
     )
 
