@@ -26,6 +26,7 @@ from npc_runtime.gateway.routes import Routes
 from npc_runtime.gateway.settings import Settings
 from npc_runtime.gateway.supervise import supervise
 from npc_runtime.gateway.table import CompiledTable
+from npc_runtime.gateway.tls import ServerTls
 from npc_runtime.gateway.workers import WorkersPlane
 
 log = logging.getLogger(__name__)
@@ -42,16 +43,22 @@ class Gateway:
 
         Raises:
             BadInternalDir: see `InternalDir`.
+            BadCertificate: see `ServerTls`.
 
         """
         self._settings = settings
         self._internal = InternalDir(settings.internal_dir)
+        # Read here in any case: what workers could not start with must end the start and not each of them.
+        tls = None if settings.tls_dir is None else ServerTls(settings.tls_dir)
         self.plane: DataPlane
         if settings.workers == 1:
-            self.plane = LocalPlane(AccessLog(access_log_to if settings.access_log else None))
+            self.plane = LocalPlane(AccessLog(access_log_to if settings.access_log else None), tls=tls)
         else:
             self.plane = WorkersPlane(
-                workers=settings.workers, access_log=settings.access_log, log_level=settings.log_level
+                workers=settings.workers,
+                access_log=settings.access_log,
+                log_level=settings.log_level,
+                tls_dir=settings.tls_dir,
             )
         self._agents = AgentsWatch(
             port=settings.agent_port, mounted_ca=self._internal.ca, hear=self.plane.hear, lose=self.plane.lose

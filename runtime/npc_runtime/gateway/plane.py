@@ -16,6 +16,7 @@ from typing import Protocol
 from npc_runtime import wire
 from npc_runtime.gateway.access_log import AccessLog
 from npc_runtime.gateway.client_side import ClientConnection
+from npc_runtime.gateway.http import limits
 from npc_runtime.gateway.metrics import Metrics
 from npc_runtime.gateway.rollouts.chooser import Rollouts
 from npc_runtime.gateway.rollouts.judge import Judge
@@ -24,6 +25,7 @@ from npc_runtime.gateway.rollouts.tally import Seen
 from npc_runtime.gateway.service import Service
 from npc_runtime.gateway.supervise import supervise
 from npc_runtime.gateway.table import CompiledTable, EndpointKey
+from npc_runtime.gateway.tls import ServerTls
 
 BACKLOG = 4096
 """Connections the kernel holds for a busy event loop."""
@@ -106,10 +108,11 @@ def listen_socket(host: str, port: int, *, shared: bool) -> socket.socket:
 class LocalPlane:
     """The data plane on this event loop. Implements `DataPlane`."""
 
-    def __init__(self, access_log: AccessLog, *, workers: int = 1) -> None:
-        """`workers` is how many processes share the region's limit of connections."""
+    def __init__(self, access_log: AccessLog, *, workers: int = 1, tls: ServerTls | None = None) -> None:
+        """`workers` is how many processes share the region's limits; with `tls` only HTTPS is spoken."""
         self.metrics = Metrics()
         self._access_log = access_log
+        self._tls = tls
         self.service = Service(
             loop=asyncio.get_running_loop(), metrics=self.metrics, access_log=access_log, workers=workers
         )
@@ -131,8 +134,19 @@ class LocalPlane:
         """Serve on a socket that listens already."""
         loop = asyncio.get_running_loop()
         self._tasks.append(asyncio.create_task(supervise("the sweep", self.service.sweep_for_ever), name="sweep"))
+        make = partial(ClientConnection, self.service)
+        if self._tls is None:
+            self._server = await loop.create_server(make, sock=listening, backlog=BACKLOG)
+            return
+        following = supervise("following the data port's certificate", self._tls.follow)
+        self._tasks.append(asyncio.create_task(following, name="certificate"))
         self._server = await loop.create_server(
-            partial(ClientConnection, self.service), sock=listening, backlog=BACKLOG
+            make,
+            sock=listening,
+            backlog=BACKLOG,
+            ssl=self._tls.context,
+            ssl_handshake_timeout=limits.HANDSHAKE_SECONDS,
+            ssl_shutdown_timeout=limits.LINGER_SECONDS,
         )
 
     def lead(self) -> None:

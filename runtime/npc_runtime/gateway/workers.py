@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import astuple
 from functools import partial
+from pathlib import Path
 
 from npc_runtime import wire
 from npc_runtime.gateway.channel import Channel, Message
@@ -90,10 +91,11 @@ class Worker:
 class WorkersPlane:
     """The data plane in worker processes. Implements `plane.DataPlane`."""
 
-    def __init__(self, *, workers: int, access_log: bool, log_level: str) -> None:
+    def __init__(self, *, workers: int, access_log: bool, log_level: str, tls_dir: Path | None = None) -> None:
         self._count = workers
         self._access_log = access_log
         self._log_level = log_level
+        self._tls_dir = tls_dir
         self._sockets: list[socket.socket] = []
         self._workers: dict[int, Worker] = {}
         self._keepers: list[asyncio.Task[None]] = []
@@ -248,7 +250,7 @@ class WorkersPlane:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *("-m", "npc_runtime.gateway.worker", str(theirs.fileno()), str(listening.fileno())),
-                *(str(self._count), "1" if self._access_log else "0", self._log_level),
+                *(str(self._count), "1" if self._access_log else "0", self._log_level, str(self._tls_dir or "")),
                 pass_fds=(theirs.fileno(), listening.fileno()),
             )
         finally:
