@@ -143,7 +143,7 @@ def region_values_schema(crds: Mapping[str, dict[str, Any]]) -> str:
             {
                 "name": {"type": "string", "maxLength": REGION_NAME_LENGTH, "pattern": f"^$|{DNS_NAME}"},
                 "operator": _object({"namespace": label, "serviceAccount": label}, "namespace", "serviceAccount"),
-                "rbac": _object({"create": {"type": "boolean"}}, "create"),
+                "rbac": _object({"create": {"type": "boolean"}, "tool": _tool_values()}, "create", "tool"),
                 "region": specs["NPCRegion"],
                 "apiKeys": _object(
                     {
@@ -182,6 +182,28 @@ def region_values_schema(crds: Mapping[str, dict[str, Any]]) -> str:
         ),
     }
     return json.dumps(schema, indent=1) + "\n"
+
+
+def _tool_values() -> Schema:
+    """Who gets the rights that `kubectl npc` needs."""
+    text = {"type": "string", "minLength": 1}
+    subject = _object(
+        {
+            "kind": {"enum": ["User", "Group", "ServiceAccount"]},
+            "name": text,
+            "namespace": text,
+            "apiGroup": {"enum": ["", "rbac.authorization.k8s.io"]},
+        },
+        "kind",
+        "name",
+    )
+    switch = {"type": "boolean"}
+    return _object(
+        {"create": switch, "drill": switch, "subjects": {"type": "array", "items": subject}},
+        "create",
+        "drill",
+        "subjects",
+    )
 
 
 def _object(properties: Schema, *required: str) -> Schema:

@@ -191,6 +191,24 @@ def test_no_rule_has_a_wildcard_and_only_regions_grant_secrets(helm: Helm) -> No
                     assert chart == "npc-region"
 
 
+def test_people_get_the_tools_rights_only_where_somebody_asks_for_it(helm: Helm) -> None:
+    assert "eu-tool" not in names(helm.render("npc-region", release="eu"), "Role")
+    asked = {"rbac": {"tool": {"create": True, "subjects": [{"kind": "Group", "name": "voices-on-call"}]}}}
+    rendered = helm.render("npc-region", asked, release="eu")
+    rules = one(rendered, "Role", "eu-tool")["rules"]
+    (secrets,) = [rule for rule in rules if rule["resources"] == ["secrets"]]
+    assert secrets["resourceNames"] == ["npc-fleet-internal", "eu-api-keys"]
+    assert secrets["verbs"] == ["get"]
+    assert not {"delete", "patch", "update"} & {verb for rule in rules for verb in rule["verbs"]}
+    assert not [rule for rule in rules if "pods/exec" in rule["resources"]]
+    binding = one(rendered, "RoleBinding", "eu-tool")
+    assert binding["roleRef"]["name"] == "eu-tool"
+    assert binding["subjects"] == [{"kind": "Group", "name": "voices-on-call"}]
+    drill = helm.render("npc-region", {"rbac": {"tool": {"create": True, "drill": True}}}, release="eu")
+    assert [rule for rule in one(drill, "Role", "eu-tool")["rules"] if "pods/exec" in rule["resources"]]
+    assert "eu-tool" not in names(drill, "RoleBinding")
+
+
 def test_our_kinds_are_added_to_the_clusters_roles(helm: Helm) -> None:
     rendered = helm.render("npc-operator")
     view, edit = one(rendered, "ClusterRole", "npc-operator-view"), one(rendered, "ClusterRole", "npc-operator-edit")

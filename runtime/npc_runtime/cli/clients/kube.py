@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from http.client import HTTPException
@@ -270,7 +271,9 @@ def _failure(status: bytes) -> str:
 def _stream_fault(told: str, right: str, namespace: str, pod: str) -> CliError:
     """Opening a stream failed: the library has the HTTP status only in its words."""
     if "403" in told:
-        return Forbidden(right, namespace)
+        # A stream is opened by GET; some versions ask for the right to get it, others to create it.
+        verb = re.search(r"cannot (get|create) resource", told)
+        return Forbidden(f"{verb.group(1)} {right.partition(' ')[2]}" if verb is not None else right, namespace)
     if "404" in told:
         return NotFound(f"there is no pod {pod} in namespace {namespace}")
     return NotReached(f"pod {pod} cannot be reached: {told.splitlines()[0][:200]}")
