@@ -70,6 +70,8 @@ class Region:
     max_concurrent: int = 5
     auth_mode: str = "ApiKey"
     auth_secret: str = ""
+    tls: bool = False
+    """Whether its gateways speak HTTPS."""
     adapter_labels: Mapping[str, str] = field(default_factory=dict)
     population: int = 0
     ready_tiers: int = 0

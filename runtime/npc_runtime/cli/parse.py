@@ -56,7 +56,8 @@ def own_conditions(status: Json) -> Conditions:
 
 def parse_region(raw: Json) -> Region:
     spec, status = mapping(raw.get("spec")), mapping(raw.get("status"))
-    auth = mapping(mapping(spec.get("gateway")).get("auth"))
+    gateway = mapping(spec.get("gateway"))
+    auth = mapping(gateway.get("auth"))
     labels = mapping(mapping(spec.get("adapterSelector")).get("matchLabels"))
     limits = mapping(spec.get("rolloutLimits"))
     return Region(
@@ -68,6 +69,7 @@ def parse_region(raw: Json) -> Region:
         ceiling=number(limits.get("ceilingPercent"), 100),
         max_concurrent=number(limits.get("maxConcurrent"), 5),
         auth_mode=text(auth.get("mode")) or "ApiKey",
+        tls=bool(text(mapping(gateway.get("tls")).get("secretName"))),
         auth_secret=text(mapping(auth.get("secretRef")).get("name")),
         adapter_labels={str(key): str(value) for key, value in labels.items()},
         population=number(status.get("population")),

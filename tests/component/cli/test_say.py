@@ -132,6 +132,23 @@ async def test_what_stood_in_is_told(
         assert said in (await run("say", "vampire", "hi")).err
 
 
+async def test_a_gateway_that_speaks_https_is_asked_in_https(
+    run: Run, api: FakeApi, engine: Engine, tmp_path: Path
+) -> None:
+    region = o.region(auth="game-keys")
+    region["spec"]["gateway"]["tls"] = {"secretName": "public-certificate"}
+    api.collections[f"{OWN}/npcregions"][:] = [region]
+    api.put(f"{CORE}/secrets", secret("game-keys", game=KEY))
+    (tmp_path / "public").mkdir()
+    write_certificate(tmp_path / "public", name="voices.example.com")
+    async with running(tmp_path / "gateway", tls_dir=tmp_path / "public") as rig:
+        await rig.push(World(engines={"gold": [engine]}).table())
+        api.forwards[GATEWAY, wire.GATEWAY_PORT] = rig.port
+        ran = await run("say", "vampire", "Who are you?")
+    assert ran.code == Code.FINE, ran.err
+    assert ran.out == f"{NAME} 0 {NAME} 1 {NAME} 2 \n"
+
+
 async def test_an_archetype_that_nobody_speaks_for_is_refused_by_the_gateway(run: Run, gateway: Rig) -> None:
     ran = await run("say", "ghost", "hi")
     assert ran.code == Code.NO_LINE

@@ -118,9 +118,9 @@ def test_who_may_read_our_kinds_alone_gets_what_they_say(env: KubeEnv, capsys: p
 
 def test_streams_are_refused_by_name_and_a_pod_without_a_node_is_not_reached(env: KubeEnv) -> None:
     limited = connect(kubeconfig=str(grant(env, "limited", "get,list pods")))
-    with pytest.raises(Forbidden, match="(get|create) pods/portforward"), limited.forward(NAMESPACE, "gold-1", 9443):
+    with pytest.raises(Forbidden, match=r"(get|create) pods/portforward"), limited.forward(NAMESPACE, "gold-1", 9443):
         pass
-    with pytest.raises(Forbidden, match="(get|create) pods/exec"):
+    with pytest.raises(Forbidden, match=r"(get|create) pods/exec"):
         limited.execute(NAMESPACE, "gold-1", "engine", ["true"])
     limited.close()
     admin = connect(kubeconfig=str(env.kubeconfig))

@@ -7,7 +7,7 @@ from .. import parse, paths
 from .. import vocabulary as v
 from ..answers import Answer, Code, text
 from ..clients.agents import entry
-from ..clients.lines import Question, Spoken, speak
+from ..clients.lines import Question, Spoken, secure, speak
 from ..facts import Pod, Region
 from ..ports import Cluster, NotFound, NotReached
 from ..rollouts import short
@@ -29,9 +29,9 @@ def run_say(session: Session) -> Code:
         max_tokens=session.option("max_tokens"),
     )
     streams = session.console.form == "table"
-    with cluster.forward(namespace, pod.meta.name, GATEWAY_PORT) as connection:
+    with cluster.forward(namespace, pod.meta.name, GATEWAY_PORT) as forwarded:
         spoken = speak(
-            connection,
+            secure(forwarded) if region.tls else forwarded,
             question,
             key=key,
             timeout=session.option("timeout"),
