@@ -52,13 +52,15 @@ class Gateway:
         tls = None if settings.tls_dir is None else ServerTls(settings.tls_dir)
         self.plane: DataPlane
         if settings.workers == 1:
-            self.plane = LocalPlane(AccessLog(access_log_to if settings.access_log else None), tls=tls)
+            log_to = AccessLog(access_log_to if settings.access_log else None)
+            self.plane = LocalPlane(log_to, tls=tls, prefix_affinity=settings.prefix_affinity)
         else:
             self.plane = WorkersPlane(
                 workers=settings.workers,
                 access_log=settings.access_log,
                 log_level=settings.log_level,
                 tls_dir=settings.tls_dir,
+                prefix_affinity=settings.prefix_affinity,
             )
         self._agents = AgentsWatch(
             port=settings.agent_port, mounted_ca=self._internal.ca, hear=self.plane.hear, lose=self.plane.lose

@@ -32,6 +32,7 @@ class Descent:
         "_index",
         "_ladder",
         "_npc",
+        "_place",
         "_reached",
         "_rungs",
         "_time",
@@ -51,13 +52,16 @@ class Descent:
         ladder: Ladder,
         chooser: Chooser,
         npc: bytes | None,
+        place: int | None,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        """Begin on the best level that may be asked."""
+        """Begin on the best level that may be asked. `place` is the line's on the rings of `affinity`, if there are
+        any."""
         self._fleet = fleet
         self._ladder = ladder
         self._chooser = chooser
         self._npc = npc
+        self._place = place
         self._time: Callable[[], float] = loop.time
         self._rungs = ladder.rungs
         self._index = 0
@@ -176,22 +180,22 @@ class Descent:
     def _pick(self, rung: Rung) -> Endpoint | None:
         now = self._time()
         usable = self._usable(rung)
-        endpoint = self._least_busy(usable, self._tried, now)
+        endpoint = self._choose(usable, self._tried, now)
         alias = self._alias
         if endpoint is None and alias is not None and self.target is not alias.stable:
             # A candidate that no pod can answer with costs nobody a line: the stable voice answers.
             self.target = alias.stable
             self.observer.on_stable()
             usable = self._usable(rung)
-            endpoint = self._least_busy(usable, (), now)
+            endpoint = self._choose(usable, (), now)
         if endpoint is None and self._follow_alias(rung):
             usable = self._usable(rung)
-            endpoint = self._least_busy(usable, self._tried, now)
+            endpoint = self._choose(usable, self._tried, now)
             if endpoint is None:
-                endpoint = self._least_busy(usable, (), now)
+                endpoint = self._choose(usable, (), now)
         if endpoint is None and self._unreached and (self._asked == 1 or self.is_last):
             # The last pod was not reached at all, which a busy network or host can do to the only pod there is.
-            endpoint = self._least_busy(usable, (), now)
+            endpoint = self._choose(usable, (), now)
         return endpoint
 
     def _usable(self, rung: Rung) -> list[Endpoint]:
@@ -199,10 +203,11 @@ class Descent:
             return self._fleet.accepting(rung.tier)
         return [] if self.target is None else self._fleet.usable(rung.tier, self.target.served_name)
 
-    def _least_busy(
-        self, usable: list[Endpoint], tried: set[object] | tuple[object, ...], now: float
-    ) -> Endpoint | None:
-        return pick_endpoint(usable, tried=tried, turn=self._fleet.next_turn(), now=now)
+    def _choose(self, usable: list[Endpoint], tried: set[object] | tuple[object, ...], now: float) -> Endpoint | None:
+        affinity, turn = self._fleet.affinity, self._fleet.next_turn()
+        if affinity is None or self._place is None or self.rung is None:
+            return pick_endpoint(usable, tried=tried, turn=turn, now=now)
+        return affinity.pick(self.rung.tier, usable, key=self._place, tried=tried, turn=turn, now=now)
 
     def _follow_alias(self, rung: Rung) -> bool:
         """Whether the archetype has moved to another digest while this line waited: its old one may be on no pod any

@@ -78,13 +78,15 @@ class Exchange:
         client: Client,
         ladder: Ladder,
         npc: bytes | None,
+        place: int | None,
         payload: dict[str, Any],
         cache_salt: str | None,
         trace: bytes,
         series: Series,
         record: Record,
     ) -> None:
-        """Choose the first target and write the body for it; from then on the request counts as running.
+        """Choose the first target and write the body for it; from then on the request counts as running. `place` is
+        the line's place on the rings of `affinity`.
 
         Raises:
             Refused: the body cannot be written.
@@ -103,7 +105,9 @@ class Exchange:
         self._rung: Rung | None = None
         """The level that was entered last."""
         self._sink: Callable[[bytes], None] | None = None
-        self._descent = Descent(fleet=means.fleet, ladder=ladder, chooser=means.chooser, npc=npc, loop=means.loop)
+        self._descent = Descent(
+            fleet=means.fleet, ladder=ladder, chooser=means.chooser, npc=npc, place=place, loop=means.loop
+        )
         self._body = b""
         self._body_target: Target | None = None
         try:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable, Iterable
 
 from npc_runtime import wire
 from npc_runtime.gateway import ejection, residency
+from npc_runtime.gateway.affinity import Affinity
 from npc_runtime.gateway.ejection import Standing
 from npc_runtime.gateway.holds import Holds
 from npc_runtime.gateway.levels import Ladder, Ladders
@@ -25,7 +26,7 @@ class Endpoint(Standing):
     """One engine pod: its connections, its load, its standing, and what its agent said. Lives as long as tables name
     it."""
 
-    __slots__ = ("_on_failure", "facts", "in_flight", "pool", "remembered", "request_head", "word")
+    __slots__ = ("_on_failure", "facts", "in_flight", "name", "pool", "remembered", "request_head", "word")
 
     def __init__(
         self, facts: EndpointFacts, loop: asyncio.AbstractEventLoop, on_failure: Callable[[Endpoint, bool], None]
@@ -33,6 +34,7 @@ class Endpoint(Standing):
         super().__init__()
         self._on_failure = on_failure
         self.in_flight = 0
+        self.name = facts.key.uid
         self.word: AgentWord | None = None
         self.remembered: frozenset[str] = frozenset()
         self.pool = Pool(facts.key.address, facts.key.port, loop)
@@ -75,11 +77,12 @@ class Fleet:
         self._loop = loop
         self._endpoints: dict[EndpointKey, Endpoint] = {}
         self._usable: dict[tuple[str, str], list[Endpoint]] = {}
-        self._serving: dict[str, int] = {}
         self._accepting: dict[str, list[Endpoint]] = {}
         self._ladders: Ladders | None = None
         self._turn = 0
         self.table: CompiledTable | None = None
+        self.affinity: Affinity | None = None
+        """Who chooses among several pods; None: the least busy one is taken."""
         self.holds = Holds(self._is_able)
         """The levels that lines pass over for a while: keys are those of rungs, and tiers."""
         self.ejections: dict[str, int] = {}
@@ -126,10 +129,6 @@ class Fleet:
         """The pods of a tier where a served name is resident."""
         return self._usable.get((tier, served_name), [])
 
-    def serving(self, tier: str) -> int:
-        """How many pods of a tier may be asked for anything right now."""
-        return self._serving.get(tier, 0)
-
     def accepting(self, tier: str) -> list[Endpoint]:
         """The pods of a tier that take new lines, whatever is resident there."""
         return self._accepting.get(tier, [])
@@ -160,18 +159,14 @@ class Fleet:
 
     def _rebuild(self) -> None:
         usable: dict[tuple[str, str], list[Endpoint]] = defaultdict(list)
-        serving: dict[str, int] = defaultdict(int)
         accepting: dict[str, list[Endpoint]] = defaultdict(list)
         for endpoint in self._endpoints.values():
-            names = endpoint.usable_names()
-            serving[endpoint.facts.tier] += bool(names)
-            for name in names:
+            for name in endpoint.usable_names():
                 usable[endpoint.facts.tier, name].append(endpoint)
             if endpoint.is_accepting:
                 accepting[endpoint.facts.tier].append(endpoint)
         self._usable = dict(usable)
         self._accepting = dict(accepting)
-        self._serving = dict(serving)
         self.holds.look(self._loop.time())
 
     def _note_failure(self, endpoint: Endpoint, reached: bool) -> None:

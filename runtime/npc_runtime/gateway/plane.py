@@ -108,13 +108,20 @@ def listen_socket(host: str, port: int, *, shared: bool) -> socket.socket:
 class LocalPlane:
     """The data plane on this event loop. Implements `DataPlane`."""
 
-    def __init__(self, access_log: AccessLog, *, workers: int = 1, tls: ServerTls | None = None) -> None:
-        """`workers` is how many processes share the region's limits; with `tls` only HTTPS is spoken."""
+    def __init__(
+        self, access_log: AccessLog, *, workers: int = 1, tls: ServerTls | None = None, prefix_affinity: bool = True
+    ) -> None:
+        """`workers` is how many processes share the region's limits; with `tls` only HTTPS is spoken; see `Service`
+        for `prefix_affinity`."""
         self.metrics = Metrics()
         self._access_log = access_log
         self._tls = tls
         self.service = Service(
-            loop=asyncio.get_running_loop(), metrics=self.metrics, access_log=access_log, workers=workers
+            loop=asyncio.get_running_loop(),
+            metrics=self.metrics,
+            access_log=access_log,
+            workers=workers,
+            prefix_affinity=prefix_affinity,
         )
         loop, fleet = self.service.loop, self.service.fleet
         self.rollouts = Rollouts(usable=fleet.usable, judge=Judge(loop), clock=loop.time)

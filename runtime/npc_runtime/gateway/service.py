@@ -18,6 +18,7 @@ from npc_runtime import wire
 from npc_runtime.gateway import chat, errors
 from npc_runtime.gateway.access_log import AccessLog, Record
 from npc_runtime.gateway.admission import Admission
+from npc_runtime.gateway.affinity import Affinity, line_key
 from npc_runtime.gateway.answer import Client
 from npc_runtime.gateway.callers import Callers, Proof
 from npc_runtime.gateway.errors import Fault, Refused
@@ -85,14 +86,22 @@ class Service:
     """The data plane of one event loop."""
 
     def __init__(
-        self, *, loop: asyncio.AbstractEventLoop, metrics: Metrics, access_log: AccessLog, workers: int = 1
+        self,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        metrics: Metrics,
+        access_log: AccessLog,
+        workers: int = 1,
+        prefix_affinity: bool = True,
     ) -> None:
-        """`workers` event loops share the region's limit of connections."""
+        """`workers` event loops share the region's limits; with `prefix_affinity` lines go where their beginning is
+        cached."""
         self.loop = loop
         self.metrics = metrics
         self.fleet = Fleet(loop)
+        self.fleet.affinity = Affinity() if prefix_affinity else None
         self.callers = Callers()
-        self.admission = Admission(self.fleet.serving)
+        self.admission = Admission(lambda tier: len(self.fleet.accepting(tier)))
         self.chooser: Chooser = ByHash()
         """Takes effect with the next table."""
         self._means: Means | None = None
@@ -131,6 +140,8 @@ class Service:
         self.metrics.keep_only({(archetype, tier) for archetype in table.archetypes for tier in table.tiers})
         self.callers.apply(table, workers=self._workers)
         self.admission.apply(table.source, workers=self._workers)
+        if self.fleet.affinity is not None:
+            self.fleet.affinity.apply(table.source, workers=self._workers)
 
     # --- for connections
 
@@ -255,6 +266,11 @@ class Service:
                 client=connection,
                 ladder=ladder,
                 npc=npc,
+                place=None
+                if self.fleet.affinity is None
+                else line_key(
+                    archetype=ladder.archetype.encode(), npc=npc, player=player, messages=payload["messages"]
+                ),
                 payload=payload,
                 cache_salt=caller.cache_salt,
                 trace=chat.trace_lines(headers),

@@ -35,6 +35,7 @@ class Settings:
     drain: float
     workers: int
     access_log: bool
+    prefix_affinity: bool
     log_level: str
     tls_dir: Path | None
     """Without it the data port speaks plain HTTP."""
@@ -118,5 +119,12 @@ def parse_settings(arguments: Sequence[str] | None = None, environment: Mapping[
     )
     add("--workers", type=_workers, default=1, help="processes that share the port, one event loop each")
     add("--access-log", action=argparse.BooleanOptionalAction, default=True, help="one JSON line per request on stdout")
+    add(
+        "--prefix-affinity",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="of several pods ask the one that most likely has a line's beginning in its prefix cache; "
+        "without it the least busy one",
+    )
     add("--log-level", choices=("debug", "info", "warning", "error"), default="info", help="of the JSON log on stderr")
     return Settings(**vars(parser.parse_args(arguments)), pod_uid=environment.get(POD_UID_ENV, ""))

@@ -27,13 +27,16 @@ from npc_runtime.gateway.table import EndpointKey, compile_table
 from npc_runtime.gateway.tls import ServerTls
 
 
-async def _serve(channel_fd: int, listening_fd: int, *, workers: int, access_log: bool, tls_dir: Path | None) -> None:
+async def _serve(
+    channel_fd: int, listening_fd: int, *, workers: int, access_log: bool, tls_dir: Path | None, prefix_affinity: bool
+) -> None:
     # The main process decides about the end; a signal to the whole group must not cut lines.
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, lambda: None)
     channel = await Channel.open(socket.socket(fileno=channel_fd))
     tls = None if tls_dir is None else ServerTls(tls_dir)
-    plane = LocalPlane(AccessLog(standard_output() if access_log else None), workers=workers, tls=tls)
+    log_to = AccessLog(standard_output() if access_log else None)
+    plane = LocalPlane(log_to, workers=workers, tls=tls, prefix_affinity=prefix_affinity)
     serving = False
     draining: asyncio.Task[None] | None = None
     while (message := await channel.receive()) is not None and message["do"] != "close":
@@ -91,8 +94,8 @@ async def _handle(plane: LocalPlane, message: Message) -> Message:
 
 def main() -> None:
     """Arguments: channel fd, listening fd, number of workers, access log (0 or 1), log level, folder of the data port's
-    certificate (may be empty)."""
-    channel_fd, listening_fd, workers, access_log, level, tls_dir = sys.argv[1:]
+    certificate (may be empty), prefix affinity (0 or 1)."""
+    channel_fd, listening_fd, workers, access_log, level, tls_dir, affinity = sys.argv[1:]
     configure_logging(level)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(
@@ -102,6 +105,7 @@ def main() -> None:
                 workers=int(workers),
                 access_log=access_log == "1",
                 tls_dir=Path(tls_dir) if tls_dir else None,
+                prefix_affinity=affinity == "1",
             )
         )
 

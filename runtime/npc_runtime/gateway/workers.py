@@ -91,11 +91,20 @@ class Worker:
 class WorkersPlane:
     """The data plane in worker processes. Implements `plane.DataPlane`."""
 
-    def __init__(self, *, workers: int, access_log: bool, log_level: str, tls_dir: Path | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        workers: int,
+        access_log: bool,
+        log_level: str,
+        tls_dir: Path | None = None,
+        prefix_affinity: bool = True,
+    ) -> None:
         self._count = workers
-        self._access_log = access_log
-        self._log_level = log_level
-        self._tls_dir = tls_dir
+        self._options = (
+            *("1" if access_log else "0", log_level),
+            *(str(tls_dir or ""), "1" if prefix_affinity else "0"),
+        )
         self._sockets: list[socket.socket] = []
         self._workers: dict[int, Worker] = {}
         self._keepers: list[asyncio.Task[None]] = []
@@ -250,7 +259,7 @@ class WorkersPlane:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *("-m", "npc_runtime.gateway.worker", str(theirs.fileno()), str(listening.fileno())),
-                *(str(self._count), "1" if self._access_log else "0", self._log_level, str(self._tls_dir or "")),
+                *(str(self._count), *self._options),
                 pass_fds=(theirs.fileno(), listening.fileno()),
             )
         finally:

@@ -164,6 +164,8 @@ def settings(tmp_path: Path, **changes: Any) -> Settings:
         "access_log": True,
         "log_level": "info",
         "tls_dir": None,
+        # Most tests are about what happens on whichever pod is asked; test_affinity.py is about which.
+        "prefix_affinity": False,
         "pod_uid": "",
     }
     return Settings(**values | changes)
