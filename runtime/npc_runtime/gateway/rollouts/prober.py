@@ -48,6 +48,7 @@ class Prober:
         self._wanted = asyncio.Event()
         self._running: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._turn = 0
+        self._candidate_first: dict[tuple[str, str], bool] = {}
 
     def wake(self) -> None:
         """A table is in force that may want probes."""
@@ -63,6 +64,7 @@ class Prober:
                     self._ask_next(aliases)
                     await asyncio.sleep(PAUSE_SECONDS)
                 self._wanted.clear()
+                self._candidate_first.clear()
         finally:
             for task in self._running.values():
                 task.cancel()
@@ -78,7 +80,8 @@ class Prober:
             endpoint = self._find_room(alias)
             if endpoint is None:
                 continue
-            task = self._loop.create_task(self._ask_both(alias, endpoint, self._turn))
+            first = self._candidate_first[key] = not self._candidate_first.get(key, False)
+            task = self._loop.create_task(self._ask_both(alias, endpoint, candidate_first=first))
             self._running[key] = task
             task.add_done_callback(partial(self._ended, key))
             return
@@ -101,13 +104,13 @@ class Prober:
         ]
         return min(both, key=lambda endpoint: endpoint.in_flight, default=None)
 
-    async def _ask_both(self, alias: Alias, endpoint: Endpoint, turn: int) -> None:
+    async def _ask_both(self, alias: Alias, endpoint: Endpoint, *, candidate_first: bool) -> None:
         lines = self._rollouts.probe_lines(alias)
         if lines is None or alias.candidate is None or alias.rollout is None or alias.rollout.probe is None:
             return
         asks: list[tuple[Target, Observer]] = [(alias.candidate, lines[0]), (alias.stable, lines[1])]
         prioritised = _tier(self._fleet, alias.tier).prioritised
-        for target, observer in asks if turn % 2 else reversed(asks):
+        for target, observer in asks if candidate_first else reversed(asks):
             body = write_probe(alias.rollout.probe, target.served_name, prioritised=prioritised)
             question = _Question(endpoint, body, observer, self._loop)
             await question.ask(alias.rollout.probe.timeout_seconds)
