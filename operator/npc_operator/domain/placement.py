@@ -32,7 +32,7 @@ class Claim:
     stable: bool
     candidate: bool
     moving: bool = False
-    """The candidate has traffic: its slot is as good as taken."""
+    """The candidate has traffic: others that wait for a slot come after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +57,9 @@ def place(claims: Iterable[Claim], *, slots: int, taken: int = 0) -> Placement:
     """Give out `slots`, of which `taken` have adapters that gateways may still use although nobody wants them any more.
 
     First one slot for each adapter by importance, and within a rank to those that serve before those that do not yet;
-    then the candidates of those that have a stable digest, in the same order, those with traffic even before newcomers.
-    What is taken costs only newcomers and candidates: a voice that serves gives its slot to a more important one and to
-    nobody else.
+    then the candidates of those that have a stable digest, those with traffic first, and then in the same order. What
+    is taken costs only newcomers and candidates: a voice that serves gives its slot to a more important one and to
+    nobody else, and a voice that would not speak at all comes before a rollout that can begin again.
     """
     ordered = sorted(claims, key=lambda claim: (rank_importance(claim.importance), not claim.stable, claim.name))
     wanting = [claim for claim in ordered if claim.stable or claim.candidate]
@@ -67,12 +67,10 @@ def place(claims: Iterable[Claim], *, slots: int, taken: int = 0) -> Placement:
     serving = [claim for claim in placed if claim.stable]
     newcomers = [claim for claim in placed if not claim.stable]
     free = max(0, slots - taken - len(serving))
-    moving = [claim for claim in serving if claim.candidate and claim.moving]
-    left = max(0, free - len(moving))
-    second = [claim for claim in serving if claim.candidate and not claim.moving][max(0, left - len(newcomers)) :]
+    second = sorted((claim for claim in serving if claim.candidate), key=lambda claim: not claim.moving)
     return Placement(
-        left_out=frozenset(claim.name for claim in (*left_out, *newcomers[left:])),
-        held_back=frozenset(claim.name for claim in (*moving[free:], *second)),
+        left_out=frozenset(claim.name for claim in (*left_out, *newcomers[free:])),
+        held_back=frozenset(claim.name for claim in second[max(0, free - len(newcomers)) :]),
         full=len(wanting) >= slots,
     )
 

@@ -46,11 +46,20 @@ def test_slots_that_are_still_in_use_cost_newcomers_and_candidates_and_nobody_wh
     assert place(claims, slots=4, taken=9) == Placement(frozenset({"new"}), frozenset({"b"}))
 
 
+def test_a_candidate_that_npcs_hear_comes_before_others_and_after_a_voice_that_would_not_speak_at_all() -> None:
+    heard = Claim("heard", "Ambient", stable=True, candidate=True, moving=True)
+    claims = [claim("hero", "Critical", candidate=True), heard]
+    assert place(claims, slots=3).held_back == {"hero"}
+    newcomer = claim("new", "Ambient", stable=False, candidate=True)
+    assert place([*claims, newcomer], slots=3) == Placement(held_back=frozenset({"hero", "heard"}), full=True)
+
+
 CLAIMS = st.lists(
     st.builds(
         Claim,
         st.text("abcdef", min_size=1, max_size=3),
         st.sampled_from(sorted(IMPORTANCE)),
+        st.booleans(),
         st.booleans(),
         st.booleans(),
     ),
