@@ -33,11 +33,16 @@ from tests.unit.gateway.tokens import (
 )
 
 VERIFIER = Verifier(identity())
-NOW = time.time()
 
 
-def prove(presented: bytes, *, verifier: Verifier | None = None, now: float = NOW) -> Subject:
+def prove(presented: bytes, *, verifier: Verifier | None = None, now: float | None = None) -> Subject:
+    now = time.time() if now is None else now
     return (verifier or Verifier(VERIFIER.identity)).prove(presented, hashlib.sha256(presented).digest(), now)
+
+
+def later(seconds: int) -> int:
+    """A moment as claims have it. Taken when a test runs: the library goes by the clock on the wall."""
+    return int(time.time()) + seconds
 
 
 def refused(presented: bytes, *, verifier: Verifier | None = None) -> tuple[int, str, str]:
@@ -52,15 +57,15 @@ def test_a_token_of_either_algorithm_proves_its_service_account() -> None:
     for presented in (token(), token(key=EC, algorithm="ES256", kid="e1"), token(aud=AUDIENCE), token(nbf=None)):
         subject = prove(presented)
         assert subject.name == SUBJECT
-        assert subject.valid_until == pytest.approx(NOW + 3660, abs=10)
+        assert subject.valid_until == pytest.approx(later(3660), abs=10)
 
 
 @pytest.mark.parametrize(
     ("changes", "status", "words"),
     [
-        ({"exp": int(NOW) - 120}, 401, "expired"),
-        ({"nbf": int(NOW) + 120}, 401, "not valid yet"),
-        ({"iat": int(NOW) + 120}, 401, "not valid yet"),
+        ({"exp": -120}, 401, "expired"),
+        ({"nbf": 120}, 401, "not valid yet"),
+        ({"iat": 120}, 401, "not valid yet"),
         ({"aud": ["https://kubernetes.default.svc"]}, 401, "audience 'npc-gateway'"),
         ({"iss": "https://elsewhere"}, 401, "another issuer"),
         ({"sub": "system:serviceaccount:game:other"}, 403, "'game:other' may not"),
@@ -72,13 +77,14 @@ def test_a_token_of_either_algorithm_proves_its_service_account() -> None:
 def test_a_true_signature_on_the_wrong_claims_says_what_is_wrong(
     changes: dict[str, Any], status: int, words: str
 ) -> None:
-    found, _, message = refused(token(**changes))
+    moments = {name: later(value) for name, value in changes.items() if isinstance(value, int)}
+    found, _, message = refused(token(**changes | moments))
     assert found == status
     assert words in message
 
 
 def test_clocks_may_differ_by_a_minute() -> None:
-    each: list[dict[str, Any]] = [{"exp": int(NOW) - 30}, {"nbf": int(NOW) + 30}, {"iat": int(NOW) + 30}]
+    each: list[dict[str, Any]] = [{"exp": later(-30)}, {"nbf": later(30)}, {"iat": later(30)}]
     for changes in each:
         assert prove(token(**changes)).name == SUBJECT
 
@@ -215,7 +221,8 @@ def test_no_bytes_raise_anything_else(head: bytes, body: bytes, signature: bytes
 
 def test_a_token_is_verified_once_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     verifier = Verifier(identity())
-    presented = token(exp=int(NOW) + 10)
+    now = time.time()
+    presented = token(exp=int(now) + 10)
     verified: list[bytes] = []
     verify = verifier._verify
 
@@ -224,10 +231,10 @@ def test_a_token_is_verified_once_until_it_ends(monkeypatch: pytest.MonkeyPatch)
         return verify(text)
 
     monkeypatch.setattr(verifier, "_verify", count)
-    for later in (0.0, 5.0, 69.0):
-        assert prove(presented, verifier=verifier, now=NOW + later).name == SUBJECT
+    for passed in (0.0, 5.0, 69.0):
+        assert prove(presented, verifier=verifier, now=now + passed).name == SUBJECT
     assert len(verified) == 1
-    prove(presented, verifier=verifier, now=NOW + 71)
+    prove(presented, verifier=verifier, now=now + 71)
     assert len(verified) == 2, "an end is an end, remembered or not"
 
 
