@@ -31,6 +31,9 @@ LEASE = "npc-operator"
 OPERATOR_NAMESPACE = "npc-system"
 """Where the README installs the operator; --operator-namespace names another."""
 
+BECAME_STABLE = frozenset({"First", "Moved", "Adopted", "Restored"})
+"""Reasons of the history's entries that made a digest stable."""
+
 READY = "Ready"
 RECONCILING = "Reconciling"
 STALLED = "Stalled"

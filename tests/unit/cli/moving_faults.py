@@ -46,7 +46,8 @@ def on_its_way(phase: str, reason: str, message: str = "", *, percent: int = 10,
 
 def taken_back(reason: str, message: str, *history: o.Json) -> o.Json:
     rejected = {"digest": o.NEW, "time": o.RECENTLY, "reason": reason, "message": message}
-    return o.variant(serving="Stable", rejected=rejected, reason=reasons.ROLLED_BACK, message="", history=list(history))
+    said = f"tier gold: vampire--{o.NEW[7:19]} was taken back at {o.RECENTLY}: {message}; the stable digest serves"
+    return o.variant(serving="Stable", rejected=rejected, reason=reason, message=said, history=list(history))
 
 
 def voice(variant: o.Json, *, spec: Mapping[str, Any] | None = None, newest: str = o.NEW, **status: Any) -> o.Json:
@@ -60,13 +61,13 @@ def fault(adapter: o.Json, *, region: Mapping[str, Any] | None = None, asked: st
 
 
 def rolled_back(reason: str, message: str, *history: o.Json) -> Fault:
-    stalled = (reasons.ROLLED_BACK, f"tier gold: {reason}: {message}")
+    stalled = (reason, f"tier gold: vampire--{o.NEW[7:19]} was taken back: {message}")
     return fault(voice(taken_back(reason, message, *history), stalled=stalled))
 
 
 def candidate_errors() -> Fault:
     message = "23.0% of its answers were bad, 0.6% of stable's: the evidence is 1,200 to 1"
-    entry = decision(o.NEW, reasons.ROLLED_BACK, 10, 0, verdict=NUMBERS)
+    entry = decision(o.NEW, reasons.ROLLED_BACK, 10, 0, verdict=f"{reasons.CANDIDATE_ERRORS}: {NUMBERS}")
     return rolled_back(reasons.CANDIDATE_ERRORS, message, entry, decision(o.NEW, reasons.STEPPED, 0, 10))
 
 
@@ -126,6 +127,11 @@ def _restored() -> o.Json:
     return decision(o.OLD, reasons.RESTORED, 0, 100, previous=o.NEW)
 
 
+def quarantined_before_it_was_tried() -> Fault:
+    waits = o.variant(serving="Stable", reason=reasons.QUARANTINED, message="tier gold: x is quarantined")
+    return fault(voice(waits), region={"quarantinedDigests": [o.NEW]})
+
+
 def quarantined_scripted() -> Fault:
     stands = o.variant(serving="Scripted", stable=None, reason=reasons.QUARANTINED, message="", residentReplicas=0)
     return fault(voice(stands), region={"quarantinedDigests": [o.NEW]})
@@ -150,6 +156,7 @@ MOVING: Mapping[str, Callable[[], Fault]] = {
         canary_goes_on,
         probing_for_players,
         quarantined_last_good,
+        quarantined_before_it_was_tried,
         quarantined_scripted,
         taken_back_and_mended,
     )

@@ -139,7 +139,7 @@ def test_a_tier_without_a_way_back_stays_and_that_is_said() -> None:
     raw["status"]["variants"].append(settled(stable=OLDER) | {"tier": "silver"})
     plan = rollback(raw)
     assert [one["source"]["digest"] for one in plan.spec["variants"]] == [o.OLD, OLDER]
-    assert f"tier silver stays: no digest was stable there before {OLDER[7:19]}" in plan.notes
+    assert f"tier silver stays: the history knows no digest that was stable there before {OLDER[7:19]}" in plan.notes
 
 
 def test_from_stable_it_goes_to_what_was_stable_before_as_a_rollout_of_its_own() -> None:
@@ -160,13 +160,31 @@ def test_a_quarantined_digest_is_passed_over() -> None:
         o.NEW,
         OLDER,
     )
-    with pytest.raises(NotDone, match=r"no digest was stable there before .* is quarantined"):
+    with pytest.raises(NotDone, match=r"knows no digest that was stable there before .* is quarantined"):
         rollback(voice(settled(*history)), banned=(o.OLD, OLDER))
 
 
+def test_what_was_only_tried_was_never_stable() -> None:
+    tried = builders.digest("tried")
+    history = (
+        decision(tried, "RolledBack", 10, 0),
+        decision(tried, "Stepped", 0, 10),
+        decision(o.NEW, "Moved", 50, 100),
+        decision(o.OLD, "First", 0, 100),
+    )
+    assert changed(rollback(voice(settled(*history))))["spec.variants[tier=gold].source.digest"] == (o.NEW, o.OLD)
+
+
+def test_what_stands_in_comes_back_without_the_rank_that_the_operator_only_assumed() -> None:
+    raw = voice(o.variant(serving="LastGood", stable=revision(o.OLD, rank=512)))
+    plan = rollback(raw, banned=(o.NEW,))
+    assert changed(plan)["spec.variants[tier=gold].source.digest"] == (o.NEW, o.OLD)
+    assert "spec.variants[tier=gold].rank" not in changed(plan)
+
+
 def test_a_digest_whose_place_is_forgotten_is_not_guessed() -> None:
-    with pytest.raises(NotDone, match=r"no longer says where .* came from") as caught:
-        rollback(voice(settled(decision(o.NEW, "Moved", 50, 100, previous=OLDER))))
+    with pytest.raises(NotDone, match=r"does not say where .* came from") as caught:
+        rollback(voice(settled(decision(o.NEW, "Moved", 50, 100), decision(OLDER, "Adopted", 0, 100, uri=""))))
     assert caught.value.code == Code.REFUSED
     assert "kubectl npc history vampire" in caught.value.step
 

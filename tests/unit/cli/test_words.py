@@ -8,6 +8,7 @@ import tomllib
 import pytest
 
 from npc_operator.api import names
+from npc_operator.domain.rollout import history
 from npc_operator.settings import read_settings
 from npc_runtime.cli import vocabulary as v
 from npc_runtime.cli.explain.advice import AGENTS, OBJECTS, next_step
@@ -20,6 +21,10 @@ def test_names_are_those_that_the_operator_writes() -> None:
     assert {"GROUP", "LABEL_TIER", "LABEL_REGION", "SECRET_INTERNAL", "PLURALS", "COMPONENT_ENGINE"} <= shared
     for name in shared:
         assert getattr(v, name) == getattr(names, name), name
+
+
+def test_what_made_a_digest_stable_is_what_the_operator_calls_so() -> None:
+    assert v.BECAME_STABLE == history.BECAME_STABLE
 
 
 def test_the_lease_is_looked_for_under_the_name_that_the_operator_gives_it() -> None:

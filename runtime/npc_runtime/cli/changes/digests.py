@@ -47,7 +47,12 @@ def revisions_of(state: VariantState) -> tuple[Revision, ...]:
     """What a tier can go to, with where it comes from: stable and candidate first, because only they say with which
     Secret and rank.
     """
-    found = {one.digest: one for one in state.revisions}
+    # What stands in was itself taken from the history: its Secret and rank are assumptions of the operator.
+    assumed = state.stable if state.serving not in ("", "Stable") else ""
+    found = {
+        one.digest: Revision(digest=one.digest, uri=one.uri) if one.digest == assumed else one
+        for one in state.revisions
+    }
     for entry in state.history:
         if entry.digest and entry.uri:
             found.setdefault(entry.digest, Revision(digest=entry.digest, uri=entry.uri))

@@ -93,22 +93,21 @@ def _way(state: VariantState | None, variant: Variant, wanted: str, bad: frozens
 
 
 def _earlier(state: VariantState, variant: Variant, known: Mapping[str, Revision], bad: frozenset[str]) -> Way:
-    """The newest digest of the history that was stable before the present one and may be used."""
+    """The newest digest that was stable before the present one and may be used."""
     passed = {variant.digest, state.stable}
     skipped = ""
-    present = state.stable or variant.digest
     for entry in state.history:
-        if entry.digest != present or not entry.previous or entry.previous in passed:
+        if entry.reason not in v.BECAME_STABLE or entry.digest in passed:
             continue
-        present = entry.previous
-        passed.add(present)
-        if present in bad:
-            skipped = f" ({short(present)} is quarantined)"
+        passed.add(entry.digest)
+        if entry.digest in bad:
+            skipped += f" ({short(entry.digest)} is quarantined)"
             continue
-        if present not in known:
-            return Way(state.tier, None, f"the history no longer says where {short(present)} came from{skipped}")
-        return Way(state.tier, known[present])
-    return Way(state.tier, None, f"no digest was stable there before {short(state.stable or variant.digest)}{skipped}")
+        if entry.digest not in known:
+            return Way(state.tier, None, f"the history does not say where {short(entry.digest)} came from{skipped}")
+        return Way(state.tier, known[entry.digest])
+    present = short(state.stable or variant.digest)
+    return Way(state.tier, None, f"the history knows no digest that was stable there before {present}{skipped}")
 
 
 def _written(raw: Json, going: Mapping[str, Revision]) -> tuple[list[dict[str, Any]], list[Change]]:

@@ -29,6 +29,8 @@ PHASES = {
     "Holding": ("", False),
 }
 """Phase -> its reason and whether it goes on by itself; Loading is told by what it waits for."""
+QUOTED = frozenset({"Gating", "CheckingIdentity"})
+"""Reasons of which the status knows more than its numbers: what the gate says, whose proof is missing."""
 PLAYERS = "TooLittleTraffic"
 APPROVAL = "AwaitingApproval"
 
@@ -71,8 +73,10 @@ class MoveCase:
 
 
 def find_stand_in(case: MoveCase) -> Sequence[Link]:
-    """Stable is quarantined: what answers instead."""
+    """What the spec names is quarantined: what answers instead."""
     stands = STAND_INS.get(case.state.serving)
+    if stands is None and case.state.reason == "Quarantined" and case.state.rejected is None:
+        stands = case.serves
     if stands is None:
         return ()
     tier, name = case.state.tier, case.adapter.meta.name
@@ -81,8 +85,7 @@ def find_stand_in(case: MoveCase) -> Sequence[Link]:
     lists = [f"adapter {name}"] if bad in case.adapter.quarantined else []
     lists += [f"region {region.meta.name}"] if region is not None and bad in region.quarantined else []
     what = f"{short(bad)} is quarantined by {' and '.join(lists)}" if lists else "its digest may not be used"
-    with_it = f" ({short(case.state.stable)})" if case.state.serving == "LastGood" and case.state.stable else ""
-    says = f"On tier {tier} {what}: {stands}{with_it}."
+    says = f"On tier {tier} {what}: {stands}{_brought_back(case)}."
     whose = name if bad in case.adapter.quarantined or not lists else "--region"
     off = f"kubectl npc quarantine {short(bad)} {whose} --remove -n {case.adapter.meta.namespace}"
     step = f"put a good digest into the spec: {case.command(f'rollback --tier {tier}')}; or take it off: {off}"
@@ -96,7 +99,8 @@ def find_rejection(case: MoveCase) -> Sequence[Link]:
         return ()
     entry = next((one for one in case.state.history if one.digest == found.digest and one.to_percent == 0), None)
     had = f" at {entry.from_percent}%" if entry is not None and entry.from_percent else " before it had traffic"
-    numbers = f" Judged by: {sentence(entry.verdict)}" if entry is not None and entry.verdict else ""
+    verdict = entry.verdict.removeprefix(f"{found.reason}: ") if entry is not None else ""
+    numbers = f" Judged by: {sentence(verdict)}" if verdict and verdict != found.message else ""
     stays = f"{case.serves[0].upper()}{case.serves[1:]}"
     says = (
         f"On tier {case.state.tier} candidate {short(found.digest)} was taken back{had}: "
@@ -124,6 +128,14 @@ def find_progress(case: MoveCase) -> Sequence[Link]:
     return [Link(object=case.thing, reason=reason, since=since, says=says, next=step, fine=goes_on)]
 
 
+def _brought_back(case: MoveCase) -> str:
+    """Which earlier digest serves, or will."""
+    if not case.state.stable or case.state.serving in ("", "Stable"):
+        return ""
+    good = short(case.state.stable)
+    return f" ({good})" if case.state.serving == "LastGood" else f", until the earlier {good} is proven on every pod"
+
+
 def _decided(case: MoveCase) -> str:
     """When the newest decision about this tier fell."""
     return case.state.history[0].time if case.state.history else ""
@@ -136,6 +148,8 @@ def _is_wanted(case: MoveCase, found: Rejection) -> bool:
 
 def _where(case: MoveCase, rollout: Progress) -> str:
     candidate, steps = short(case.state.candidate), case.adapter.steps
+    if not rollout.below and not rollout.percent and rollout.since:
+        return f"candidate {candidate} speaks for the pinned NPCs alone"
     if not rollout.below and not rollout.percent:
         return f"candidate {candidate} is loaded and has no traffic yet"
     raised = f", raised to {rollout.share:g}%" if rollout.below > rollout.percent * 100 else ""
@@ -144,7 +158,7 @@ def _where(case: MoveCase, rollout: Progress) -> str:
 
 
 def _waits(case: MoveCase, rollout: Progress, reason: str) -> str:
-    if case.state.reason == reason and case.state.message:
+    if case.state.reason == reason and reason in QUOTED and case.state.message:
         return sentence(case.state.message.removeprefix(f"tier {case.state.tier}: "))
     return _WAITS[reason](case, rollout)
 
@@ -161,7 +175,9 @@ def _approval(case: MoveCase, _: Progress) -> str:
 
 
 def _judged(case: MoveCase, rollout: Progress) -> str:
-    return f"{rollout.requests} of its answers were judged, {case.adapter.min_requests} are needed for the step."
+    # The operator writes no status for a count alone.
+    seen = f"{rollout.requests} of its answers had been judged when its status last changed"
+    return f"{seen}; before it may move on there must be {case.adapter.min_requests}."
 
 
 _WAITS: dict[str, Callable[[MoveCase, Progress], str]] = {
