@@ -6,20 +6,10 @@ Patterns come from users and answers from a language model, so they are matched 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import Protocol, cast
 
-import re2
-
+from ..patterns import BadPattern, Pattern, compile_pattern
 from ..wire import Probe
 from .errors import Reason, refused
-
-_PATTERN_MEMORY = 1 << 20
-"""Bytes one compiled pattern may use; a pattern that needs more is refused rather than slow."""
-
-
-class _Pattern(Protocol):
-    def search(self, text: str) -> object | None: ...
 
 
 def check_patterns(probe: Probe) -> None:
@@ -45,17 +35,8 @@ def _matching(patterns: Sequence[str], answer: str) -> list[str]:
     return [pattern for pattern in patterns if _compiled(pattern).search(answer) is not None]
 
 
-@lru_cache(maxsize=512)
-def _compiled(pattern: str) -> _Pattern:
-    options = re2.Options()
-    options.log_errors = False
-    options.max_mem = _PATTERN_MEMORY
+def _compiled(pattern: str) -> Pattern:
     try:
-        return cast("_Pattern", re2.compile(pattern, options=options))
-    except re2.error as error:
-        raise refused(Reason.BAD_PATTERN, f"{pattern!r} is not an RE2 pattern: {_text(error)}") from None
-
-
-def _text(error: Exception) -> str:
-    detail = error.args[0] if error.args else ""
-    return detail.decode("utf-8", errors="replace") if isinstance(detail, bytes) else str(detail)
+        return compile_pattern(pattern)
+    except BadPattern as error:
+        raise refused(Reason.BAD_PATTERN, str(error)) from None
