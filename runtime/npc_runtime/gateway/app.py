@@ -15,6 +15,7 @@ from prometheus_client import PROCESS_COLLECTOR, CollectorRegistry
 from npc_runtime.gateway.access_log import AccessLog, standard_output
 from npc_runtime.gateway.admin import build_admin
 from npc_runtime.gateway.agents_watch import AgentsWatch
+from npc_runtime.gateway.degradation import Degradation
 from npc_runtime.gateway.health import build_health
 from npc_runtime.gateway.internal import InternalDir
 from npc_runtime.gateway.metrics import GatewayCollector, Reading
@@ -67,6 +68,7 @@ class Gateway:
         )
         self.routes = Routes(applier=self.plane, state_dir=settings.state_dir, on_change=self._follow)
         self._telling = Telling(ask=self.plane.candidates, tell=self.routes.tell)
+        self._degradation = Degradation(ask=self.plane.degraded, tell=self.routes.tell_degraded)
         self._counts = Counts()
         self._stopping = False
         self._asking_until = 0.0
@@ -103,16 +105,23 @@ class Gateway:
             )
         following = supervise("following the internal folder", self._internal.follow)
         telling = supervise("telling of candidates", self._telling.tell_for_ever)
+        watching = supervise("watching who is degraded", self._degradation.watch_for_ever)
         self._tasks = [
             asyncio.create_task(following, name="internal folder"),
             asyncio.create_task(telling, name="candidates"),
+            asyncio.create_task(watching, name="degradation"),
         ]
         self.ports["data"] = await self.plane.start(settings.host, settings.port)
         admin = build_admin(routes=self.routes, internal=self._internal, pod_uid=settings.pod_uid)
         self.ports["admin"] = await self._listen(admin, settings.admin_port, ssl_context=self._internal.tls)
         registry = CollectorRegistry()
         registry.register(
-            GatewayCollector(lambda: self._counts.metrics, gauges=self._gauges(), counters=self._counters())
+            GatewayCollector(
+                lambda: self._counts.metrics,
+                gauges=self._gauges(),
+                counters=self._counters(),
+                ejections=lambda: self._counts.ejections,
+            )
         )
         registry.register(CandidateCollector(lambda: self.routes.candidates))
         registry.register(PROCESS_COLLECTOR)
@@ -174,6 +183,11 @@ class Gateway:
             ("npc_gateway_client_connections", "Open connections of game servers.", lambda: self._counts.connections),
             ("npc_gateway_engine_connections", "Open connections to engines.", lambda: self._counts.engine_connections),
             ("npc_gateway_endpoints", "Engine pods in the route table.", self._endpoints),
+            (
+                "npc_gateway_ejected_pods",
+                "Pods left out for what they did to lines, counted once for each event loop that does so.",
+                lambda: self._counts.ejected,
+            ),
             ("npc_gateway_agents_in_contact", "Pods whose agent answers.", lambda: self.agents_in_contact),
             ("npc_gateway_route_table_epoch", "Epoch of the table in force.", lambda: self.routes.stamp.epoch),
             ("npc_gateway_route_table_generation", "Generation of that table.", lambda: self.routes.stamp.generation),

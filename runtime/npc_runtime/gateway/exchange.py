@@ -15,9 +15,8 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any
 
-from npc_runtime.gateway import chat, errors
+from npc_runtime.gateway import errors
 from npc_runtime.gateway.access_log import Record
 from npc_runtime.gateway.admission import FREE, Admission, State, Ticket
 from npc_runtime.gateway.answer import Client, Failure, find_failure
@@ -28,10 +27,10 @@ from npc_runtime.gateway.fleet import Fleet
 from npc_runtime.gateway.http.engine_answer import ChunkedAnswer, EngineHead
 from npc_runtime.gateway.levels import Ladder, Level, Rung
 from npc_runtime.gateway.metrics import Series
+from npc_runtime.gateway.question import Question
 from npc_runtime.gateway.reply import Reply
 from npc_runtime.gateway.rollouts.observer import NOBODY, Chooser, Outcome
 from npc_runtime.gateway.stall import StallWatch
-from npc_runtime.gateway.table import Target
 
 log = logging.getLogger(__name__)
 
@@ -54,13 +53,10 @@ class Exchange:
 
     __slots__ = (
         "_attempt",
-        "_body",
-        "_body_target",
-        "_cache_salt",
         "_descent",
         "_ladder",
         "_means",
-        "_payload",
+        "_question",
         "_record",
         "_reply",
         "_rung",
@@ -68,7 +64,6 @@ class Exchange:
         "_sink",
         "_ticket",
         "_timer",
-        "_trace",
     )
 
     def __init__(
@@ -79,9 +74,7 @@ class Exchange:
         ladder: Ladder,
         npc: bytes | None,
         place: int | None,
-        payload: dict[str, Any],
-        cache_salt: str | None,
-        trace: bytes,
+        question: Question,
         series: Series,
         record: Record,
     ) -> None:
@@ -94,9 +87,7 @@ class Exchange:
         """
         self._means = means
         self._ladder = ladder
-        self._payload = payload
-        self._cache_salt = cache_salt
-        self._trace = trace
+        self._question = question
         self._series = series
         self._record = record
         self._attempt: Attempt | None = None
@@ -108,13 +99,13 @@ class Exchange:
         self._descent = Descent(
             fleet=means.fleet, ladder=ladder, chooser=means.chooser, npc=npc, place=place, loop=means.loop
         )
-        self._body = b""
-        self._body_target: Target | None = None
+        descent = self._descent
         try:
-            # Now, and not when a pod is there: nothing is left that could go wrong but the engines.
-            self._write_body()
+            if descent.rung is not None and descent.target is not None:
+                # Now, and not when a pod is there: nothing is left that could go wrong but the engines.
+                question.write(ladder, descent.rung, descent.target)
         except errors.Refused:
-            self._descent.end_observing(Outcome.UNTOLD)
+            descent.end_observing(Outcome.UNTOLD)
             raise
         self._reply = Reply(client, record, series)
 
@@ -124,42 +115,30 @@ class Exchange:
 
     # --- towards the engines
 
-    def _write_body(self) -> None:
-        rung, target = self._descent.rung, self._descent.target
-        if rung is None or target is None or target is self._body_target:
-            return
-        payload = self._payload
-        priority = self._ladder.priority if rung.routes.prioritised else None
-        chat.set_engine_fields(payload, priority=priority, cache_salt=self._cache_salt)
-        if rung.alias is None:
-            payload = {**payload, "messages": [self._ladder.prompt, *payload["messages"]]}
-        body = chat.write_completion(payload, target.served_name)
-        self._body = b"%bContent-Length: %d\r\n\r\n%b" % (self._trace, len(body), body)
-        self._body_target = target
-
     def _ask_next(self) -> None:
         descent, means = self._descent, self._means
         while (endpoint := descent.next_pod()) is not None:
-            if descent.rung is not self._rung and not self._enter_level(descent.rung):
+            rung, target = descent.rung, descent.target
+            if rung is None or target is None:
+                break
+            if rung is not self._rung and not self._enter_level(rung):
                 if self._reply.is_over or self._ticket.state is State.WAITING:
                     return
                 continue
             if descent.attempts:
                 self._series.retries += 1
             descent.take(endpoint)
-            self._write_body()
-            self._attempt = Attempt(endpoint, self._body, self, means.loop)
+            request = self._question.write(self._ladder, rung, target)
+            self._attempt = Attempt(endpoint, request, self, means.loop)
             self._attempt.start()
             return
         self._end_without_engines()
 
-    def _enter_level(self, rung: Rung | None) -> bool:
+    def _enter_level(self, rung: Rung) -> bool:
         """Whether an engine may be asked at once on the level that the descent has come to."""
         self._rung = rung
         self._stop_timer()
         self._ticket.release()
-        if rung is None:
-            return False
         if rung.first_token_seconds and not self._descent.is_last:
             self._timer = self._means.loop.call_later(rung.first_token_seconds, self._on_late)
         importance = self._ladder.voice.importance
@@ -192,7 +171,7 @@ class Exchange:
         outcome = Outcome.UNTOLD
         if attempt is not None:
             if attempt.asked_at:
-                if not self._payload.get("stream"):
+                if not self._question.wants_stream:
                     # Nobody can see its first token: the engine speaks once, when it is done.
                     return
                 outcome = Outcome.LATE
@@ -226,7 +205,7 @@ class Exchange:
         failure = self._descent.failure
         if self._ladder.has_last_resort:
             self._end(Outcome.UNTOLD)
-            self._reply.say_scripted(self._ladder, self._payload)
+            self._reply.say_scripted(self._ladder, self._question.payload)
         elif failure is None:
             self._refuse(errors.no_resident(self._ladder.archetype, self._ladder.tier), Outcome.UNTOLD)
         elif failure.answer is not None:
@@ -339,7 +318,7 @@ class Exchange:
             self._break_stream(errors.timed_out(seconds), Outcome.ERROR, b"", between_events)
         elif self._ladder.has_last_resort:
             self._end(Outcome.ERROR)
-            self._reply.say_scripted(self._ladder, self._payload)
+            self._reply.say_scripted(self._ladder, self._question.payload)
         else:
             self._refuse(errors.timed_out(seconds), Outcome.ERROR)
 

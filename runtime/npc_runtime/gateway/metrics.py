@@ -9,7 +9,7 @@ never labels.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -112,6 +112,12 @@ class Metrics:
         yield ("", ""), self.unrouted
         yield from self._series.items()
 
+    def degraded(self) -> dict[tuple[str, str, str], int]:
+        """Downgraded lines by (archetype, tier, level); only those that there are."""
+        return {
+            (*key, level): count for key, series in self._series.items() for level, count in series.degraded.items()
+        }
+
     def dump(self) -> list[Dumped]:
         """Everything as JSON values, for another process to `add`."""
         return [
@@ -153,11 +159,17 @@ class GatewayCollector(Collector):
     """Renders the counts when Prometheus asks."""
 
     def __init__(
-        self, metrics: Callable[[], Metrics], *, gauges: Iterable[Reading], counters: Iterable[Reading]
+        self,
+        metrics: Callable[[], Metrics],
+        *,
+        gauges: Iterable[Reading],
+        counters: Iterable[Reading],
+        ejections: Callable[[], Mapping[str, int]],
     ) -> None:
         self._metrics = metrics
         self._gauges = tuple(gauges)
         self._counters = tuple(counters)
+        self._ejections = ejections
 
     def collect(self) -> Iterable[Metric]:
         """Every family, in a fixed order."""
@@ -202,6 +214,12 @@ class GatewayCollector(Collector):
             first_token.add_metric(key, series.first_token.buckets(), series.first_token.total)
             duration.add_metric(key, series.duration.buckets(), series.duration.total)
         yield from (requests, errors, degraded, retries, in_flight, first_token, duration)
+        ejections = CounterMetricFamily(
+            "npc_gateway_ejections", "How often a pod was left out for what it did to lines.", labels=("tier",)
+        )
+        for tier, count in self._ejections().items():
+            ejections.add_metric((tier,), count)
+        yield ejections
         for name, help_text, value in self._gauges:
             yield GaugeMetricFamily(name, help_text, value=value())
         for name, help_text, value in self._counters:

@@ -75,14 +75,21 @@ _NOT_READY: Json = _error(
 
 _COMPLETION_HEADERS: Json = {
     "X-Request-Id": {"$ref": "#/components/headers/RequestId"},
-    "X-NPC-Served-Tier": {"description": "The tier that answered.", "schema": {"type": "string"}},
+    "X-NPC-Served-Tier": {
+        "description": "The tier that answered; with a scripted line the tier that was asked.",
+        "schema": {"type": "string"},
+    },
     "X-NPC-Served-By": {
-        "description": "The full digest of the adapter that answered.",
-        "schema": {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"},
+        "description": "The full digest of the adapter that answered, `base` for the base model, or `scripted`.",
+        "schema": {"type": "string", "pattern": "^(sha256:[0-9a-f]{64}|base|scripted)$"},
     },
     "X-NPC-Degraded": {
-        "description": "Whether something less than the archetype's adapter on the chosen tier answered.",
-        "schema": {"type": "string", "enum": ["false"]},
+        "description": (
+            "Only where less than the archetype's adapter on the chosen tier answered: its adapter on another tier, "
+            "the base model with its persona, or a line that was written before."
+        ),
+        "required": False,
+        "schema": {"type": "string", "enum": ["Tier", "BaseModel", "Scripted"]},
     },
 }
 

@@ -16,6 +16,7 @@ from typing import Protocol
 from npc_runtime import wire
 from npc_runtime.gateway.access_log import AccessLog
 from npc_runtime.gateway.client_side import ClientConnection
+from npc_runtime.gateway.degradation import Lines
 from npc_runtime.gateway.http import limits
 from npc_runtime.gateway.metrics import Metrics
 from npc_runtime.gateway.rollouts.chooser import Rollouts
@@ -39,6 +40,10 @@ class Counts:
     connections: int = 0
     engine_connections: int = 0
     dropped_lines: int = 0
+    ejected: int = 0
+    """Pods left out now, counted once for each event loop that leaves them out."""
+    ejections: dict[str, int] = field(default_factory=dict)
+    """How often a pod was left out, by tier."""
 
 
 class DataPlane(Protocol):
@@ -66,6 +71,10 @@ class DataPlane(Protocol):
 
     async def candidates(self) -> Sequence[Seen]:
         """What became of the candidates' answers up to now."""
+        ...
+
+    async def degraded(self) -> Lines:
+        """Lines that lower levels answered up to now."""
         ...
 
     def leave(self) -> None:
@@ -181,12 +190,19 @@ class LocalPlane:
 
     def counts_now(self) -> Counts:
         """The same, without waiting."""
-        pools = sum(endpoint.pool.connections for endpoint in self.service.fleet.endpoints)
-        return Counts(self.metrics, self.service.connections, pools, self._access_log.dropped)
+        fleet = self.service.fleet
+        pools = sum(endpoint.pool.connections for endpoint in fleet.endpoints)
+        return Counts(
+            self.metrics, self.service.connections, pools, self._access_log.dropped, fleet.ejected, fleet.ejections
+        )
 
     async def candidates(self) -> Sequence[Seen]:
         """What became of the candidates' answers up to now."""
         return self.rollouts.seen()
+
+    async def degraded(self) -> Lines:
+        """Lines that lower levels answered up to now."""
+        return self.metrics.degraded()
 
     def leave(self) -> None:
         """Answers ask their clients to connect anew elsewhere."""

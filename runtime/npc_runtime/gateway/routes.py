@@ -52,6 +52,8 @@ class Routes:
         self.current: CompiledTable | None = None
         self.candidates: tuple[Seen, ...] = ()
         """What became of the candidates' answers, as told last."""
+        self.degraded: tuple[wire.DegradedReport, ...] = ()
+        """Who speaks from a lower level, as told last."""
 
     @property
     def stamp(self) -> wire.Stamp:
@@ -61,13 +63,23 @@ class Routes:
     def report(self) -> wire.GatewayReport:
         """What the operator learns from a long poll."""
         return wire.GatewayReport(
-            boot_id=self.boot_id, revision=self.revision, stamp=self.stamp, rollouts=self.candidates
+            boot_id=self.boot_id,
+            revision=self.revision,
+            stamp=self.stamp,
+            rollouts=self.candidates,
+            degraded=self.degraded,
         )
 
     def tell(self, candidates: tuple[Seen, ...]) -> None:
         """What became of the candidates' answers up to now; whoever waits hears of it if that changed."""
         if candidates != self.candidates:
             self.candidates = candidates
+            self._announce()
+
+    def tell_degraded(self, degraded: tuple[wire.DegradedReport, ...]) -> None:
+        """Who speaks from a lower level now; whoever waits hears of it if that changed."""
+        if degraded != self.degraded:
+            self.degraded = degraded
             self._announce()
 
     async def accept(self, table: CompiledTable, *, save: bool = True) -> wire.Accepted:

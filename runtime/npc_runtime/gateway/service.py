@@ -28,6 +28,7 @@ from npc_runtime.gateway.http.parser import RequestHead
 from npc_runtime.gateway.http.response import JSON
 from npc_runtime.gateway.metrics import Metrics
 from npc_runtime.gateway.openapi import document
+from npc_runtime.gateway.question import Question
 from npc_runtime.gateway.rollouts.observer import NOBODY, Chooser, Observer
 from npc_runtime.gateway.routing import choose_target, choose_tier, nothing_answers
 from npc_runtime.gateway.table import Alias, CompiledTable, Target
@@ -271,9 +272,7 @@ class Service:
                 else line_key(
                     archetype=ladder.archetype.encode(), npc=npc, player=player, messages=payload["messages"]
                 ),
-                payload=payload,
-                cache_salt=caller.cache_salt,
-                trace=chat.trace_lines(headers),
+                question=Question(payload, trace=chat.trace_lines(headers), cache_salt=caller.cache_salt),
                 series=self.metrics.series(ladder.archetype, tier),
                 record=record,
             )

@@ -78,7 +78,11 @@ async def _handle(plane: LocalPlane, message: Message) -> Message:
                 "connections": counts.connections,
                 "engine_connections": counts.engine_connections,
                 "dropped_lines": counts.dropped_lines,
+                "ejected": counts.ejected,
+                "ejections": counts.ejections,
             }
+        case "degraded":
+            return {"lines": [[*key, count] for key, count in (await plane.degraded()).items()]}
         case "candidates":
             return {"pid": os.getpid(), "seen": [seen.model_dump(mode="json") for seen in plane.rollouts.seen()]}
         case "withdraw":

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from npc_runtime import wire
 from npc_runtime.gateway.channel import Channel, Message
+from npc_runtime.gateway.degradation import Lines
 from npc_runtime.gateway.plane import Counts, listen_socket
 from npc_runtime.gateway.rollouts.tally import Seen
 from npc_runtime.gateway.rollouts.together import Together
@@ -162,6 +163,17 @@ class WorkersPlane:
             total.connections += answer["connections"]
             total.engine_connections += answer["engine_connections"]
             total.dropped_lines += answer["dropped_lines"]
+            total.ejected += answer["ejected"]
+            for tier, count in answer["ejections"].items():
+                total.ejections[tier] = total.ejections.get(tier, 0) + count
+        return total
+
+    async def degraded(self) -> Lines:
+        """Lines that lower levels answered up to now, in the workers that live."""
+        total: dict[tuple[str, str, str], int] = {}
+        for answer in await self._tell_all(do="degraded"):
+            for archetype, tier, level, count in answer["lines"]:
+                total[archetype, tier, level] = total.get((archetype, tier, level), 0) + count
         return total
 
     async def candidates(self) -> Sequence[Seen]:

@@ -43,6 +43,7 @@ from npc_runtime.wire.base import (
 )
 from npc_runtime.wire.gateway import (
     AnswerCounts,
+    DegradedReport,
     GatewayReport,
     RolloutReport,
 )
@@ -77,6 +78,7 @@ __all__ = [
     "ApiKey",
     "Assignment",
     "DIGEST_PATTERN",
+    "DegradedReport",
     "DesiredAdapter",
     "DesiredSet",
     "Endpoint",

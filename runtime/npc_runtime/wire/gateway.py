@@ -52,9 +52,19 @@ class RolloutReport(Wire):
     """Why this gateway alone took the candidate off; empty while it did not."""
 
 
+class DegradedReport(Wire):
+    """An archetype of which a gateway answered lines from a lower level, within the last ten seconds."""
+
+    archetype: str
+    tier: str
+    """The tier that was asked."""
+    level: str
+    """`Tier` (another tier's adapter), `BaseModel`, or `Scripted`."""
+
+
 class GatewayReport(Wire):
-    """GET /v1/status?after=<revision>&boot=<bootId>&wait=<seconds> of a gateway: which table every worker has, and
-    what became of the candidates' answers.
+    """GET /v1/status?after=<revision>&boot=<bootId>&wait=<seconds> of a gateway: which table every worker has,
+    what became of the candidates' answers, and which archetypes are answered for by less than their adapter.
     """
 
     protocol: int = PROTOCOL
@@ -62,3 +72,4 @@ class GatewayReport(Wire):
     revision: int
     stamp: Stamp
     rollouts: tuple[RolloutReport, ...] = ()
+    degraded: tuple[DegradedReport, ...] = ()

@@ -6,12 +6,13 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from npc_runtime import wire
 from tests.component.gateway.engines import Asked, Engine, Reply
-from tests.component.gateway.harness import Answer, Rig, completion, eventually, raw
+from tests.component.gateway.harness import Answer, Rig, completion, eventually, raw, running
 from tests.component.gateway.ladders import BASE, LINES, PERSONA, Region, voice
 from tests.component.gateway.test_failures import EARLY
 from tests.component.gateway.words import NEW, OLD
@@ -368,3 +369,19 @@ async def test_gold_scaled_to_zero_under_load_loses_no_line_and_marks_each_downg
     assert served[0] == "gold"
     assert served[-1] == "silver"
     assert served.count("silver") > 50
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_the_operators_long_poll_hears_at_once_who_speaks_from_a_lower_level(
+    tmp_path: Path, workers: int
+) -> None:
+    async with running(tmp_path, workers=workers) as rig:
+        await rig.push(region([], [], voices=(voice(lines=LINES),)).table())
+        _, known = await rig.admin("GET", "/v1/status")
+        assert known["degraded"] == []
+        after = f"/v1/status?boot={known['bootId']}&after={known['revision']}&wait=20"
+        polling = asyncio.create_task(rig.admin("GET", after))
+        await rig.say()
+        _, report = await asyncio.wait_for(polling, 5)
+        assert report["degraded"] == [{"archetype": "vampire", "tier": "gold", "level": "Scripted"}]
+        assert 'level="Scripted"' in await rig.metrics()

@@ -26,7 +26,21 @@ from npc_runtime.wire import AdapterPhase, AdapterReport, Stamp
 
 BOUNDED = {
     # closed sets in the code
-    *("kind", "outcome", "verb", "reason", "receiver", "result", "type", "code", "phase", "stage", "scheme", "route"),
+    *(
+        "kind",
+        "level",
+        "outcome",
+        "verb",
+        "reason",
+        "receiver",
+        "result",
+        "type",
+        "code",
+        "phase",
+        "stage",
+        "scheme",
+        "route",
+    ),
     # what people deploy: capped (agent) or following the route table (gateway)
     *("archetype", "tier"),
     # one series per process, not per sample
@@ -76,6 +90,7 @@ def gateway_families() -> Iterator[Metric]:
     series = counted.series("vampire", "gold")
     series.count_answer(200)
     series.count_error(GatewayReason.NO_RESIDENT)
+    series.count_degraded("Tier")
     series.first_token.observe(0.1)
     series.duration.observe(0.1)
     # What a gateway reads when it is asked, without one that listens.
@@ -89,7 +104,10 @@ def gateway_families() -> Iterator[Metric]:
         ),
     )
     yield from GatewayCollector(
-        lambda: counted, gauges=Gateway._gauges(gateway), counters=Gateway._counters(gateway)
+        lambda: counted,
+        gauges=Gateway._gauges(gateway),
+        counters=Gateway._counters(gateway),
+        ejections=lambda: {"gold": 1},
     ).collect()
 
 

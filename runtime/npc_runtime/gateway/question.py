@@ -1,0 +1,48 @@
+"""What an engine is asked for one line: the caller's own request, with what each level changes of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from npc_runtime.gateway import chat
+from npc_runtime.gateway.levels import Ladder, Rung
+from npc_runtime.gateway.table import Target
+
+
+class Question:
+    """One line's request, written anew for each digest that is asked."""
+
+    __slots__ = ("_cache_salt", "_target", "_trace", "_written", "payload")
+
+    def __init__(self, payload: dict[str, Any], *, trace: bytes, cache_salt: str | None) -> None:
+        """`trace` is whole header lines; `cache_salt` is None where the caller's key has none."""
+        self.payload = payload
+        """As it came, but for what engines are told beside the line."""
+        self._trace = trace
+        self._cache_salt = cache_salt
+        self._target: Target | None = None
+        self._written = b""
+
+    @property
+    def wants_stream(self) -> bool:
+        """Whether the caller hears the answer as it is made."""
+        return bool(self.payload.get("stream"))
+
+    def write(self, ladder: Ladder, rung: Rung, target: Target) -> bytes:
+        """The rest of the head, after the pod's own part, and the body for this level and digest.
+
+        Raises:
+            Refused: the body cannot be written (400).
+
+        """
+        if target is self._target:
+            return self._written
+        payload = self.payload
+        priority = ladder.priority if rung.routes.prioritised else None
+        chat.set_engine_fields(payload, priority=priority, cache_salt=self._cache_salt)
+        if rung.alias is None:
+            payload = {**payload, "messages": [ladder.prompt, *payload["messages"]]}
+        body = chat.write_completion(payload, target.served_name)
+        self._written = b"%bContent-Length: %d\r\n\r\n%b" % (self._trace, len(body), body)
+        self._target = target
+        return self._written
