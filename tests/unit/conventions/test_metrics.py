@@ -22,6 +22,8 @@ from npc_runtime.gateway.errors import Reason as GatewayReason
 from npc_runtime.gateway.metrics import GatewayCollector
 from npc_runtime.gateway.metrics import Metrics as GatewayMetrics
 from npc_runtime.gateway.plane import Counts
+from npc_runtime.gateway.rollouts.metrics import CandidateCollector
+from npc_runtime.gateway.rollouts.tally import Seen
 from npc_runtime.wire import AdapterPhase, AdapterReport, Stamp
 
 BOUNDED = {
@@ -109,6 +111,8 @@ def gateway_families() -> Iterator[Metric]:
         counters=Gateway._counters(gateway),
         ejections=lambda: {"gold": 1},
     ).collect()
+    candidate = Seen(archetype="vampire", tier="gold", stable="sha256:a", candidate="sha256:b")
+    yield from CandidateCollector(lambda: [candidate]).collect()
 
 
 def families() -> list[Metric]:
