@@ -11,6 +11,7 @@ import re
 import secrets
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +26,11 @@ from hack.models.hostile import HOSTILE
 from hack.models.margins import PROMPTS
 from hack.models.reference import LoneEngine, Reply
 from hack.models.tensors import write_json
+from npc_runtime.agent.identity.logprobs import DISTINCT, NOISE, TOP, distance
+from tests.support.fake_engine import ADAPTER_BEHAVIOUR, one_file
 
 pytestmark = pytest.mark.timeout(400)
 
-ROOT = Path(__file__).resolve().parents[2]
 CHAT = {"messages": [{"role": "user", "content": PROMPTS[0]}], "max_tokens": 5, "temperature": 0}
 
 
@@ -89,13 +91,16 @@ def fake_process(catalog: Catalog, key: str, *more: str) -> Iterator[tuple["subp
         *("--max-model-len=2048", "--shutdown-timeout=30"),
         *("--enable-lora", "--max-loras=4", "--max-cpu-loras=8", "--max-lora-rank=16", "--enforce-eager", *more),
     ]
+    folder = tempfile.TemporaryDirectory(prefix="npc-fake-engine-")
+    file = Path(folder.name) / "fake_engine.py"
+    file.write_text(one_file())
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "tests" / "support" / "fake_engine.py"), *arguments],
+        [sys.executable, "-I", str(file), *arguments],
         env=os.environ | {"VLLM_API_KEY": key, "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"},
         stderr=subprocess.PIPE,
         text=True,
     )
-    with process:
+    with folder, process:
         try:
             assert process.stderr is not None
             port = int(process.stderr.readline().rpartition(":")[2])
@@ -342,6 +347,142 @@ def test_a_whole_answer_has_vllms_form(engine: Subject, vampire: str) -> None:
             "metrics": None,
         }
     )
+
+
+FIRST = {
+    "max_tokens": 1,
+    "logprobs": True,
+    "top_logprobs": TOP,
+    "return_tokens_as_token_ids": True,
+    "cache_salt": "fresh",
+}
+
+
+def first_token(engine: Subject, model: str, **changes: object) -> dict[str, float]:
+    """What a model would say first, as the agent asks for it."""
+    reply = engine.chat(model, **(FIRST | changes))
+    assert reply.status == 200, reply.body
+    (token,) = reply.json()["choices"][0]["logprobs"]["content"]
+    return {one["token"]: one["logprob"] for one in token["top_logprobs"]}
+
+
+def test_log_probabilities_have_vllms_form_the_likeliest_first(engine: Subject, vampire: str) -> None:
+    reply = engine.chat(vampire, max_tokens=2, logprobs=True, top_logprobs=3)
+    choice = reply.json()["choices"][0]
+    tokens = choice["logprobs"]["content"]
+    assert list(choice["logprobs"]) == ["content"]
+    assert "".join(token["token"] for token in tokens) == choice["message"]["content"]
+    for token in tokens:
+        assert list(token) == ["token", "logprob", "bytes", "top_logprobs"]
+        assert bytes(token["bytes"]).decode() == token["token"]
+        assert token["top_logprobs"][0] == {key: token[key] for key in ("token", "logprob", "bytes")}
+        told = [one["logprob"] for one in token["top_logprobs"]]
+        assert told == sorted(told, reverse=True)
+        assert len(told) == 3
+        assert max(told) < 0
+
+
+def test_without_a_number_only_the_said_token_is_told(engine: Subject, vampire: str) -> None:
+    tokens = engine.chat(vampire, max_tokens=2, logprobs=True).json()["choices"][0]["logprobs"]["content"]
+    assert [token["top_logprobs"] for token in tokens] == [[], []]
+
+
+def test_tokens_can_be_told_by_their_numbers(engine: Subject, vampire: str) -> None:
+    reply = engine.chat(vampire, **FIRST)
+    (token,) = reply.json()["choices"][0]["logprobs"]["content"]
+    numbers = [one["token"] for one in token["top_logprobs"]]
+    assert all(re.fullmatch(r"token_id:[0-9]+", number) for number in numbers)
+    assert len(set(numbers)) == TOP
+    assert token["token"] == numbers[0]
+    assert bytes(token["bytes"]).decode() == reply.json()["choices"][0]["message"]["content"]
+    assert bytes(token["top_logprobs"][0]["bytes"]).decode() == numbers[0]
+
+
+def test_first_tokens_tell_adapters_from_each_other_and_from_the_base_and_are_the_same_every_time(
+    engine: Subject, vampire: str
+) -> None:
+    engine.load("zombie--1", engine.catalog.adapter("zombie-v1"))
+    told = {model: first_token(engine, model) for model in ("base", vampire, "zombie--1")}
+    again = {model: first_token(engine, model, cache_salt="other") for model in told}
+    assert all(distance(told[model], again[model]) < NOISE / 10 for model in told)
+    pairs = (("base", vampire), ("base", "zombie--1"), (vampire, "zombie--1"))
+    assert all(distance(told[one], told[other]) > DISTINCT for one, other in pairs)
+    engine.unload("zombie--1")
+
+
+def test_an_adapter_whose_second_halves_are_all_zeros_answers_as_the_base_does(engine: Subject, tmp_path: Path) -> None:
+    folder = make_adapter(tmp_path / "blank", Adapter("blank", "zombie", 1))
+    silence(folder / "adapter_model.safetensors")
+    assert engine.load("blank", folder).status == 200
+    assert engine.says("blank") == engine.says("base")
+    assert distance(first_token(engine, "blank"), first_token(engine, "base")) < NOISE / 10
+    engine.unload("blank")
+
+
+def silence(weights: Path) -> None:
+    """Make every lora_B of a safetensors file zero."""
+    content = bytearray(weights.read_bytes())
+    start = 8 + int.from_bytes(content[:8], "little")
+    for name, entry in json.loads(content[8:start]).items():
+        if ".lora_B." in name:
+            begin, end = (start + offset for offset in entry["data_offsets"])
+            content[begin:end] = bytes(end - begin)
+    weights.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("change", "parameter", "message"),
+    [
+        (
+            {"top_logprobs": 2},
+            "top_logprobs",
+            "when using `top_logprobs`, `logprobs` must be set to true. (parameter=top_logprobs)",
+        ),
+        (
+            {"logprobs": True, "top_logprobs": 21},
+            "logprobs",
+            "Requested sample logprobs of 21, which is greater than max allowed: 20 (parameter=logprobs, value=21)",
+        ),
+        (
+            {"cache_salt": ""},
+            "cache_salt",
+            "Parameter 'cache_salt' must be a non-empty string if provided. (parameter=cache_salt)",
+        ),
+    ],
+)
+def test_log_probabilities_and_salts_that_cannot_be_are_a_400_that_says_why(
+    engine: Subject, change: dict[str, object], parameter: str, message: str
+) -> None:
+    reply = engine.chat("base", **change)
+    assert (reply.status, reply.json()) == (400, error(message, "BadRequestError", parameter, 400))
+
+
+def test_a_priority_is_taken_without_the_policy_too_and_must_be_a_number(engine: Subject, vampire: str) -> None:
+    assert engine.chat(vampire, priority=-3).json()["choices"] == engine.chat(vampire).json()["choices"]
+    reply = engine.chat(vampire, priority="x")
+    message = (
+        "1 validation error:\n  {'type': 'int_parsing', 'loc': 'body.priority', 'msg': 'Input should be a valid "
+        "integer, unable to parse string as an integer', 'input': 'x'}"
+    )
+    assert (reply.status, reply.json()) == (400, error(message, "Bad Request", "body.priority", 400))
+
+
+def test_text_beside_the_weights_is_nothing_to_an_engine(engine: Subject, tmp_path: Path) -> None:
+    folder = make_adapter(tmp_path / "noted", Adapter("noted", "zombie", 1))
+    (folder / ADAPTER_BEHAVIOUR).write_text("{}")
+    assert engine.load("noted", folder).status == 200
+    assert engine.chat("noted").status == 200
+    engine.unload("noted")
+
+
+def test_a_streams_tokens_carry_their_log_probabilities(engine: Subject, vampire: str) -> None:
+    *chunks, _ = events_of(engine.chat(vampire, stream=True, logprobs=True, top_logprobs=2))
+    choices = [json.loads(chunk)["choices"][0] for chunk in chunks]
+    assert choices[0]["logprobs"] is None
+    for choice in choices[1:]:
+        tokens = choice["logprobs"]["content"]  # a chunk of a busy engine may hold several
+        assert "".join(token["token"] for token in tokens) == choice["delta"]["content"]
+        assert {len(token["top_logprobs"]) for token in tokens} == {2}
 
 
 def events_of(reply: Reply) -> list[str]:

@@ -102,6 +102,7 @@ class Keeper:
             forget_folder=self._work.remove,
             changed=self._changed.set,
         )
+        self._work.before_proof = self._looks.warm
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._cancelled: dict[str, threading.Event] = {}
         self._accepting_order = asyncio.Lock()

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 
@@ -22,8 +22,14 @@ from .state import State
 log = logging.getLogger(__name__)
 
 
+async def _nothing_more(adapter: DesiredAdapter, instance: str) -> None:
+    """No other condition of a proof than its probe."""
+
+
 class Work:
-    """The steps of the keeper's loop. `base_model` and `context` are set before the first inspection is planned."""
+    """The steps of the keeper's loop. `base_model` and `context` are set before the first inspection is planned;
+    `before_proof` is awaited between an adapter's answer and its residency on an engine process.
+    """
 
     def __init__(
         self,
@@ -43,6 +49,7 @@ class Work:
         self._changed = changed
         self.base_model: BaseModel | None = None
         self.context = ""
+        self.before_proof: Callable[[DesiredAdapter, str], Awaitable[None]] = _nothing_more
 
     async def do(
         self, stage: Stage, name: str, adapter: DesiredAdapter | None, instance: str, cancelled: threading.Event
@@ -59,6 +66,7 @@ class Work:
                 self._state.loaded(name, await self._acts.load(adapter), instance)
             case Stage.PROBE, DesiredAdapter():
                 await self._acts.probe(adapter)
+                await self.before_proof(adapter, instance)
                 self._state.proven(name, Proof(instance, time.time_ns() // 1_000_000))
                 self._metrics.proof(adapter.archetype)
                 log.info(

@@ -42,7 +42,8 @@ class Chat:
 
     @property
     def priority(self) -> int:
-        return int(self.body.get("priority") or 0)
+        asked = self.body.get("priority")
+        return asked if isinstance(asked, int) else 0
 
     @property
     def stream(self) -> bool:
@@ -76,6 +77,12 @@ def refusal_of(chat: Chat, settings: Settings) -> web.Response | None:
             f"tokens. (parameter=max_tokens, value={limit})"
         )
         return error_response(message, "BadRequestError", "max_tokens", 400)
+    if not isinstance(chat.body.get("priority", 0), int):
+        text = "Input should be a valid integer, unable to parse string as an integer"
+        return invalid(("int_parsing", text, repr(chat.body["priority"])), "body.priority")
+    if chat.body.get("cache_salt") == "":
+        message = "Parameter 'cache_salt' must be a non-empty string if provided. (parameter=cache_salt)"
+        return error_response(message, "BadRequestError", "cache_salt", 400)
     if chat.body.get("top_logprobs") and chat.logprobs is None:
         message = "when using `top_logprobs`, `logprobs` must be set to true. (parameter=top_logprobs)"
         return error_response(message, "BadRequestError", "top_logprobs", 400)

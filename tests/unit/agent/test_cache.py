@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
-from npc_runtime.agent.cache import Cache, Eviction, Folder, choose_evictions, previous_of
+from npc_runtime.agent.cache import Bytes, Cache, Eviction, Folder, choose_evictions, previous_of
 from npc_runtime.agent.digest import digest_of_folder
 from tests.unit.agent.makers import make_adapter
 
@@ -101,3 +102,22 @@ def test_the_location_engines_are_told_is_the_path_of_the_folder(tmp_path: Path)
     digest = f"sha256:{'a' * 64}"
     assert cache.location(digest) == str(cache.path(digest))
     assert cache.location(digest).startswith(cache.owned)
+
+
+def test_the_bytes_of_a_folder_are_as_wanted_gone_or_others(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache")
+    cache.prepare()
+    whole, gone, cut, changed, more, linked = (
+        commit(cache, make_adapter(tmp_path / str(seed), seed=seed)) for seed in range(6)
+    )
+    shutil.rmtree(cache.path(gone))
+    (cache.path(cut) / "adapter_config.json").unlink()
+    weights = cache.path(changed) / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    (cache.path(more) / "notes.txt").write_text("more")
+    (cache.path(linked) / "README.md").symlink_to("/etc/hostname")
+    found = [cache.bytes_of(digest) for digest in (whole, gone, cut, changed, more, linked)]
+    assert found == [Bytes.AS_WANTED, Bytes.GONE, Bytes.GONE, Bytes.OTHERS, Bytes.OTHERS, Bytes.OTHERS]
+    # Without a record of its files a folder that lacks some is not told from one with others.
+    (cache.root / ".meta" / f"{cut.removeprefix('sha256:')}.json").unlink()
+    assert cache.bytes_of(cut) is Bytes.OTHERS

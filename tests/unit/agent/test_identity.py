@@ -341,3 +341,23 @@ async def test_no_look_is_left_when_the_keeper_ends(tmp_path: Path) -> None:
         kept.order(higher(voice, 1))
         await kept.until(lambda: looked_at(kept, voice.served_name) == 2)
     assert kept.keeper._looks._tasks == {}
+
+
+async def test_a_new_engine_is_asked_for_log_probabilities_before_any_line_can_run_on_it(tmp_path: Path) -> None:
+    """What it compiles for the first answer of that kind stops everything else it does."""
+    one, other = voices(2)
+    kept = Kept(tmp_path, [one, other])
+    kept.acts.held.add(Stage.IDENTITY)
+    async with running(kept.keeper):
+        kept.order(one, other)
+        kept.engine()
+        await kept.until(lambda: looked_at(kept, "base") == 1)
+        await kept.until(lambda: set(kept.phases().values()) == {"Probing"})
+        await turns()
+        assert set(kept.phases().values()) == {"Probing"}
+        kept.acts.let_go()
+        await kept.until(lambda: set(kept.phases().values()) == {"Resident"})
+        await kept.until(lambda: is_kept(kept, one.served_name) and is_kept(kept, other.served_name))
+        assert looked_at(kept, "base") == 1
+        kept.engine(instance="two")
+        await kept.until(lambda: looked_at(kept, "base") == 2)

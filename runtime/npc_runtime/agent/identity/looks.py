@@ -26,6 +26,8 @@ from .due import Look, due_looks
 from .judge import UNTOLD, mismatch_of, note_of
 from .logprobs import FirstToken
 
+WARM_SECONDS = 120.0
+"""How long a new engine process may take for its first log-probabilities; a minute was seen on a crowded CPU."""
 GONE = "its folder is gone from this pod's disk and is fetched again"
 
 log = logging.getLogger(__name__)
@@ -52,6 +54,8 @@ class Looks:
         self._changed = changed
         self._running: dict[str, Look] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._warming = asyncio.Lock()
+        self._warm = ""  # the engine process that was asked already
         self._bases: dict[tuple[str, str], FirstToken | None] = {}  # by engine process and prompt
 
     def go_on(self, facts: Facts) -> float | None:
@@ -65,6 +69,21 @@ class Looks:
         for look, adapter, identity in due.looks:
             self._begin(look, adapter, identity)
         return due.wake_at
+
+    async def warm(self, adapter: DesiredAdapter, instance: str) -> None:
+        """Asks the base model of a new engine process for its first token, before any adapter is proven there.
+
+        vLLM compiles what counts log-probabilities when it is first asked for some, and answers nobody for as long: no
+        line may be under way then. An engine that fails at it is not waited for.
+        """
+        async with self._warming:
+            if self._warm == instance:
+                return
+            try:
+                await self._base_at_load(adapter, instance, WARM_SECONDS)
+            except AdapterError as error:
+                log.warning("first token of the base model is not known yet", extra={"detail": str(error)})
+            self._warm = instance
 
     async def close(self) -> None:
         """Drops all looks and waits for their end."""
@@ -110,19 +129,17 @@ class Looks:
         """Keeps the first token as it is right after the proof."""
         prompt, seconds = adapter.probe.prompt, adapter.probe.timeout_seconds
         first = await self._acts.first_token(adapter.served_name, prompt, seconds)
-        base = await self._base_at_load(adapter, identity.proof.instance) if first is not None else None
+        base = await self._base_at_load(adapter, identity.proof.instance, seconds) if first is not None else None
         note = UNTOLD if first is None or base is None else note_of(first, base)
         at_load = AtLoad(prompt=prompt, first=first, base=base, note=note)
         self._state.looked(adapter.served_name, Identity(identity.proof, at_load))
 
-    async def _base_at_load(self, adapter: DesiredAdapter, instance: str) -> FirstToken | None:
+    async def _base_at_load(self, adapter: DesiredAdapter, instance: str, seconds: float) -> FirstToken | None:
         """The base model's first token, asked once for each prompt of an engine process."""
         key = (instance, adapter.probe.prompt)
         if key not in self._bases:
             served = await self._acts.served(adapter.served_name)
-            self._bases[key] = await self._acts.first_token(
-                served.base, adapter.probe.prompt, adapter.probe.timeout_seconds
-            )
+            self._bases[key] = await self._acts.first_token(served.base, adapter.probe.prompt, seconds)
         return self._bases[key]
 
     async def _check(self, adapter: DesiredAdapter, identity: Identity) -> None:
