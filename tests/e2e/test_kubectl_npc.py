@@ -1,4 +1,4 @@
-"""`kubectl npc` on the running world: what it tells is what is there, and what it changes are the fields that it names."""
+"""`kubectl npc` on the running world: what it tells is what is there, what it changes are the fields that it names."""
 
 from __future__ import annotations
 

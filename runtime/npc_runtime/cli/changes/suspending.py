@@ -10,7 +10,7 @@ from .plan import Change, Plan, with_kind
 _PAUSED = {
     v.KIND_REGION: "its gateways go on with the routes they have; nothing of the region's routes and gateways changes",
     v.KIND_TIER: "its pods go on serving; none is made, replaced or scaled",
-    v.KIND_ADAPTER: "what is resident goes on serving, a rollout stays at its step; nothing is loaded or moved",
+    v.KIND_ADAPTER: "what is resident goes on serving, a rollout stays at its step; a quarantine still holds",
 }
 KINDS = {"region": v.KIND_REGION, "tier": v.KIND_TIER, "adapter": v.KIND_ADAPTER}
 """Kinds that can be paused, as targets name them."""
