@@ -76,7 +76,8 @@ class Ticket:
         state, self.state = self.state, State.OVER
         if state is State.ADMITTED:
             gate.in_flight -= 1
-            gate.let_in()
+            if gate.waiting:
+                gate.let_in()
         elif state is State.WAITING:
             gate.forget(self)
 
@@ -96,57 +97,56 @@ class _Gate:
         "_lanes",
         "_letting_in",
         "_pods",
-        "_queue",
         "_share",
         "_slots",
         "_tier",
         "in_flight",
-        "shed",
+        "limit",
+        "room",
         "waiting",
     )
 
     def __init__(self, tier: str, pods: Callable[[str], int]) -> None:
         self._tier = tier
         self._pods = pods
-        self._slots = self._queue = 0
+        self._slots = 0
         self._share = 1
         self._lanes: tuple[OrderedDict[Ticket, None], ...] = tuple(OrderedDict() for _ in _RANKS)
         self._letting_in = False
         self.in_flight = 0
         self.waiting = 0
-        self.shed = 0
+        self.limit = 0
+        """Lines that may run at once."""
+        self.room = 0
+        """Lines that may wait."""
 
     def resize(self, *, slots: int, queue: int, share: int) -> None:
-        self._slots, self._queue, self._share = slots, queue, share
+        self._slots, self._share = slots, share
+        self.room = ceil(queue / share)
+        self.count_pods()
 
-    def limit(self) -> int:
-        """Lines that may run at once; never less than one, or a tier with fewer slots than event loops would answer
-        nobody on some of them."""
-        if not self._slots:
-            return 1 << 30  # a new table no longer bounds the tier: who still waits may go
-        return max(1, ceil(self._slots * self._pods(self._tier) / self._share))
-
-    def room(self) -> int:
-        """Lines that may wait."""
-        return ceil(self._queue / self._share)
+    def count_pods(self) -> None:
+        """Go by the pods that serve now."""
+        if self._slots:
+            # Never less than one, or a tier with fewer slots than event loops would answer nobody on some of them.
+            self.limit = max(1, ceil(self._slots * self._pods(self._tier) / self._share))
+        else:
+            self.limit = 1 << 30  # a new table no longer bounds the tier: who still waits may go
+        self.let_in()
 
     def ask(self, rank: int, on_ready: Callable[[], None], on_shed: Callable[[], None]) -> Ticket:
-        if self.waiting:
-            self.let_in()
-        if not self.waiting and self.in_flight < self.limit():
+        if not self.waiting and self.in_flight < self.limit:
             self.in_flight += 1
             return Ticket(self, rank, State.ADMITTED, on_ready, on_shed)
         ticket = Ticket(self, rank, State.WAITING, on_ready, on_shed)
         displaced = None
-        if self.waiting >= self.room():
+        if self.waiting >= self.room:
             displaced = self._least_important_below(rank)
             if displaced is None:
                 ticket.state = State.SHED
-                self.shed += 1
                 return ticket
             self.forget(displaced)
             displaced.state = State.SHED
-            self.shed += 1
         self._lanes[rank][ticket] = None
         self.waiting += 1
         if displaced is not None:
@@ -162,7 +162,7 @@ class _Gate:
         if self._letting_in:
             return  # a line that failed at once gave its slot back: the loop below sees that
         self._letting_in = True
-        while self.waiting and self.in_flight < self.limit():
+        while self.waiting and self.in_flight < self.limit:
             lane = next(lane for lane in self._lanes if lane)
             ticket, _ = lane.popitem(last=False)
             self.waiting -= 1
@@ -201,11 +201,9 @@ class Admission:
                 bounded[tier.name] = gate
         for name in [name for name, gate in self._gates.items() if name not in bounded]:
             self._gates[name].resize(slots=0, queue=0, share=1)
-            self._gates[name].let_in()
             if not self._gates[name].in_flight:
                 del self._gates[name]
         self._open = bounded
-        self.wake()
 
     def acquire(self, tier: str, importance: str, on_ready: Callable[[], None], on_shed: Callable[[], None]) -> Ticket:
         """Ask for a slot. The ticket says ADMITTED, WAITING or SHED. A WAITING one hears later, never before this has
@@ -217,17 +215,13 @@ class Admission:
         return FREE if gate is None else gate.ask(_RANKS[importance], on_ready, on_shed)
 
     def wake(self) -> None:
-        """Let in who waits where pods were added since; called with each sweep."""
+        """Go by the pods that serve now, and let in who waits where there are more of them; called with each sweep."""
         for gate in self._open.values():
-            gate.let_in()
+            gate.count_pods()
 
     def waiting(self) -> dict[str, int]:
         """Lines that wait, by tier, of tiers that are bounded."""
         return {tier: gate.waiting for tier, gate in self._open.items()}
-
-    def shed(self) -> dict[str, int]:
-        """Lines that were turned away, by tier, since the tier is bounded."""
-        return {tier: gate.shed for tier, gate in self._open.items()}
 
 
 def _call(tell: Callable[[], None]) -> None:

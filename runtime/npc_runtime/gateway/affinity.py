@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Collection, Iterator, Sequence
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 from math import ceil
 from typing import Any, Final, Protocol, TypeVar
 
@@ -29,8 +29,11 @@ POINTS: Final = 104
 PREFIX_CHARACTERS: Final = 512
 """Of the first message; vLLM's cache works in blocks of 16 tokens, and two prompts that differ later share these."""
 
-MAX_RINGS: Final = 256
+MAX_RINGS: Final = 64
 """Rings remembered per event loop: one for each set of pods that some digest is resident on."""
+
+MAX_LISTS: Final = 1024
+"""Lists of pods whose ring is known: one for each digest, made anew whenever an agent said something."""
 
 _BYTES: Final = 8
 
@@ -68,6 +71,11 @@ class Ring:
         self._owners = [index for _, index in places]
         self._size = len(names)
 
+    def first(self, key: int) -> int:
+        """The pod that a key tries first."""
+        start = bisect_left(self._points, key)
+        return self._owners[start if start < len(self._points) else 0]
+
     def walk(self, key: int) -> Iterator[int]:
         """Every pod once, in the order in which a key tries them."""
         owners = self._owners
@@ -91,7 +99,7 @@ def line_key(*, archetype: bytes, npc: bytes | None, player: bytes | None, messa
         first = messages[0].get("content")
         prefix = first[:PREFIX_CHARACTERS].encode(errors="replace") if isinstance(first, str) else b""
         text = b"p\x00" + archetype + b"\x00" + prefix
-    return int.from_bytes(blake2b(text, digest_size=_BYTES).digest(), "big")
+    return int.from_bytes(sha256(text).digest()[:_BYTES], "big")
 
 
 def pick_affine(
@@ -103,6 +111,9 @@ def pick_affine(
     `cap` is how many lines a pod can work on at once, 0 for unknown: while another one has a free slot nobody waits in
     a favourite's queue, whatever the average allows.
     """
+    first = pods[ring.first(key)]
+    if not first.in_flight and first.ejected_until <= now and first not in tried:
+        return first  # the bound is never less than one line
     total = count = 0
     for pod in pods:
         if pod.ejected_until <= now and pod not in tried:
@@ -125,11 +136,14 @@ class Affinity:
 
     def __init__(self) -> None:
         self._rings: dict[tuple[str, ...], Ring] = {}
+        self._of_list: dict[int, tuple[Sequence[Pod], Ring]] = {}
+        """By the identity of a list of pods, which is kept so that it cannot become another one's."""
         self._caps: dict[str, int] = {}
 
     def apply(self, table: wire.RouteTable, *, workers: int) -> None:
         """Go by a new table's slots."""
         share = table.ready_gateways * workers
+        self._of_list.clear()
         self._caps = {tier.name: ceil(tier.slots / share) for tier in table.tiers}
 
     def pick(
@@ -137,18 +151,25 @@ class Affinity:
     ) -> P | None:
         """The pod for a line among those that may be asked; like `pick_endpoint` where none of them is well."""
         if len(pods) > 1:
+            # Lists of pods are replaced and never changed: see `Fleet`.
             pod = pick_affine(pods, self._ring(pods), key=key, tried=tried, now=now, cap=self._caps.get(tier, 0))
             if pod is not None:
                 return pod
         return pick_endpoint(pods, tried=tried, turn=turn, now=now)
 
     def _ring(self, pods: Sequence[Pod]) -> Ring:
+        known = self._of_list.get(id(pods))
+        if known is not None:
+            return known[1]
+        if len(self._of_list) >= MAX_LISTS:
+            self._of_list.clear()
+        if len(self._rings) >= MAX_RINGS:
+            self._rings.clear()
         names = tuple([pod.name for pod in pods])
         ring = self._rings.get(names)
         if ring is None:
-            if len(self._rings) >= MAX_RINGS:
-                self._rings.clear()
             ring = self._rings[names] = Ring(names)
+        self._of_list[id(pods)] = (pods, ring)
         return ring
 
 
