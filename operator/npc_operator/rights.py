@@ -54,9 +54,10 @@ RIGHTS: tuple[Right, ...] = (
         Right(Scope.WATCHED, GROUP, f"{plural}/finalizers", ("update",), "owner references that block deletion")
         for plural in sorted(PLURALS.values())
     ),
-    Right(Scope.WATCHED, "", "pods", _READ, "engine and gateway pods"),
+    Right(Scope.WATCHED, "", "pods", _READ, "pods of engines, gateways and gates"),
     Right(Scope.WATCHED, "", "services", _APPLY, "children of tiers and regions"),
     Right(Scope.WATCHED, "apps", "deployments", _APPLY, "children of tiers and regions"),
+    Right(Scope.WATCHED, "batch", "jobs", (*_READ, "create", "delete"), "gates: users' own tests of candidates"),
     Right(Scope.WATCHED, "policy", "poddisruptionbudgets", _APPLY, "children of tiers and regions"),
     Right(Scope.WATCHED, "networking.k8s.io", "networkpolicies", _APPLY, "children of tiers and regions"),
     Right(Scope.WATCHED, "events.k8s.io", "events", ("create", "patch"), "to say what happened"),

@@ -346,6 +346,7 @@ _API_VERSIONS = {
     "Secret": "v1",
     "ConfigMap": "v1",
     "Deployment": "apps/v1",
+    "Job": "batch/v1",
     "PodDisruptionBudget": "policy/v1",
     "NetworkPolicy": "networking.k8s.io/v1",
     "NPCRegion": "npcfleet.dev/v1alpha1",

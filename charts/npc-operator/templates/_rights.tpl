@@ -37,7 +37,7 @@
 - apiGroups: [npcfleet.dev]
   resources: [npcregions/finalizers]
   verbs: [update]
-# engine and gateway pods
+# pods of engines, gateways and gates
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch]
@@ -49,6 +49,10 @@
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [get, list, watch, create, patch, delete]
+# gates: users' own tests of candidates
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, list, watch, create, delete]
 # children of tiers and regions
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]

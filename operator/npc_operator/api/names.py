@@ -6,6 +6,8 @@ them only together with the documentation and a migration.
 
 from __future__ import annotations
 
+import hashlib
+
 GROUP = "npcfleet.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
@@ -24,6 +26,7 @@ LABEL_REGION = f"{GROUP}/region"
 LABEL_TIER = f"{GROUP}/tier"
 LABEL_SLICE = f"{GROUP}/slice"
 LABEL_QUALITY = f"{GROUP}/quality"
+LABEL_ADAPTER = f"{GROUP}/adapter"
 LABEL_NAME = "app.kubernetes.io/name"
 LABEL_INSTANCE = "app.kubernetes.io/instance"
 LABEL_COMPONENT = "app.kubernetes.io/component"
@@ -33,6 +36,7 @@ MANAGED_BY = "npc-operator"
 PART_OF = "npc-fleet"
 COMPONENT_ENGINE = "engine"
 COMPONENT_GATEWAY = "gateway"
+COMPONENT_GATE = "gate"
 COMPONENT_SECRET = "internal"
 
 SLICE_ON_DEMAND = "on-demand"
@@ -46,6 +50,9 @@ ANNOTATION_HANDLED = f"{GROUP}/rotation-handled"
 # Annotations we set on pods.
 ANNOTATION_ENGINE_KEY = f"{GROUP}/engine-key"
 ANNOTATION_TEMPLATE_VERSION = f"{GROUP}/template-version"
+# And on the Jobs of gates: from which spec one was made, and the pod it asks.
+ANNOTATION_GATE = f"{GROUP}/gate-spec"
+ANNOTATION_GATE_ENGINE = f"{GROUP}/gate-engine"
 
 # The NetworkPolicy of all engine pods of a namespace, its Secrets, and the containers of an engine pod.
 ENGINE_POLICY = "npc-fleet-engine"
@@ -55,11 +62,17 @@ CONTAINER_ENGINE = "engine"
 CONTAINER_AGENT = "agent"
 CONTAINER_MODEL = "model"
 CONTAINER_GATEWAY = "gateway"
+CONTAINER_GATE = "gate"
 
 
 def routes_secret(region: str) -> str:
     """The Secret with a region's last route table."""
     return f"{region}-routes"
+
+
+def gate_job(archetype: str, tier: str, digest: str) -> str:
+    """The Job that looks at one candidate; at most 56 characters."""
+    return f"{archetype}-gate-{hashlib.sha256(f'{tier}/{digest}'.encode()).hexdigest()[:10]}"
 
 
 def slice_deployment(tier: str, slice_: str) -> str:

@@ -81,20 +81,26 @@ class ContainerFact:
     waiting_message: str = ""
     terminated_reason: str = ""
     exit_code: int | None = None
+    termination_message: str = ""
+    """Of a gate: its verdict."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """An engine or gateway pod of ours."""
+    """A pod of ours."""
 
     namespace: str
     name: str
     uid: str
     component: str
-    """`engine` or `gateway` (api.names.COMPONENT_*)."""
+    """`engine`, `gateway` or `gate` (api.names.COMPONENT_*)."""
     tier: str = ""
     slice: str = ""
     region: str = ""
+    adapter: str = ""
+    """Of a gate: the ArchetypeAdapter it looks at."""
+    gate: str = ""
+    """Of a gate: uid of its Job."""
     node: str = ""
     ip: str = ""
     phase: str = ""

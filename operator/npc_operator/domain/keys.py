@@ -11,6 +11,7 @@ class KeyKind(StrEnum):
     REGION = "region"  # an NPCRegion: gateway children, status
     TIER = "tier"  # a GpuTier: its two Deployments, Service, PDB, status
     ADAPTER = "adapter"  # an ArchetypeAdapter: rollout decision, status
+    GATE = "gate"  # the Jobs that test the candidates of an ArchetypeAdapter; name is the adapter's
     AGENT = "agent"  # one engine pod: push the desired set; name is the pod's
     GATEWAY = "gateway"  # one gateway pod: push the route table; name is the pod's
     ROUTES = "routes"  # a region's route table: build it once for all gateways, keep the Secret; name is the region's

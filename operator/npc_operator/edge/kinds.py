@@ -33,6 +33,7 @@ WATCHED = (
     Watched("apps", "v1", "deployments", "Deployment", OURS),
     Watched("", "v1", "services", "Service", OURS),
     Watched("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget", OURS),
+    Watched("batch", "v1", "jobs", "Job", OURS),
     Watched("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy", OURS),
 )
 

@@ -170,6 +170,8 @@ def parse_pod(manifest: Mapping[str, Any]) -> Pod:
         tier=labels.get(names.LABEL_TIER, ""),
         slice=labels.get(names.LABEL_SLICE, ""),
         region=labels.get(names.LABEL_REGION, ""),
+        adapter=labels.get(names.LABEL_ADAPTER, ""),
+        gate=_controller_uid(meta) if labels.get(names.LABEL_COMPONENT) == names.COMPONENT_GATE else "",
         node=spec.get("nodeName") or "",
         ip=status.get("podIP") or "",
         phase=status.get("phase") or "",
@@ -183,6 +185,11 @@ def parse_pod(manifest: Mapping[str, Any]) -> Pod:
         unschedulable=(scheduled.get("message") or "Unschedulable") if unschedulable else "",
         containers=tuple(_parse_container(report) for report in reports),
     )
+
+
+def _controller_uid(meta: Mapping[str, Any]) -> str:
+    references = meta.get("ownerReferences") or ()
+    return next((reference.get("uid") or "" for reference in references if reference.get("controller")), "")
 
 
 def _parse_engine(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -211,6 +218,7 @@ def _parse_container(report: Mapping[str, Any]) -> ContainerFact:
         waiting_message=(waiting.get("message") or "")[:_ERROR_CHARACTERS],
         terminated_reason=ended.get("reason") or "",
         exit_code=ended.get("exitCode"),
+        termination_message=(ended.get("message") or "") if report["name"] == names.CONTAINER_GATE else "",
     )
 
 

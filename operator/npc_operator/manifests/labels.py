@@ -15,6 +15,7 @@ from npc_operator.api.meta import ObjectMeta
 APP_NAME = {
     names.COMPONENT_ENGINE: "npc-engine",
     names.COMPONENT_GATEWAY: "npc-gateway",
+    names.COMPONENT_GATE: "npc-gate",
     names.COMPONENT_SECRET: "npc-internal",
 }
 

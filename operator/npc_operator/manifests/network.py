@@ -45,8 +45,9 @@ def _admin_rule(port: int, operator: OperatorPeer | None) -> dict[str, Any]:
 def build_engine_policy(
     namespace: str, operator: OperatorPeer | None, *, owners: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Gateways of the namespace may reach every port: those of engines differ, and gateways have the keys to all."""
+    """Gateways and gates of the namespace may reach every port: those of engines differ, and both have the keys."""
     gateways = {"podSelector": _of_component(names.COMPONENT_GATEWAY, having=names.LABEL_REGION)}
+    gates = {"podSelector": _of_component(names.COMPONENT_GATE, having=names.LABEL_ADAPTER)}
     return _policy(
         {
             "name": names.ENGINE_POLICY,
@@ -56,7 +57,7 @@ def build_engine_policy(
         },
         selector=_of_component(names.COMPONENT_ENGINE, having=names.LABEL_TIER),
         ingress=[
-            {"from": [gateways]},
+            {"from": [gateways, gates]},
             _admin_rule(AGENT_PORT, operator),
             {"ports": [_port(AGENT_HEALTH_PORT)]},
         ],

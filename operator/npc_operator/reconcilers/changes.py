@@ -33,6 +33,11 @@ def archetype_of(adapter: Adapter) -> str:
     return adapter.spec.archetype
 
 
+def is_gated(adapter: Adapter | None) -> bool:
+    """Whether the user has a test of their own for candidates of the voice."""
+    return adapter is not None and adapter.spec.rollout.analysis.gate is not None
+
+
 def waits_for_slot(adapter: Adapter) -> bool:
     """Whether a status says that something of the voice has no slot."""
     return any(status.reason == SLOTS_EXCEEDED for status in adapter.status.variants)

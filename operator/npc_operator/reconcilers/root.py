@@ -16,6 +16,7 @@ from npc_operator.reconcilers.agent import AgentReconciler
 from npc_operator.reconcilers.children import Children
 from npc_operator.reconcilers.context import Context
 from npc_operator.reconcilers.crashes import CrashWatch
+from npc_operator.reconcilers.gates import GateReconciler
 from npc_operator.reconcilers.gateway import reconcile_gateway
 from npc_operator.reconcilers.namespace import reconcile_namespace
 from npc_operator.reconcilers.publisher import Publisher
@@ -59,6 +60,7 @@ class Reconcilers:
         )
         self._agent = AgentReconciler(self._context)
         self._routes = RoutesReconciler(self._context)
+        self._gates = GateReconciler(self._context)
 
     def close(self) -> None:
         """Stop listening to the store; the instance must not be used any more."""
@@ -82,6 +84,8 @@ class Reconcilers:
                 return await reconcile_tier(self._context, key)
             case KeyKind.ADAPTER:
                 return await reconcile_adapter(self._context, key)
+            case KeyKind.GATE:
+                return await self._gates.reconcile(key)
             case KeyKind.AGENT:
                 return await self._agent.reconcile(key)
             case KeyKind.GATEWAY:

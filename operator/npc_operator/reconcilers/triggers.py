@@ -36,6 +36,7 @@ from npc_operator.reconcilers.changes import (
     changed_residency,
     engine_traits,
     has_turn,
+    is_gated,
     is_reshaped,
     moved_archetypes,
     reach_of,
@@ -88,6 +89,8 @@ def _on_tier(store: Store, change: Change) -> Iterator[Key]:
 def _on_adapter(store: Store, change: Change) -> Iterator[Key]:
     namespace = change.namespace
     yield Key(KeyKind.ADAPTER, namespace, change.name)
+    if is_gated(change.old) or is_gated(change.new):
+        yield Key(KeyKind.GATE, namespace, change.name)
     before, after = reach_of(change.old), reach_of(change.new)
     if change.old is not None and change.new is not None:
         changed = {tier for tier in before.keys() | after.keys() if before.get(tier) != after.get(tier)}
@@ -121,6 +124,9 @@ def _on_pod(store: Store, change: Change) -> Iterator[Key]:
             # What is kept for a gateway alone may go with it, and rates are shared out among those that are ready.
             yield from _pods(store, namespace)
             yield from _routes(store, namespace)
+        return
+    if pod.component == names.COMPONENT_GATE:
+        yield Key(KeyKind.GATE, namespace, pod.adapter)
         return
     yield Key(KeyKind.AGENT, namespace, change.name)
     if pod.tier:
@@ -177,6 +183,9 @@ def _on_gateway(store: Store, change: Change) -> Iterator[Key]:
 def _on_child(_: Store, change: Change) -> Iterator[Key]:
     child: Child = change.new or change.old
     labels = child.manifest.get("metadata", {}).get("labels") or {}
+    if child.kind == "Job":
+        yield Key(KeyKind.GATE, change.namespace, labels.get(names.LABEL_ADAPTER, ""))
+        return
     if child.kind == "Secret" and child.name in (names.SECRET_INTERNAL, names.SECRET_ENGINE_KEY):
         yield Key(KeyKind.NAMESPACE, change.namespace, "")
     elif labels.get(names.LABEL_TIER):

@@ -31,7 +31,7 @@ from tests.support.fake_agents import FakeAgent, FakeAgents
 from tests.support.fake_gateways import FakeGateway, FakeGateways
 from tests.support.fake_kube import Crash, FakeKube
 
-CHILDREN = ("Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy")
+CHILDREN = ("Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy", "Job")
 USERS = frozenset({"name", "namespace", "labels", "annotations"})
 """What users write of an object's metadata; the API server adds the rest."""
 START = 1_790_000_000.0

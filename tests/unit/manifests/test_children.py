@@ -9,6 +9,7 @@ import pytest
 from npc_operator.api import names
 from npc_operator.manifests.disruption import build_engine_budget, build_gateway_budget
 from npc_operator.manifests.engine_service import build_engine_service
+from npc_operator.manifests.gate_job import gate_labels
 from npc_operator.manifests.gateway_deployment import build_gateway_deployment
 from npc_operator.manifests.gateway_service import build_gateway_service, gateway_endpoint
 from npc_operator.manifests.labels import engine_labels, gateway_labels, owner_reference, selector_text
@@ -88,8 +89,10 @@ def picks(selector: dict[str, Any], labels: dict[str, str]) -> bool:
 def test_engines_are_reached_by_gateways_and_agents_by_the_operator_too() -> None:
     policy = build_engine_policy(REGION.meta.namespace, OPERATOR, owners=OWNERS)
     to_all, admin, health = policy["spec"]["ingress"]
-    (gateways,) = to_all["from"]
-    assert "namespaceSelector" not in gateways, "those of the same namespace"
+    gateways, gates = to_all["from"]
+    assert "namespaceSelector" not in gateways | gates, "those of the same namespace"
+    assert picks(gates["podSelector"], gate_labels("vampire", "vampire"))
+    assert not picks(gates["podSelector"], gateway_labels("eu-west"))
     assert "ports" not in to_all
     assert picks(gateways["podSelector"], gateway_labels("eu-west"))
     (operator,) = admin["from"]
