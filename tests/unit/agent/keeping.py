@@ -52,6 +52,11 @@ class ScriptedActs:
         self.called: Callable[[], None] = lambda: None
         self._freed = asyncio.Event()
 
+    @property
+    def steps(self) -> list[tuple[Stage, str]]:
+        """The calls without the looks at identities."""
+        return [call for call in self.calls if call[0] is not Stage.IDENTITY]
+
     def let_go(self) -> None:
         """Nothing waits any more."""
         self.held.clear()
