@@ -125,6 +125,11 @@ def test_a_senseless_command_line_ends_with_2(words: list[str], capsys: pytest.C
         (["status", "-o", "j"], "json\n:4\n"),
         (["completion", "z"], "zsh\n:4\n"),
         (["lint", ""], ":0\n"),
+        (["ro"], "rollback\n:4\n"),
+        (["re"], "resume\n:4\n"),
+        (["rollback", "vampire", "--t"], "--tier\n--to\n:4\n"),
+        (["quarantine", "0a1b2c3d4e5f", "--re"], "--region\n--remove\n:4\n"),
+        (["pause", "vampire", "-o", "y"], "yaml\n:4\n"),
         ([""], None),
     ],
 )

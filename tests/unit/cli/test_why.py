@@ -6,6 +6,7 @@ After a wanted change of words: `python -m tests.unit.cli.test_why` writes the f
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,8 +14,10 @@ from npc_runtime.cli.answers import Answer, Code
 from npc_runtime.cli.explain.target import TargetError, explain, explain_namespace, find_target
 from npc_runtime.cli.render import render
 from npc_runtime.cli.views.why import view_why
+from tests.support import builders
 from tests.unit.cli import objects as o
 from tests.unit.cli.faults import Fault, healthy
+from tests.unit.cli.moving_faults import on_its_way, voice
 from tests.unit.cli.named import FAULTS
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -93,6 +96,19 @@ def test_what_is_not_there_is_said_to_be_missing(asked: str) -> None:
 def test_a_kind_that_does_not_exist_is_refused() -> None:
     with pytest.raises(TargetError, match="is no kind"):
         find_target("voice/vampire", healthy())
+
+
+def test_of_a_region_faults_are_told_before_rollouts_that_go_on_and_only_faults_are_counted() -> None:
+    def voices(state: o.Json, names: str, **status: Any) -> list[o.Json]:
+        return [voice(state, **status) | {"metadata": builders.meta("x", f"{names}-{number}")} for number in range(6)]
+
+    going = voices(on_its_way("Watching", "Watching"), "a-goes-on")
+    message = "tier gold: x is quarantined"
+    bad = voices(o.variant(reason="ServedNameClash", message=message), "b-stands", stalled=("ServedNameClash", message))
+    told = explain_namespace(healthy(adapters=[*going, *bad]), o.NOW)
+    assert [link.object for link in told.links[:5]] == [f"adapter b-stands-{number}" for number in range(5)]
+    assert told.links[5].says.startswith("1 more voices")
+    assert explain_namespace(healthy(adapters=going), o.NOW).fine
 
 
 if __name__ == "__main__":

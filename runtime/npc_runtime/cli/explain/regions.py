@@ -93,15 +93,16 @@ def find_tiers(case: RegionCase) -> Sequence[Link]:
 def find_voices(case: RegionCase) -> Sequence[Link]:
     if not case.holds_namespace():
         return ()
-    links: list[Link] = []
-    told = 0
+    faulty: list[tuple[Link, ...]] = []
+    moving: list[tuple[Link, ...]] = []
     for adapter in sorted(case.world.adapters, key=lambda one: one.meta.name):
         found = explain_adapter(adapter, case.world, case.now)
-        if found and told < VOICES:
-            links += found
-        told += bool(found)
-    if told > VOICES:
-        says = f"{told - VOICES} more voices do not serve what is wanted of them."
+        if found:
+            (moving if all(link.fine for link in found) else faulty).append(found)
+    # Rollouts that go on by themselves are told where there is room: `status` lists them all.
+    links = [link for found in (*faulty, *moving)[:VOICES] for link in found]
+    if len(faulty) > VOICES:
+        says = f"{len(faulty) - VOICES} more voices do not serve what is wanted of them."
         step = f"kubectl npc status -n {case.region.meta.namespace}"
         links.append(Link(object=case.thing, reason="MoreVoices", since="", says=says, next=step))
     return links
