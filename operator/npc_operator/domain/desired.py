@@ -128,6 +128,18 @@ def pick_rollout(status: VariantStatus | None, newest: Revision | None) -> Rollo
     return status.rollout
 
 
+def is_heard(adapter: Adapter, variant: Variant) -> bool:
+    """Whether some NPCs hear the digest that the spec names, as a candidate."""
+    rollout = pick_rollout(variant_status(adapter, variant.tier), wanted_revision(variant))
+    return rollout is not None and bool(rollout.since)
+
+
+def is_unsettled(adapter: Adapter, tier: str) -> bool:
+    """Whether nothing is known to be stable on a tier, although no quarantine is the cause of that."""
+    status = variant_status(adapter, tier)
+    return status is None or (status.stable is None and status.serving in ("", "Stable", "LastGood"))
+
+
 def build_entry(
     adapter: Adapter, revision: Revision, credentials: Credentials, *, serving: bool = False, check: int = 0
 ) -> DesiredAdapter:

@@ -13,11 +13,17 @@ from dataclasses import dataclass, field, replace
 from npc_operator.api.archetypeadapter import Variant
 from npc_operator.domain.adapter import Check, VariantFacts, check_variant
 from npc_operator.domain.aliases import pick_alias
-from npc_operator.domain.desired import Piece, build_piece, collect_entries, pick_quarantined, variant_status
+from npc_operator.domain.desired import (
+    Piece,
+    build_piece,
+    collect_entries,
+    is_heard,
+    is_unsettled,
+    pick_quarantined,
+)
 from npc_operator.domain.facts import Adapter, Region, SecretFact, Tier
 from npc_operator.domain.placement import EVERYTHING_FITS, Placement, place
 from npc_operator.domain.region import pick_active_region, pick_holder
-from npc_operator.domain.rollout import STAND_INS
 from npc_operator.loop.slim import Pool, share
 from npc_operator.loop.store import Change, Store
 from npc_runtime.wire import Alias, DesiredAdapter, Probe
@@ -263,7 +269,8 @@ class Roster:
                 adapter,
                 variant,
                 frozen=frozen,
-                barred=not check.may_load(),
+                # What NPCs hear already is no news to any pod, although its credentials are still to be read.
+                barred=not (check.may_load() or (check.unread is not None and is_heard(adapter, variant))),
                 credentials=self._credentials,
                 quarantined=quarantined,
             )
@@ -290,12 +297,6 @@ class Roster:
     def _credentials(self, name: str) -> Mapping[str, str] | None:
         secret = self._store.get(SecretFact, self._namespace, name)
         return None if secret is None else secret.data
-
-
-def is_unsettled(adapter: Adapter, tier: str) -> bool:
-    """Whether nothing is known to be stable on a tier, although no quarantine is the cause of that."""
-    status = variant_status(adapter, tier)
-    return status is None or (status.stable is None and status.serving not in STAND_INS)
 
 
 def _pieces(roster: TierRoster) -> list[Piece]:

@@ -151,7 +151,7 @@ def _step(facts: RolloutFacts, state: State, rollout: RolloutStatus, target: int
         previous=state.stable.digest if state.stable is not None else "",
         from_percent=rollout.percent,
         to_percent=target,
-        verdict=facts.verdict.numbers,
+        verdict=facts.verdict.numbers if rollout.since else "",
     )
     until = math.ceil(now) + facts.rollout.step_seconds
     return settle(facts, state, reconciling=describe_watch(facts, taken), requeue_after=until - now)
@@ -190,7 +190,7 @@ def _note_hold(state: State, facts: RolloutFacts, rollout: RolloutStatus, now: f
         by=by,
         from_percent=rollout.percent,
         to_percent=rollout.percent,
-        verdict=": ".join(filter(None, (why, facts.verdict.numbers))),
+        verdict=": ".join(filter(None, (why, facts.verdict.numbers if rollout.since else ""))),
     )
 
 

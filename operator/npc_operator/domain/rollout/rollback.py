@@ -72,7 +72,7 @@ def _find_lost(facts: RolloutFacts) -> Finding | None:
 def reject(facts: RolloutFacts, state: State, finding: Finding, by: str, now: float) -> Decision:
     """The candidate is off; the stable digest has all traffic."""
     percent = state.rollout.percent if state.rollout is not None else 0
-    numbers = facts.verdict.numbers or finding.message
+    numbers = facts.verdict.numbers if by == BY_ANALYSIS else finding.message
     rejected = Rejection(
         digest=facts.wanted.digest,
         time=rfc3339(now),
