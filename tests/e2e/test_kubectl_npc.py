@@ -68,7 +68,7 @@ async def voice(quiet: World) -> AsyncIterator[str]:
     }
     await quiet.kubectl.patch("archetypeadapter", VOICE, quiet.namespace, {"spec": after})
     await quiet.until_all_ready()
-    strategy = {"spec": {"rollout": {"strategy": before["rollout"].get("strategy", "Canary")}}}
+    strategy = {"spec": {"rollout": {"strategy": before.get("rollout", {}).get("strategy", "Canary")}}}
     await quiet.kubectl.patch("archetypeadapter", VOICE, quiet.namespace, strategy)
     await quiet.until_all_ready()
 
