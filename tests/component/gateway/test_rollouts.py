@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from npc_runtime import wire
@@ -299,4 +302,14 @@ async def test_event_loops_take_a_candidate_off_together(tmp_path: Path, both: E
         for _ in range(20):
             assert (await rig.say(npc=CANDIDATES[0])).digest == OLD
         assert sum(each.body["model"] == NEW_NAME for each in both.asked) == asked
-        assert len(gateway.children()) == 2
+        before = await report(rig, lambda one: bool(one.withdrawn))
+        gone, _ = gateway.children()
+        os.kill(gone, signal.SIGKILL)
+        await eventually(lambda: gone not in gateway.children() and len(gateway.children()) == 2, seconds=30)
+        # The one that takes its place knows, and what the other saw stays in the sum.
+        for _ in range(20):
+            with contextlib.suppress(aiohttp.ClientError):  # a line that was in the kernel's queue of the dead one
+                assert (await rig.say(npc=CANDIDATES[0])).digest == OLD
+        after = await report(rig, lambda one: one.stable_counts.requests > before.stable_counts.requests)
+        assert after.candidate_counts.requests >= before.candidate_counts.requests
+        assert after.withdrawn == before.withdrawn

@@ -210,6 +210,13 @@ async def test_only_the_control_bucket_is_compared(rig: Rig) -> None:
     assert (rig.seen.pairs, rig.seen.slower, rig.seen.timed, rig.seen.npcs) == (1, 1, 1, 1)
 
 
+async def test_who_is_held_back_from_the_candidate_is_not_compared_with_it(rig: Rig) -> None:
+    rig.apply(table(overrides=[{"npc": LOW.decode()}, {"npc": HIGH.decode(), "candidate": True}]))
+    rig.choose(HIGH)[1].on_first_token(0.5, "p")
+    rig.choose(LOW)[1].on_first_token(0.1, "p")
+    assert rig.seen.pairs == 0
+
+
 async def test_a_first_token_over_the_limit_is_counted_after_the_warm_up(rig: Rig) -> None:
     rig.apply(table(warmup=1, first_token_milliseconds=200))
     for seconds in (0.9, 0.1, 0.3):
