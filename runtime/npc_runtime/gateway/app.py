@@ -121,6 +121,7 @@ class Gateway:
                 gauges=self._gauges(),
                 counters=self._counters(),
                 ejections=lambda: self._counts.ejections,
+                waiting=lambda: self._counts.waiting,
             )
         )
         registry.register(CandidateCollector(lambda: self.routes.candidates))

@@ -165,11 +165,13 @@ class GatewayCollector(Collector):
         gauges: Iterable[Reading],
         counters: Iterable[Reading],
         ejections: Callable[[], Mapping[str, int]],
+        waiting: Callable[[], Mapping[str, int]],
     ) -> None:
         self._metrics = metrics
         self._gauges = tuple(gauges)
         self._counters = tuple(counters)
         self._ejections = ejections
+        self._waiting = waiting
 
     def collect(self) -> Iterable[Metric]:
         """Every family, in a fixed order."""
@@ -220,6 +222,10 @@ class GatewayCollector(Collector):
         for tier, count in self._ejections().items():
             ejections.add_metric((tier,), count)
         yield ejections
+        waiting = GaugeMetricFamily("npc_gateway_lines_waiting", "Lines that wait for a slot.", labels=("tier",))
+        for tier, count in self._waiting().items():
+            waiting.add_metric((tier,), count)
+        yield waiting
         for name, help_text, value in self._gauges:
             yield GaugeMetricFamily(name, help_text, value=value())
         for name, help_text, value in self._counters:

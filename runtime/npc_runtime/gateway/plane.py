@@ -44,6 +44,8 @@ class Counts:
     """Pods left out now, counted once for each event loop that leaves them out."""
     ejections: dict[str, int] = field(default_factory=dict)
     """How often a pod was left out, by tier."""
+    waiting: dict[str, int] = field(default_factory=dict)
+    """Lines that wait for a slot, by tier."""
 
 
 class DataPlane(Protocol):
@@ -193,7 +195,8 @@ class LocalPlane:
         fleet = self.service.fleet
         pools = sum(endpoint.pool.connections for endpoint in fleet.endpoints)
         return Counts(
-            self.metrics, self.service.connections, pools, self._access_log.dropped, fleet.ejected, fleet.ejections
+            *(self.metrics, self.service.connections, pools, self._access_log.dropped),
+            *(fleet.ejected, fleet.ejections, self.service.admission.waiting()),
         )
 
     async def candidates(self) -> Sequence[Seen]:

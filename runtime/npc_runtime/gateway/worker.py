@@ -80,6 +80,7 @@ async def _handle(plane: LocalPlane, message: Message) -> Message:
                 "dropped_lines": counts.dropped_lines,
                 "ejected": counts.ejected,
                 "ejections": counts.ejections,
+                "waiting": counts.waiting,
             }
         case "degraded":
             return {"lines": [[*key, count] for key, count in (await plane.degraded()).items()]}

@@ -166,6 +166,8 @@ class WorkersPlane:
             total.ejected += answer["ejected"]
             for tier, count in answer["ejections"].items():
                 total.ejections[tier] = total.ejections.get(tier, 0) + count
+            for tier, count in answer["waiting"].items():
+                total.waiting[tier] = total.waiting.get(tier, 0) + count
         return total
 
     async def degraded(self) -> Lines:

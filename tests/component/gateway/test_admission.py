@@ -74,6 +74,7 @@ async def test_lines_wait_for_slots_and_the_important_go_first(rig: Rig, engine:
     await bound(rig, engine, slots=1, queue=10)
     lines = await begin(rig, "vampire", "crowd", "vampire", "queen", "crowd")
     await eventually(lambda: waiting(rig) == 4)
+    assert 'npc_gateway_lines_waiting{tier="gold"} 4.0' in await rig.metrics()
     assert engine.running == 1
     for number in range(1, 6):
         await eventually(lambda number=number: len(slots.order) == number)  # type: ignore[misc]

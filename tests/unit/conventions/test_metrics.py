@@ -110,6 +110,7 @@ def gateway_families() -> Iterator[Metric]:
         gauges=Gateway._gauges(gateway),
         counters=Gateway._counters(gateway),
         ejections=lambda: {"gold": 1},
+        waiting=lambda: {"gold": 1},
     ).collect()
     candidate = Seen(archetype="vampire", tier="gold", stable="sha256:a", candidate="sha256:b")
     yield from CandidateCollector(lambda: [candidate]).collect()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from npc_runtime import wire
 from npc_runtime.gateway import chat
+from npc_runtime.gateway.admission import PROBE_PRIORITY
 from npc_runtime.gateway.attempt import Attempt
 from npc_runtime.gateway.fleet import Endpoint, Fleet
 from npc_runtime.gateway.http.engine_answer import ChunkedAnswer, EngineHead
@@ -29,9 +30,6 @@ log = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 1.0
 """Between two rounds of one question to each digest: two probes a second."""
-
-LOWEST_PRIORITY = 1_000
-"""In vLLM's order, where lower is earlier; players' lines stay far below."""
 
 
 _BUSY = (429, 503)
@@ -125,7 +123,7 @@ def write_probe(probe: wire.Probe, served_name: str, *, prioritised: bool) -> by
         "stream": True,
     }
     if prioritised:
-        payload["priority"] = LOWEST_PRIORITY
+        payload["priority"] = PROBE_PRIORITY
     return chat.write_completion(payload, served_name)
 
 
