@@ -108,6 +108,21 @@ def test_what_is_not_ours_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFi
     assert "1 objects, 0 faults; 1 documents of other kinds were left alone" in said
 
 
+def test_data_that_lies_beside_manifests_is_left_alone_unless_it_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, builders.tier())
+    (tmp_path / "questions.json").write_text('["Who are you?"]')
+    code, said = lint(capsys, str(tmp_path))
+    assert (code, said.splitlines()[0]) == (
+        Code.FINE,
+        "1 objects, 0 faults; 1 documents of other kinds were left alone",
+    )
+    code, said = lint(capsys, str(tmp_path / "questions.json"))
+    assert code == Code.NOT_AS_WANTED
+    assert "is no object" in said
+
+
 def test_lists_are_looked_into_and_stdin_is_read(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -78,7 +78,7 @@ def _lint_manifests(session: Session, given: str, path: Path) -> Answer:
         files = sorted(one for one in path.rglob("*") if one.suffix in SUFFIXES) if path.is_dir() else [path]
         if not files:
             raise CliError(f"{given} holds neither manifests ({', '.join(SUFFIXES)}) nor an adapter", Code.NOT_FOUND)
-        report = merge(lint_text(str(file), _read(file)) for file in files)
+        report = merge(lint_text(str(file), _read(file), named=file == path) for file in files)
     rows = tuple(
         (Cell(fault.source), Cell(fault.object), Cell(fault.path), Cell(fault.message, Tone.BAD))
         for fault in report.faults

@@ -36,8 +36,10 @@ class Report:
     faults: tuple[Fault, ...]
 
 
-def lint_text(source: str, text: str) -> Report:
-    """All documents of one file, YAML or JSON."""
+def lint_text(source: str, text: str, *, named: bool = True) -> Report:
+    """All documents of one file, YAML or JSON. A file that nobody `named`, found in a folder, may be something else than
+    manifests: data of an example, values of a chart.
+    """
     try:
         documents = [one for one in yaml.safe_load_all(text) if one is not None]
     except yaml.YAMLError as error:
@@ -47,6 +49,9 @@ def lint_text(source: str, text: str) -> Report:
     foreign = rules = 0
     for document in _unpacked(documents):
         if not isinstance(document, Mapping):
+            if not named:
+                foreign += 1
+                continue
             faults.append(Fault(source, "", "", "is no object"))
             continue
         api_version, kind = str(document.get("apiVersion", "")), str(document.get("kind", ""))
