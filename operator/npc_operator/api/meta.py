@@ -83,5 +83,3 @@ class ObjectMeta(ApiModel):
     deletion_timestamp: str | None = None
     annotations: dict[str, str] = Field(default_factory=dict)
     labels: dict[str, str] = Field(default_factory=dict)
-    changed_by: str = ""
-    """Who changed the spec last: its field manager; empty where nobody knows."""

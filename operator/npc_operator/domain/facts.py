@@ -41,6 +41,8 @@ class ChangedBy:
     """(tier, manager of its variant's source.digest)."""
     approval: str = ""
     """Of rollout.approvedDigest."""
+    quarantine: str = ""
+    """Of quarantinedDigests."""
 
     def digest(self, tier: str) -> str:
         """Who named the digest of a tier's variant; empty if nobody can tell."""

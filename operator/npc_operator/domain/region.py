@@ -198,11 +198,12 @@ def describe_quarantine(spec: NPCRegionSpec, affected: tuple[tuple[str, str], ..
     count = len(spec.quarantined_digests)
     if not count:
         return None
+    named = "1 digest is" if count == 1 else f"{count} digests are"
     if not affected:
-        message = f"no voice of the region uses any of the {count} quarantined digests"
+        message = f"{named} quarantined; no voice of the region names or serves any"
     else:
         voices = join_messages((f"{archetype} on {tier}" for archetype, tier in affected), limit=20)
-        message = f"{count} digests are used nowhere; affected: {voices}"
+        message = f"{named} used nowhere; affected: {voices}"
     return Finding(reasons.QUARANTINED, message)
 
 

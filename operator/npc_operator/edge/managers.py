@@ -22,7 +22,7 @@ _KEY = "k:"
 def find_managers(meta: Mapping[str, Any]) -> ChangedBy:
     """Of an ArchetypeAdapter's metadata. What cannot be understood is left out."""
     digests: dict[str, str] = {}
-    approval = ""
+    approval = quarantine = ""
     # Stable: of equally old entries the later one counts, as the API server appends.
     for entry in sorted(meta.get("managedFields") or (), key=lambda one: one.get("time") or ""):
         if entry.get("subresource"):
@@ -32,9 +32,11 @@ def find_managers(meta: Mapping[str, Any]) -> ChangedBy:
         digests |= dict.fromkeys(_tiers_of(spec), manager)
         if "f:approvedDigest" in _below(spec, "f:rollout"):
             approval = manager
-    if not digests and not approval:
+        if "f:quarantinedDigests" in spec:
+            quarantine = manager
+    if not (digests or approval or quarantine):
         return NOBODY
-    return _shared(tuple(sorted(digests.items())), approval)
+    return _shared(tuple(sorted(digests.items())), approval, quarantine)
 
 
 def _tiers_of(spec: Mapping[str, Any]) -> Iterator[str]:
@@ -53,6 +55,6 @@ def _below(fields: Any, name: str) -> Mapping[str, Any]:
 
 
 @lru_cache(maxsize=256)
-def _shared(digests: tuple[tuple[str, str], ...], approval: str) -> ChangedBy:
+def _shared(digests: tuple[tuple[str, str], ...], approval: str, quarantine: str) -> ChangedBy:
     """Most of a thousand voices were changed by the same hands."""
-    return ChangedBy(digests, approval)
+    return ChangedBy(digests, approval, quarantine)

@@ -79,7 +79,9 @@ def decide_variant(context: Context, adapter: Adapter, variant: Variant, now: fl
         rollout=adapter.spec.rollout,
         quarantined=pick_quarantined(adapter, region),
         stand_in=pick_stand_in(adapter),
-        changed_by=adapter.meta.changed_by,
+        changed_by=adapter.changed_by.digest(tier_name),
+        approved_by=adapter.changed_by.approval,
+        quarantined_by=find_quarantiner(adapter, variant),
     )
     if check.absent is not None:
         return be_patient(adapter, decide_rollout(replace(facts, engines=[], fault=check.absent), now), now)
@@ -144,6 +146,15 @@ def pick_stand_in(adapter: Adapter) -> StandIn:
     if adapter.spec.persona.system_prompt:
         return "BaseModel"
     return "Scripted" if adapter.spec.persona.scripted_lines else "Nothing"
+
+
+def find_quarantiner(adapter: Adapter, variant: Variant) -> str:
+    """Who put a digest of a variant into quarantine; empty where that was the region, or nobody can tell."""
+    status = variant_status(adapter, variant.tier)
+    used = {variant.source.digest}
+    if status is not None:
+        used |= {revision.digest for revision in (status.stable, status.candidate) if revision is not None}
+    return adapter.changed_by.quarantine if used & set(adapter.spec.quarantined_digests) else ""
 
 
 def collect_serving(engines: Iterable[Engine], archetype: str) -> list[tuple[str, Held]]:

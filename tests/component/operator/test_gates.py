@@ -266,3 +266,26 @@ def test_only_a_gates_termination_message_is_kept() -> None:
         fact = parse("v1", "Pod", manifest).fact
         assert isinstance(fact, Pod)
         assert fact.containers[0].termination_message == kept
+
+
+@pytest.mark.parametrize("passes", [True, False])
+async def test_a_rollout_waits_at_its_gate_and_goes_by_what_it_says(passes: bool) -> None:
+    world = World()
+    world.put(region(), tier(), adapter(spec={"rollout": {"analysis": {"gate": GATE}}}))
+    await world.settle()
+    scene = Scene(world)
+    world.set_digest("vampire", digest("vampire-2"))
+    await world.settle(seconds=5)
+    assert world.variant("vampire")["rollout"]["phase"] == "Gating"
+    assert len(world.peek("Job")) == 1
+    assert set(next(iter(world.doors().values())).routes("gold").values()) == {served_name("vampire", CANDIDATE)}
+    scene.end(GOOD if passes else '{"pass": false, "message": "speaks of tulips"}')
+    await world.settle(seconds=2)
+    variant = world.variant("vampire")
+    if passes:
+        assert variant["rollout"]["phase"] != "Gating"
+        assert len(world.peek("Job")) == 1
+    else:
+        assert (variant["rejected"]["reason"], variant["rejected"]["message"]) == ("GateFailed", "speaks of tulips")
+        assert world.peek("Job") == []
+        assert world.store.count(GateFact) == 0

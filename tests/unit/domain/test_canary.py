@@ -236,7 +236,7 @@ def test_a_rollout_holds_at_the_ceiling_until_its_digest_is_approved(own: int, r
     story.spec["approvedDigest"] = THIRD
     assert story.later(60).status == held.status, "another digest was approved"
     story.spec["approvedDigest"] = NEW
-    story.facts["changed_by"] = "kubectl-npc"
+    story.facts["approved_by"] = "kubectl-npc"
     story.watch(100)
     assert story.later(60).moved_from == OLD
     above = [entry for entry in story.made if entry.reason == reasons.STEPPED and entry.to_percent > reached]

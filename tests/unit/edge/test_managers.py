@@ -22,9 +22,11 @@ def entry(manager: str, *tiers: str, time: str = "", approves: bool = False, **m
 
 
 def test_the_last_to_write_a_digest_is_named_per_tier() -> None:
+    own = {"manager": "kubectl-npc", "fieldsV1": {"f:spec": {"f:quarantinedDigests": {}}}}
     found = find_managers(
         {
             "managedFields": [
+                own,
                 entry("kubectl-edit", "gold", time="2026-11-02T00:00:00Z"),
                 entry("argocd", "gold", "silver", time="2026-11-01T00:00:00Z", approves=True),
                 entry("npc-operator-status", "gold", time="2026-11-09T00:00:00Z", subresource="status"),
@@ -32,7 +34,7 @@ def test_the_last_to_write_a_digest_is_named_per_tier() -> None:
         }
     )
     assert (found.digest("gold"), found.digest("silver"), found.digest("bronze")) == ("kubectl-edit", "argocd", "")
-    assert found.approval == "argocd"
+    assert (found.approval, found.quarantine) == ("argocd", "kubectl-npc")
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def _step(facts: RolloutFacts, state: State, rollout: RolloutStatus, target: int
         facts.wanted,
         reasons.STEPPED,
         now,
-        by=(facts.changed_by if above else "") or BY_STEPS,
+        by=(facts.approved_by if above else "") or BY_STEPS,
         previous=state.stable.digest if state.stable is not None else "",
         from_percent=rollout.percent,
         to_percent=target,

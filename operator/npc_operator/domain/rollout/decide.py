@@ -132,6 +132,6 @@ def freeze(facts: RolloutFacts, by: str, now: float) -> Decision:
     observed. A quarantine holds all the same: it was named after that, or needs nobody's leave."""
     state = apply_quarantine(facts, read_state(facts.status), now)
     if state.candidate is not None and state.candidate.digest in facts.quarantined:
-        state = replace(halt(state, now, by=facts.changed_by or BY_OBSERVATION), candidate=None, since=None)
+        state = replace(halt(state, now, by=facts.quarantined_by or BY_OBSERVATION), candidate=None, since=None)
     suspended = Finding(reasons.SUSPENDED, f"spec.suspend of {by} is true: what is resident serves on, nothing changes")
     return settle(facts, state, stalled=suspended)

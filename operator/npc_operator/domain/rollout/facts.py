@@ -57,7 +57,11 @@ class RolloutFacts:
     stand_in: StandIn = "Nothing"
     """What answers while no adapter may."""
     changed_by: str = ""
-    """Who changed the spec last: a field manager; empty where nobody knows."""
+    """Who named the wanted digest: a field manager; empty where nobody knows."""
+    approved_by: str = ""
+    """Who named approvedDigest."""
+    quarantined_by: str = ""
+    """Who named a digest of this variant in the voice's own quarantinedDigests."""
     serving: Sequence[tuple[str, Held]] = ()
     """(pod, report) of every adapter of this archetype that is on those pods; looked at only while there is no stable
     digest.

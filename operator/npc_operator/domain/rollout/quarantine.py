@@ -32,7 +32,7 @@ def apply_quarantine(facts: RolloutFacts, state: State, now: float) -> State:
             stable,
             reasons.QUARANTINED,
             now,
-            by=facts.changed_by or BY_QUARANTINE,
+            by=facts.quarantined_by or BY_QUARANTINE,
             from_percent=100,
         )
         state = replace(state, serving=facts.stand_in)
