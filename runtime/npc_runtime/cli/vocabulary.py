@@ -21,6 +21,8 @@ LABEL_SLICE = f"{GROUP}/slice"
 LABEL_COMPONENT = "app.kubernetes.io/component"
 COMPONENT_ENGINE = "engine"
 COMPONENT_GATEWAY = "gateway"
+COMPONENT_GATE = "gate"
+LABEL_ADAPTER = f"{GROUP}/adapter"
 
 CONTAINER_ENGINE = "engine"
 CONTAINER_AGENT = "agent"

@@ -6,9 +6,12 @@ tests/unit/cli imports both and fails when a reason has no row, or a row no reas
 
 from __future__ import annotations
 
+from .. import vocabulary as v
+
 _LOGS = "kubectl logs {pod} -n {namespace} -c {container}"
 _DESCRIBE = "kubectl describe {short} {name} -n {namespace}"
 _EDIT = "kubectl edit {short} {name} -n {namespace}"
+_GATE = f"kubectl logs -n {{namespace}} -l {v.LABEL_COMPONENT}={v.COMPONENT_GATE},{v.LABEL_ADAPTER}={{name}} --tail=-1"
 _BACK = "kubectl npc history {name} -n {namespace}, then: kubectl npc rollback {name} -n {namespace}"
 _WATCH = "kubectl get {short} {name} -n {namespace} -w"
 
@@ -31,7 +34,7 @@ OBJECTS = {
     "TiersNotReady": "look at the named tier: kubectl npc why tier/{tier} -n {namespace}",
     "Terminating": "nothing; it is being deleted",
     "WaitingForTurn": "wait, or raise spec.rolloutLimits.maxConcurrent of the region: kubectl edit npcr -n {namespace}",
-    "Gating": "wait; see your gate's Job: kubectl get jobs,pods -n {namespace}",
+    "Gating": "wait; hear what your gate says: " + GATE_LOG,
     "CheckingIdentity": "wait; it takes seconds: " + _WATCH,
     "Watching": "wait; it goes on by itself: kubectl npc status -n {namespace} --watch",
     "Probing": "wait; it goes on by itself: kubectl npc status -n {namespace} --watch",
@@ -47,7 +50,7 @@ OBJECTS = {
     "RankAboveTier": "lower the variant's rank, or raise spec.engine.maxLoraRank of the tier",
     "SecretNotFound": "create the Secret or correct the reference: kubectl get secrets -n {namespace}",
     "AwaitingApproval": "kubectl npc history {name} -n {namespace}, then: kubectl npc approve {name} -n {namespace}",
-    "GateFailed": "read what your gate says, mend the adapter or the gate, and publish a new digest",
+    "GateFailed": "hear what your gate says, and publish a new digest: " + GATE_LOG,
     "IdentityLost": "find out who changed the pod's files or its engine's adapters, then: kubectl delete pod POD "
     "-n {namespace}",
     "ProbeLost": "read the engine's log: kubectl logs POD -n {namespace} -c engine",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from .. import vocabulary as v
 from ..facts import Adapter, VariantState, World
 from ..rollouts import Progress, Rejection, short
-from .advice import next_step
+from .advice import GATE_LOG, next_step
 from .chain import Link, sentence
 
 STAND_INS = {
@@ -107,7 +107,9 @@ def find_rejection(case: MoveCase) -> Sequence[Link]:
         f"{sentence(found.message or found.reason)}{numbers} {stays}; it is not tried again until the variant names "
         "another digest."
     )
-    step = (
+    log = GATE_LOG.format(namespace=case.adapter.meta.namespace, name=case.adapter.meta.name)
+    heard = f"hear what your gate says: {log}; " if found.reason == "GateFailed" else ""
+    step = heard + (
         f"put the old digest back into the spec: {case.command(f'rollback --tier {case.state.tier}')}; "
         "or publish a mended adapter under its new digest"
     )

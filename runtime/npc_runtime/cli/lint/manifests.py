@@ -37,8 +37,8 @@ class Report:
 
 
 def lint_text(source: str, text: str, *, named: bool = True) -> Report:
-    """All documents of one file, YAML or JSON. A file that nobody `named`, found in a folder, may be something else than
-    manifests: data of an example, values of a chart.
+    """All documents of one file, YAML or JSON. A file that nobody `named`, found in a folder, may be something else
+    than manifests: data of an example, values of a chart.
     """
     try:
         documents = [one for one in yaml.safe_load_all(text) if one is not None]
