@@ -216,6 +216,8 @@ async def test_a_gateway_with_a_folder_that_holds_none_says_so(tmp_path: Path) -
 async def test_a_refusal_over_tls_arrives_and_the_connection_ends_in_order(
     tmp_path: Path, folder: Path, engine: Engine
 ) -> None:
+    faults: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
     async with serving(tmp_path, folder, engine) as rig:
         reader, writer = await asyncio.open_connection(
             "127.0.0.1", rig.port, ssl=trusting(folder), server_hostname=FIRST
@@ -227,6 +229,7 @@ async def test_a_refusal_over_tls_arrives_and_the_connection_ends_in_order(
         assert json.loads(text.partition(b"\r\n\r\n")[2])["error"]["type"] == "invalid_request_error"
         writer.close()
         await eventually(lambda: rig.service.connections == 0)
+    assert faults == []
 
 
 @pytest.mark.parametrize("politely", [True, False])

@@ -212,6 +212,11 @@ def test_junk_is_refused_like_an_unknown_key(junk: bytes) -> None:
     assert refused(junk)[:2] == (401, "invalid_api_key")
 
 
+def test_a_token_larger_than_any_is_not_even_verified() -> None:
+    assert prove(token(padding="x" * 2000)).name == SUBJECT
+    assert refused(token(padding="x" * 8000))[:2] == (401, "invalid_api_key")
+
+
 @given(st.binary(max_size=60), st.binary(max_size=60), st.binary(max_size=60), st.booleans())
 def test_no_bytes_raise_anything_else(head: bytes, body: bytes, signature: bytes, wrapped: bool) -> None:
     parts = [encode(part) if wrapped else part.replace(b".", b"") for part in (head, body, signature)]
