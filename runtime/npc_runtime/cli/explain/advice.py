@@ -11,7 +11,10 @@ from .. import vocabulary as v
 _LOGS = "kubectl logs {pod} -n {namespace} -c {container}"
 _DESCRIBE = "kubectl describe {short} {name} -n {namespace}"
 _EDIT = "kubectl edit {short} {name} -n {namespace}"
-_GATE = f"kubectl logs -n {{namespace}} -l {v.LABEL_COMPONENT}={v.COMPONENT_GATE},{v.LABEL_ADAPTER}={{name}} --tail=-1"
+GATE_LOG = (
+    f"kubectl logs -n {{namespace}} -l {v.LABEL_COMPONENT}={v.COMPONENT_GATE},{v.LABEL_ADAPTER}={{name}} --tail=-1"
+)
+"""What the gates of an adapter wrote."""
 _BACK = "kubectl npc history {name} -n {namespace}, then: kubectl npc rollback {name} -n {namespace}"
 _WATCH = "kubectl get {short} {name} -n {namespace} -w"
 
