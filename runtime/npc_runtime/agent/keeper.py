@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -20,25 +19,22 @@ from ..wire import DesiredAdapter, DesiredSet, Stamp
 from .acts import Acts
 from .backlog import Backlog
 from .cache import Cache, Folder, size_of
-from .errors import AdapterError, Reason, refused, retryable
-from .facts import ENGINE_STAGES, Base, EngineFacts, Facts, Stage, failure_of, identity
+from .errors import AdapterError, Reason, retryable
+from .facts import ENGINE_STAGES, Base, EngineFacts, Facts, Stage
+from .failing import Failures
 from .identity.looks import Looks
 from .inspect.base import BaseModel
 from .memory import OrderMemory, Remembered
 from .metrics import Metrics
 from .plan import (
     BOUNDS,
-    ENGINE_TRIES,
     Plan,
     Refuse,
     Step,
-    backoff,
-    current_failure,
     decide,
     draining_names,
     next_step,
     slot_is_free,
-    unload_failure,
 )
 from .state import KeeperLimits, State
 from .work import Work
@@ -95,10 +91,11 @@ class Keeper:
             cache_size=limits.cache_size,
             changed=self._changed.set,
         )
+        self._failures = Failures(state=self._state, metrics=metrics, facts=self._live_facts)
         self._looks = Looks(
             state=self._state,
             acts=acts,
-            lost=self._identity_lost,
+            lost=self._failures.identity_lost,
             forget_folder=self._work.remove,
             changed=self._changed.set,
         )
@@ -295,11 +292,11 @@ class Keeper:
         if error is None:
             self._state.succeeded(stage, name)
         elif isinstance(error, AdapterError):
-            self._failed(stage, name, adapter, error, instance)
+            self._failures.failed(stage, name, adapter, error, instance)
         else:
             log.error("step failed unexpectedly", exc_info=error, extra={"stage": stage, "served_name": name})
             unexpected = retryable(Reason.INTERNAL, "unexpected fault of the agent, see its log")
-            self._failed(stage, name, adapter, unexpected, instance)
+            self._failures.failed(stage, name, adapter, unexpected, instance)
         self._go_on(stage, name)
 
     def _go_on(self, ended: Stage, name: str) -> None:
@@ -326,57 +323,6 @@ class Keeper:
             return False
         # Without a slot no load can begin, and to ask each that waits would only empty their queue.
         return stage is not Stage.LOAD or slot_is_free(self._live_facts())
-
-    def _failed(
-        self, stage: Stage, name: str, adapter: DesiredAdapter | None, error: AdapterError, instance: str
-    ) -> None:
-        if stage is Stage.UNLOAD or adapter is None:
-            self._unload_failed(name, error, instance)
-            return
-        if self._state.by_name.get(name) != adapter:
-            return  # nobody wants this any more, or wants something else under the name
-        known = current_failure(self._live_facts(), adapter)
-        attempts = known.attempts + 1 if known is not None and known.stage is stage else 1
-        if error.reason is Reason.LOAD_FAILED and attempts >= ENGINE_TRIES:
-            error = refused(Reason.ENGINE_REFUSED, error.message)
-        self._state.failures[name] = failure_of(
-            error,
-            stage=stage,
-            attempts=attempts,
-            retry_at=time.monotonic() + backoff(attempts, random.random()),  # noqa: S311 - jitter
-            wanted=identity(adapter),
-            instance=instance,
-        )
-        self._metrics.failure(adapter.archetype, error.reason)
-        log.warning(
-            "adapter is refused" if error.permanent else "adapter failed for now",
-            extra={
-                "served_name": name,
-                "stage": stage,
-                "reason": error.reason,
-                "detail": error.message,
-                "attempts": attempts,
-            },
-        )
-
-    def _identity_lost(self, adapter: DesiredAdapter, error: AdapterError, instance: str) -> None:
-        self._failed(Stage.IDENTITY, adapter.served_name, adapter, error, instance)
-
-    def _unload_failed(self, name: str, error: AdapterError, instance: str) -> None:
-        known = unload_failure(self._live_facts(), name)
-        attempts = known.attempts + 1 if known is not None else 1
-        self._state.unload_failures[name] = failure_of(
-            error,
-            stage=Stage.UNLOAD,
-            attempts=attempts,
-            retry_at=time.monotonic() + backoff(attempts, random.random()),  # noqa: S311 - jitter
-            wanted="",
-            instance=instance,
-        )
-        log.warning(
-            "unload failed",
-            extra={"served_name": name, "reason": error.reason, "detail": error.message, "attempts": attempts},
-        )
 
     def _cancel_engine_work(self) -> None:
         for name, stage in list(self._state.busy.items()):
