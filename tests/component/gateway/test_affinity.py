@@ -78,9 +78,7 @@ async def test_a_busy_favourite_spreads(affine: Rig, engines: list[Engine]) -> N
     await asyncio.gather(*lines)
 
 
-async def test_a_conversation_moves_on_when_its_pod_fails_and_costs_no_line(
-    affine: Rig, engines: list[Engine]
-) -> None:
+async def test_a_conversation_moves_on_when_its_pod_fails_and_costs_no_line(affine: Rig, engines: list[Engine]) -> None:
     await talk(affine, "lady-orlok")
     (home,) = [engine for engine in engines if engine.chats]
     await home.stop()
