@@ -91,11 +91,14 @@ def test_a_gateway_that_begins_anew_or_is_gone_takes_nothing_away() -> None:
     scene.hear("gw-0", boot="b3")
     scene.hear("gw-0", said(1), boot="b3")
     assert scene.seen().candidate.requests == 21
+    scene.hear("gw-0", said(1, lowest_heard=900), boot="b3")
+    scene.hear("gw-1", said(7, lowest_heard=40))
     scene.store.put(Pod, NAMESPACE, "gw-1", Pod(NAMESPACE, "gw-1", "uid-gw-1", "gateway"))
     scene.store.drop(GatewayFact, NAMESPACE, "gw-1")
     scene.store.drop(Pod, NAMESPACE, "gw-1")
     assert scene.seen().candidate.requests == 21
     assert scene.seen().candidate.errors == 1
+    assert scene.seen().lowest_heard == 900, "nothing else of a gateway that is gone is kept"
 
 
 def test_characters_are_not_added_up_because_gateways_hear_the_same_ones() -> None:
