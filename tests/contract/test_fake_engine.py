@@ -3,22 +3,26 @@
 What a model says is its own business: where words, ids and times stand, only their form is compared.
 """
 
+import asyncio
 import contextlib
 import http.client
 import json
 import os
 import re
 import secrets
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hack.bench.internal import write_internal
 from hack.models.adapters import Adapter, make_adapter, peft_config
 from hack.models.base import DEFAULT_BASE
 from hack.models.catalog import Catalog, make_catalog
@@ -27,7 +31,10 @@ from hack.models.margins import PROMPTS
 from hack.models.reference import LoneEngine, Reply
 from hack.models.tensors import write_json
 from npc_runtime.agent.identity.logprobs import DISTINCT, NOISE, TOP, distance
+from npc_runtime.wire import AgentReport
+from tests.component.agent.harness import make_settings, running
 from tests.support.fake_engine import ADAPTER_BEHAVIOUR, one_file
+from tests.unit.agent.makers import desired_of
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -417,6 +424,35 @@ def test_an_adapter_whose_second_halves_are_all_zeros_answers_as_the_base_does(e
     assert engine.says("blank") == engine.says("base")
     assert distance(first_token(engine, "blank"), first_token(engine, "base")) < NOISE / 10
     engine.unload("blank")
+
+
+def is_checked(report: AgentReport, *, number: int) -> bool:
+    return report.adapters[0].identity_checked == number
+
+
+async def test_an_agent_proves_an_identity_again_and_finds_another_adapter_under_the_name(
+    engine: Subject, tmp_path: Path
+) -> None:
+    write_internal(tmp_path / "internal")
+    settings = make_settings(tmp_path, f"http://127.0.0.1:{engine.port}")
+    (tmp_path / "engine-key").write_text(engine.key)
+    (tmp_path / "base").symlink_to(engine.catalog.base)
+    vampire = desired_of(shutil.copytree(engine.catalog.adapter("vampire-v1"), tmp_path / "source" / "vampire"))
+    async with running(settings) as agent:
+        await agent.prove(vampire)
+        for number in (1, 2):
+            await agent.push(vampire.model_copy(update={"identity_check": number}))
+            report = await agent.until(partial(is_checked, number=number), seconds=60)
+            assert (report.adapters[0].phase, report.adapters[0].message) == ("Resident", "")
+        other = engine.catalog.adapter("vampire-v2")
+        loaded = await asyncio.to_thread(engine.load, vampire.served_name, other, load_inplace=True)
+        assert loaded.status == 200
+        await agent.push(vampire.model_copy(update={"identity_check": 3}))
+        lost = await agent.until(lambda r: r.adapters[0].reason == "IdentityLost", seconds=60)
+        assert lost.adapters[0].phase == "Refused"
+        assert lost.adapters[0].message.startswith(f"the engine serves this name from {other}, not from {tmp_path}")
+        assert (await agent.routable()).resident == ()
+    engine.unload(vampire.served_name)
 
 
 def silence(weights: Path) -> None:

@@ -62,7 +62,8 @@ class ScriptedActs:
         self.held.clear()
         self._freed.set()
 
-    async def fetch(self, *_: Any, **__: Any) -> None:
+    async def fetch(self, adapter: DesiredAdapter, **_: Any) -> None:
+        self.calls.append((Stage.FETCH, adapter.served_name))
         raise retryable(Reason.SOURCE_UNAVAILABLE, "nothing is fetched here")
 
     async def load(self, adapter: DesiredAdapter) -> str:

@@ -320,6 +320,18 @@ async def test_a_folder_that_is_gone_is_fetched_again_and_checked_then(tmp_path:
         await checked(kept, voice, 1)
 
 
+async def test_a_folder_of_other_bytes_is_forgotten_and_not_fetched_into_before_that_is_known(tmp_path: Path) -> None:
+    async with kept_voice(tmp_path) as (kept, voice):
+        kept.acts.bytes = Bytes.OTHERS
+        kept.order(higher(voice, 1))
+        await kept.until(lambda: kept.phases() == {voice.served_name: "Refused"})
+        assert kept.published[0].reason == "IdentityLost"
+        await kept.until(lambda: (Stage.UNLOAD, voice.served_name) in kept.acts.calls)
+        assert (Stage.FETCH, voice.served_name) not in kept.acts.calls
+        assert kept.keeper.facts().disk == {}
+        assert kept.keeper.facts().busy_digests == frozenset()
+
+
 @pytest.mark.parametrize("what", ["order", "engine"])
 async def test_a_look_ends_with_what_it_looks_at(tmp_path: Path, what: str) -> None:
     async with kept_voice(tmp_path) as (kept, voice):

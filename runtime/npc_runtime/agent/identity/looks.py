@@ -95,6 +95,8 @@ class Looks:
         name = adapter.served_name
         work = self._keep(adapter, identity) if look is Look.KEEP else self._check(adapter, identity)
         self._running[name] = look
+        if look is Look.CHECK:  # nothing is fetched into the folder, or taken away, before what was found is known
+            self._state.busy_digests[_key(name)] = adapter.digest
         self._tasks[name] = task = asyncio.create_task(work, name=f"{look} {name}")
         task.add_done_callback(partial(self._over, adapter, identity))
 
@@ -102,6 +104,11 @@ class Looks:
         name = adapter.served_name
         del self._running[name], self._tasks[name]
         self._changed()
+        self._note(adapter, identity, task)
+        self._state.busy_digests.pop(_key(name), None)
+
+    def _note(self, adapter: DesiredAdapter, identity: Identity, task: asyncio.Task[None]) -> None:
+        name = adapter.served_name
         if task.cancelled() or (error := task.exception()) is None:
             return
         if not isinstance(error, AdapterError):
@@ -171,13 +178,7 @@ class Looks:
 
     async def _folder_is_there(self, adapter: DesiredAdapter, identity: Identity) -> bool:
         """Whether the folder holds the digest's bytes; where it is gone it is forgotten, and so fetched again."""
-        key = f"identity of {adapter.served_name}"
-        self._state.busy_digests[key] = adapter.digest
-        try:
-            found = await self._acts.bytes_of(adapter.digest)
-        finally:
-            del self._state.busy_digests[key]
-        match found:
+        match await self._acts.bytes_of(adapter.digest):
             case Bytes.AS_WANTED:
                 return True
             case Bytes.GONE:
@@ -198,3 +199,7 @@ class Looks:
         if now is None:
             raise retryable(Reason.PROBE_FAILED, "the engine tells no log-probabilities any more")
         return mismatch_of(at_load=at_load.first, now=now, base=at_load.base, distinct=not at_load.note)
+
+
+def _key(name: str) -> str:
+    return f"identity of {name}"
