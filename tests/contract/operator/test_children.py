@@ -14,6 +14,7 @@ import pytest
 
 from npc_operator.api import names
 from npc_operator.api.meta import ObjectMeta
+from npc_operator.api.rollouts import Gate
 from npc_operator.clients.connection import connect
 from npc_operator.clients.kube import KubeClient
 from npc_operator.clients.metrics import Metrics
@@ -22,6 +23,7 @@ from npc_operator.edge.parse import parse_child
 from npc_operator.manifests.disruption import build_engine_budget, build_gateway_budget
 from npc_operator.manifests.engine_deployment import build_deployment
 from npc_operator.manifests.engine_service import build_engine_service
+from npc_operator.manifests.gate_job import GateInputs, build_gate_job, hash_gate
 from npc_operator.manifests.gateway_deployment import build_gateway_deployment
 from npc_operator.manifests.gateway_service import build_gateway_service
 from npc_operator.manifests.labels import owner_reference
@@ -29,7 +31,7 @@ from npc_operator.manifests.network import OperatorPeer, build_engine_policy, bu
 from npc_operator.manifests.pod_layout import EngineInputs
 from npc_operator.manifests.secrets import build_namespace_secret, build_routes_secret
 from npc_operator.ports import ObjectRef
-from tests.support.builders import region_fact, tier_fact
+from tests.support.builders import adapter_fact, digest, region_fact, tier_fact
 from tests.support.kube_env import KubeEnv
 
 OPERATOR = OperatorPeer("npc-system", {"app.kubernetes.io/name": "npc-operator"})
@@ -158,6 +160,44 @@ async def test_a_tiers_children_do_not_drift(kube: KubeClient, namespace: str, o
 async def test_a_regions_children_do_not_drift(kube: KubeClient, namespace: str) -> None:
     for manifest in region_children(namespace):
         await check_rest(kube, manifest)
+
+
+async def test_a_region_that_gets_a_certificate_changes_its_port_and_does_not_drift(
+    kube: KubeClient, namespace: str
+) -> None:
+    for tls in ({}, {"tls": {"secretName": "cert"}}, {}):
+        fact = region_fact(spec={"gateway": {"auth": {"mode": "None"}, **tls}})
+        meta = here(fact.meta, namespace)
+        await check_rest(kube, build_gateway_service(meta, fact.spec))
+        await check_rest(kube, build_gateway_deployment(meta, fact.spec, image="npc-fleet:1", pull_policy=""))
+
+
+async def test_a_gates_job_is_accepted_with_its_pod_and_goes_as_it_was_seen(kube: KubeClient, namespace: str) -> None:
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": namespace}}
+    await create_raw(kube, f"/api/v1/namespaces/{namespace}/serviceaccounts", account)
+    gate = Gate.model_validate({"image": "gate:1", "env": [{"name": "EMPTY"}, {"name": "SET", "value": "1"}]})
+    inputs = GateInputs(
+        meta=here(adapter_fact().meta, namespace),
+        gate=gate,
+        archetype="vampire",
+        tier="gold",
+        digest=digest("v2"),
+        served_name="vampire--0123456789ab",
+        engine_uid="uid",
+        engine_address="10.0.0.7",
+        engine_port=8000,
+        engine_key_id="key-1",
+    )
+    manifest = build_gate_job(inputs)
+    live = await kube.create(manifest, manager=names.MANAGER_CHILDREN)
+    child = parse_child("batch/v1", "Job", live)
+    assert child.manifest["metadata"]["annotations"][names.ANNOTATION_GATE] == hash_gate(gate)
+    template = manifest["spec"]["template"]
+    meta = {"name": "gate", "namespace": namespace, "labels": template["metadata"]["labels"]}
+    await kube.create({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": template["spec"]}, manager="test")
+    ref = ObjectRef("batch/v1", "Job", namespace, child.name, child.uid)
+    await kube.delete(ref, resource_version=child.resource_version)
+    assert await kube.get(ref) is None
 
 
 async def test_what_is_no_longer_wanted_is_seen_and_taken_away(kube: KubeClient, namespace: str) -> None:
