@@ -146,10 +146,8 @@ class Attempt:
         self.endpoint.in_flight -= 1
 
     def _praise(self) -> None:
-        endpoint = self.endpoint
         self._on_trial = False
-        if endpoint.failures or endpoint.ejected_until:
-            endpoint.succeed(self._loop.time())
+        self.endpoint.succeed(self._loop.time())
 
     def _blame(self, *, reached: bool) -> None:
         self._on_trial = False
@@ -160,7 +158,8 @@ class Attempt:
     def on_stream_open(self, head: EngineHead, data: bytes) -> Callable[[bytes], None]:
         """Nothing is asked anew from here on."""
         self._request = b""
-        self._praise()
+        if self.endpoint.failures or self.endpoint.ejected_until:
+            self._praise()
         return self._owner.on_stream_open(head, data)
 
     def on_stream_end(self, head: EngineHead, data: bytes, stream: ChunkedAnswer) -> None:
@@ -168,7 +167,7 @@ class Attempt:
         self._leave()
         if not stream.said_done:
             self._blame(reached=True)
-        elif self._request:
+        elif (self.endpoint.failures or self.endpoint.ejected_until) and self._request:
             self._praise()  # all of it came at once
         self._owner.on_stream_end(head, data, stream)
 
@@ -177,7 +176,7 @@ class Attempt:
         self._leave()
         if is_failing(head):
             self._blame(reached=True)
-        else:
+        elif self.endpoint.failures or self.endpoint.ejected_until:
             self._praise()
         self._owner.on_answer(head, body)
 

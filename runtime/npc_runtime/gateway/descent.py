@@ -69,7 +69,7 @@ class Descent:
         self._alias: Alias | None = None
         self._asked = 0
         self._breaks = 0
-        self._tried: set[object] = set()
+        self._tried: tuple[object, ...] = ()
         self._reached = False
         self._unreached = False
         self.attempts = 0
@@ -111,7 +111,7 @@ class Descent:
         """That pod is being asked."""
         self._asked += 1
         self.attempts += 1
-        self._tried.add(endpoint)
+        self._tried = (*self._tried, endpoint)
 
     def fail(self, failure: Failure, *, reached: bool, broke: bool) -> None:
         """The pod taken last came to nothing. `reached`: it was asked; `broke`: and never gave a whole answer."""
@@ -134,15 +134,17 @@ class Descent:
     def speak(self) -> None:
         """The present level answers."""
         holds = self._fleet.holds
-        if holds and self.rung is not None:
+        if holds.held and self.rung is not None:
             now = self._time()
             holds.speak(self.rung.key, now)
             holds.speak(self.rung.tier, now)
 
     def end_observing(self, outcome: Outcome) -> None:
         """Nothing more comes of this line on the present alias."""
-        observer, self.observer = self.observer, NOBODY
-        observer.on_end(outcome)
+        observer = self.observer
+        if observer is not NOBODY:
+            self.observer = NOBODY
+            observer.on_end(outcome)
 
     def _keep(self, failure: Failure) -> None:
         if self.failure is None or (self._index <= 1 and self._held is not None):
@@ -153,7 +155,7 @@ class Descent:
         while self._index < len(self._rungs):
             rung = self._rungs[self._index]
             self._index += 1
-            if holds and self._held is not None:
+            if holds.held and self._held is not None:
                 now = self._time()
                 if holds.is_held(rung.key, now) or holds.is_held(rung.tier, now):
                     self._held = (*self._held, rung)
@@ -168,8 +170,7 @@ class Descent:
         self.rung = rung
         self._alias = rung.alias
         self._asked = 0
-        if self._tried:
-            self._tried = set()
+        self._tried = ()
         self._reached = False
         self._unreached = False
         if rung.alias is None:
@@ -178,24 +179,26 @@ class Descent:
             self.target, self.observer = self._chooser.choose(rung.alias, self._npc)
 
     def _pick(self, rung: Rung) -> Endpoint | None:
-        now = self._time()
         usable = self._usable(rung)
-        endpoint = self._choose(usable, self._tried, now)
+        endpoint = self._choose(rung, usable, self._tried)
+        return endpoint if endpoint is not None else self._pick_otherwise(rung, usable)
+
+    def _pick_otherwise(self, rung: Rung, usable: list[Endpoint]) -> Endpoint | None:
+        """None of the usable pods is left to be tried for the digest."""
+        endpoint = None
         alias = self._alias
-        if endpoint is None and alias is not None and self.target is not alias.stable:
+        if alias is not None and self.target is not alias.stable:
             # A candidate that no pod can answer with costs nobody a line: the stable voice answers.
             self.target = alias.stable
             self.observer.on_stable()
             usable = self._usable(rung)
-            endpoint = self._choose(usable, (), now)
+            endpoint = self._choose(rung, usable, ())
         if endpoint is None and self._follow_alias(rung):
             usable = self._usable(rung)
-            endpoint = self._choose(usable, self._tried, now)
-            if endpoint is None:
-                endpoint = self._choose(usable, (), now)
+            endpoint = self._choose(rung, usable, self._tried) or self._choose(rung, usable, ())
         if endpoint is None and self._unreached and (self._asked == 1 or self.is_last):
             # The last pod was not reached at all, which a busy network or host can do to the only pod there is.
-            endpoint = self._choose(usable, (), now)
+            endpoint = self._choose(rung, usable, ())
         return endpoint
 
     def _usable(self, rung: Rung) -> list[Endpoint]:
@@ -203,11 +206,11 @@ class Descent:
             return self._fleet.accepting(rung.tier)
         return [] if self.target is None else self._fleet.usable(rung.tier, self.target.served_name)
 
-    def _choose(self, usable: list[Endpoint], tried: set[object] | tuple[object, ...], now: float) -> Endpoint | None:
-        affinity, turn = self._fleet.affinity, self._fleet.next_turn()
-        if affinity is None or self._place is None or self.rung is None:
+    def _choose(self, rung: Rung, usable: list[Endpoint], tried: tuple[object, ...]) -> Endpoint | None:
+        affinity, turn, now = self._fleet.affinity, self._fleet.next_turn(), self._time()
+        if affinity is None or self._place is None:
             return pick_endpoint(usable, tried=tried, turn=turn, now=now)
-        return affinity.pick(self.rung.tier, usable, key=self._place, tried=tried, turn=turn, now=now)
+        return affinity.pick(rung.tier, usable, key=self._place, tried=tried, turn=turn, now=now)
 
     def _follow_alias(self, rung: Rung) -> bool:
         """Whether the archetype has moved to another digest while this line waited: its old one may be on no pod any

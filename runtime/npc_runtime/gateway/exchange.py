@@ -31,6 +31,7 @@ from npc_runtime.gateway.question import Question
 from npc_runtime.gateway.reply import Reply
 from npc_runtime.gateway.rollouts.observer import NOBODY, Chooser, Outcome
 from npc_runtime.gateway.stall import StallWatch
+from npc_runtime.gateway.table import Target
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class Exchange:
     """State of one request between client and engines. Implements `attempt.Owner`."""
 
     __slots__ = (
+        "_asked",
         "_attempt",
         "_descent",
         "_ladder",
@@ -59,6 +61,7 @@ class Exchange:
         "_question",
         "_record",
         "_reply",
+        "_request",
         "_rung",
         "_series",
         "_sink",
@@ -100,10 +103,14 @@ class Exchange:
             fleet=means.fleet, ladder=ladder, chooser=means.chooser, npc=npc, place=place, loop=means.loop
         )
         descent = self._descent
+        self._request = b""
+        self._asked: Target | None = None
+        """The digest that the request is written for."""
         try:
             if descent.rung is not None and descent.target is not None:
                 # Now, and not when a pod is there: nothing is left that could go wrong but the engines.
-                question.write(ladder, descent.rung, descent.target)
+                self._request = question.write(ladder, descent.rung, descent.target)
+                self._asked = descent.target
         except errors.Refused:
             descent.end_observing(Outcome.UNTOLD)
             raise
@@ -128,8 +135,9 @@ class Exchange:
             if descent.attempts:
                 self._series.retries += 1
             descent.take(endpoint)
-            request = self._question.write(self._ladder, rung, target)
-            self._attempt = Attempt(endpoint, request, self, means.loop)
+            if target is not self._asked:
+                self._asked, self._request = target, self._question.write(self._ladder, rung, target)
+            self._attempt = Attempt(endpoint, self._request, self, means.loop)
             self._attempt.start()
             return
         self._end_without_engines()
@@ -137,8 +145,10 @@ class Exchange:
     def _enter_level(self, rung: Rung) -> bool:
         """Whether an engine may be asked at once on the level that the descent has come to."""
         self._rung = rung
-        self._stop_timer()
-        self._ticket.release()
+        if self._timer is not None:
+            self._stop_timer()
+        if self._ticket is not FREE:
+            self._ticket.release()
         if rung.first_token_seconds and not self._descent.is_last:
             self._timer = self._means.loop.call_later(rung.first_token_seconds, self._on_late)
         importance = self._ladder.voice.importance
@@ -377,11 +387,13 @@ class Exchange:
 
     def _end(self, outcome: Outcome) -> None:
         """Nothing more is asked for this line; its reply is ended right after."""
-        self._stop_timer()
+        if self._timer is not None:
+            self._stop_timer()
         self._forget_attempt()
         descent, record = self._descent, self._record
         record.attempts = descent.attempts
         if descent.target is not None:
             record.digest = descent.target.digest
         descent.end_observing(outcome)
-        self._ticket.release()
+        if self._ticket is not FREE:
+            self._ticket.release()

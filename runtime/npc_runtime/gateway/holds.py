@@ -34,23 +34,20 @@ class _Hold:
 class Holds:
     """The levels that are held, of one event loop. Times are loop time; a key is whatever names a level."""
 
-    __slots__ = ("_able", "_held", "_late")
+    __slots__ = ("_able", "_late", "held")
 
     def __init__(self, able: Callable[[Hashable], bool]) -> None:
         """`able` says whether a level could be asked now."""
         self._able = able
-        self._held: dict[Hashable, _Hold] = {}
+        self.held: dict[Hashable, _Hold] = {}
+        """What is or was held lately: a line looks no further while that is empty."""
         self._late: dict[Hashable, int] = {}
-
-    def __bool__(self) -> bool:
-        """Whether anything is or was held lately: a line looks no further while nothing was."""
-        return bool(self._held)
 
     def go_down(self, key: Hashable, now: float) -> None:
         """The level could not be asked, or not in time."""
-        hold = self._held.get(key)
+        hold = self.held.get(key)
         if hold is None:
-            hold = self._held[key] = _Hold()
+            hold = self.held[key] = _Hold()
         elif hold.spoke_since is not None:
             steady = now - hold.spoke_since >= STEADY_SECONDS
             hold.seconds = FIRST_SECONDS if steady else min(LONGEST_SECONDS, hold.seconds * 2)
@@ -60,7 +57,7 @@ class Holds:
 
     def is_held(self, key: Hashable, now: float) -> bool:
         """Whether lines pass the level over."""
-        hold = self._held.get(key)
+        hold = self.held.get(key)
         if hold is None or not hold.down:
             return False
         if hold.able_since is None:
@@ -72,17 +69,17 @@ class Holds:
 
     def speak(self, key: Hashable, now: float) -> None:
         """The level has answered a line."""
-        hold = self._held.get(key)
+        hold = self.held.get(key)
         if hold is None or hold.down:
             return
         if hold.spoke_since is None:
             hold.spoke_since = now
         elif now - hold.spoke_since >= STEADY_SECONDS:
-            del self._held[key]
+            del self.held[key]
 
     def look(self, now: float) -> None:
         """Pods came or went: see which held levels are able."""
-        for key, hold in self._held.items():
+        for key, hold in self.held.items():
             if hold.down:
                 if not self._able(key):
                     hold.able_since = None
@@ -91,8 +88,8 @@ class Holds:
 
     def forget(self, is_known: Callable[[Hashable], bool]) -> None:
         """Drop the levels that are no more."""
-        for key in [key for key in self._held if not is_known(key)]:
-            del self._held[key]
+        for key in [key for key in self.held if not is_known(key)]:
+            del self.held[key]
         for key in [key for key in self._late if not is_known(key)]:
             del self._late[key]
 

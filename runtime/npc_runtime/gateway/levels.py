@@ -37,8 +37,10 @@ class Rung:
     """One level that needs an engine."""
 
     level: Level
+    tier: str
+    """Whose engines are asked."""
     routes: wire.TierRoutes
-    """Of the tier whose engines are asked."""
+    """What is known of that tier."""
     archetype: str
     alias: Alias | None
     """None: the base model is asked."""
@@ -50,14 +52,9 @@ class Rung:
     stall_seconds: float
 
     @property
-    def tier(self) -> str:
-        """The tier whose engines are asked."""
-        return self.routes.name
-
-    @property
     def key(self) -> tuple[str, str]:
         """What is held when this level cannot be asked: the tier, and the archetype or nothing for its base model."""
-        return (self.routes.name, "" if self.alias is None else self.archetype)
+        return (self.tier, "" if self.alias is None else self.archetype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +142,7 @@ class Ladders:
         routes = self._tiers[tier]
         return Rung(
             level=level,
+            tier=tier,
             routes=routes,
             archetype=archetype,
             alias=alias,

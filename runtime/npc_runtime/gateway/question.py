@@ -12,7 +12,7 @@ from npc_runtime.gateway.table import Target
 class Question:
     """One line's request, written anew for each digest that is asked."""
 
-    __slots__ = ("_cache_salt", "_target", "_trace", "_written", "payload")
+    __slots__ = ("_cache_salt", "_trace", "payload")
 
     def __init__(self, payload: dict[str, Any], *, trace: bytes, cache_salt: str | None) -> None:
         """`trace` is whole header lines; `cache_salt` is None where the caller's key has none."""
@@ -20,8 +20,6 @@ class Question:
         """As it came, but for what engines are told beside the line."""
         self._trace = trace
         self._cache_salt = cache_salt
-        self._target: Target | None = None
-        self._written = b""
 
     @property
     def wants_stream(self) -> bool:
@@ -35,14 +33,10 @@ class Question:
             Refused: the body cannot be written (400).
 
         """
-        if target is self._target:
-            return self._written
         payload = self.payload
         priority = ladder.priority if rung.routes.prioritised else None
         chat.set_engine_fields(payload, priority=priority, cache_salt=self._cache_salt)
         if rung.alias is None:
             payload = {**payload, "messages": [ladder.prompt, *payload["messages"]]}
         body = chat.write_completion(payload, target.served_name)
-        self._written = b"%bContent-Length: %d\r\n\r\n%b" % (self._trace, len(body), body)
-        self._target = target
-        return self._written
+        return b"%bContent-Length: %d\r\n\r\n%b" % (self._trace, len(body), body)

@@ -145,7 +145,7 @@ async def test_a_first_token_at_the_very_limit_wins(rig: Rig, engine: Engine, si
     (exchange,) = running(rig)
     exchange._on_late()
     go_on.set()
-    answer = await line
+    answer = await asyncio.wait_for(line, 5)
     assert (answer.spoken, answer.headers["X-NPC-Served-Tier"]) == ("just in time", "gold")
     assert silver.chats == 0
 
@@ -169,7 +169,7 @@ async def test_a_first_token_right_after_the_limit_is_never_heard(rig: Rig, engi
     (exchange,) = running(rig)
     given_up.set()
     exchange._on_late()
-    answer = await line
+    answer = await asyncio.wait_for(line, 5)
     assert answer.spoken.startswith(SILVER)
     assert "too late" not in answer.text
 

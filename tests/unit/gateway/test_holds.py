@@ -30,7 +30,7 @@ class Pods:
 
 def test_nothing_is_held_before_anything_went_down() -> None:
     holds = Pods().holds
-    assert not holds
+    assert not holds.held
     assert not holds.is_held(KEY, 0.0)
 
 
@@ -74,7 +74,7 @@ def test_each_flap_doubles_the_time_to_thirty_seconds_and_steady_speech_makes_go
         now += 1.0
     assert times == [2, 4, 8, 16, LONGEST_SECONDS, LONGEST_SECONDS, LONGEST_SECONDS]
     pods.holds.speak(KEY, now + STEADY_SECONDS)
-    assert not pods.holds, "and it is forgotten"
+    assert not pods.holds.held, "and it is forgotten"
 
 
 def test_three_late_lines_in_a_row_hold_a_tier_and_one_in_time_between_does_not() -> None:
@@ -95,4 +95,4 @@ def test_levels_that_are_no_more_are_forgotten() -> None:
     pods.holds.go_down(KEY, 1.0)
     pods.holds.note_late("silver", 1.0)
     pods.holds.forget(lambda key: False)
-    assert not pods.holds
+    assert not pods.holds.held
