@@ -243,6 +243,17 @@ def test_a_rollout_holds_at_the_ceiling_until_its_digest_is_approved(own: int, r
     assert {entry.by for entry in above} == {"kubectl-npc"}
 
 
+def test_who_forgot_the_answers_of_a_step_that_awaits_approval_does_not_ask_for_them_again() -> None:
+    story = Story(spec={"ceilingPercent": 10})
+    story.watch(10)
+    held = story.later(60)
+    story.verdict, story.evidence = TOO_FEW, Evidence()
+    assert story.later(3600).status == held.status
+    story.spec["approvedDigest"] = NEW
+    story.look()
+    assert story.rollout.phase == "Checking"
+
+
 def test_a_ceiling_of_nothing_holds_without_taking_a_turn() -> None:
     story = Story(spec={"ceilingPercent": 0}, facts={"turn": False})
     decision = story.look()
