@@ -58,6 +58,18 @@ class World:
         async with new_session() as session:
             return await ask_once(session, self.url, self.key, ask)
 
+    async def until_answered(self, ask: Ask, *, timeout: float = 120) -> Line:
+        """The first line that is answered; asks again five times a second, and says how the last one failed."""
+        line = await self.ask(ask)
+        try:
+            async with asyncio.timeout(timeout):
+                while line.failure:
+                    await asyncio.sleep(0.2)
+                    line = await self.ask(ask)
+        except TimeoutError:
+            raise kube.NotYet(f"no answer in {timeout:.0f} s; the last line failed with: {line.failure}") from None
+        return line
+
     def assert_clean(self, tally: Tally) -> None:
         """No line failed, and every text is what its digest says."""
         assert tally.lines, "the load asked nothing"
