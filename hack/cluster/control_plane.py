@@ -23,6 +23,7 @@ from hack.cluster.processes import ProcessTable
 CONTEXT = "npc-fleet-local"
 ROLES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "coredns", "kube-proxy")
 WATCHERS = ("kube-controller-manager", "kube-scheduler", "kube-proxy")
+"""What must begin anew with an API server that was away: see ControlPlane.end_watchers."""
 # Each component alone would start as many threads as the host has cores; none of them has that much to do here.
 _ENVIRONMENT = {"GOMAXPROCS": "4"}
 

@@ -96,7 +96,7 @@ async def test_a_gateway_that_starts_anew_serves_without_operator_and_api_server
                 while is_running(pid):  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
                 # The kubelet starts the container again by itself; nothing else can bring the gateway its routes.
-                line = await quiet.until_answered(ask)
+                line = await quiet.until_answered(ask, timeout=110)
         finally:
             await asyncio.to_thread(away.__exit__, None, None, None)
     finally:
