@@ -60,8 +60,8 @@ def variant_status(adapter: Adapter, tier: str) -> VariantStatus | None:
 def build_piece(adapter: Adapter, variant: Variant, *, frozen: bool, barred: bool, credentials: Credentials) -> Piece:
     """The adapter's part of the variant's tier.
 
-    `frozen` (suspended): only what the status says. `barred`: the spec's digest has a fault, so only the stable one is
-    wanted.
+    `frozen` (suspended, or something was not read yet): only what the status says. `barred`: the spec's digest has a
+    fault, so only the stable one is wanted.
     """
     status = variant_status(adapter, variant.tier)
     stable = status.stable if status is not None else None

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from npc_operator.api.archetypeadapter import Variant
-from npc_operator.domain.adapter import Check, VariantFacts, check_variant
+from npc_operator.domain.adapter import Check, VariantFacts, check_variant, suspended_by
 from npc_operator.domain.desired import Piece, build_piece, collect_entries
 from npc_operator.domain.facts import Adapter, Region, SecretFact, Tier
 from npc_operator.domain.placement import EVERYTHING_FITS, Placement, place
@@ -248,11 +248,8 @@ class Roster:
         check = check_variant(facts)
         if not check.usable():
             return Part(variant, check, None, None)
-        frozen = (
-            adapter.spec.suspend
-            or (tier is not None and tier.spec.suspend)
-            or (region is not None and region.spec.suspend)
-        )
+        # A new leader has read no Secret at first: until it has, pods keep what the status says, as the status does.
+        frozen = suspended_by(adapter, tier, region) is not None or check.unread is not None
         piece = self._slim(
             build_piece(adapter, variant, frozen=frozen, barred=not check.may_load(), credentials=self._credentials)
         )
