@@ -22,6 +22,8 @@ from hack.cluster.processes import ProcessTable
 
 CONTEXT = "npc-fleet-local"
 ROLES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "coredns", "kube-proxy")
+WATCHERS = ("kube-controller-manager", "kube-scheduler", "kube-proxy")
+"""What must begin anew with an API server that was away: see ControlPlane.end_watchers."""
 # Each component alone would start as many threads as the host has cores; none of them has that much to do here.
 _ENVIRONMENT = {"GOMAXPROCS": "4"}
 
@@ -119,15 +121,12 @@ class ControlPlane:
     def start_api(self) -> None:
         """etcd and the API server, until the latter says it is ready.
 
-        The controllers are ended with a server that is gone and begin anew with :meth:`start_rest`. Left alone they
-        would judge the nodes by Leases that nobody could renew, the moment the server is back; and a kubelet that has
-        not read its node since then reports only what it believes has changed, so such a node stays Unknown, and what
-        runs on it without traffic, for a minute or two.
+        What watches a server that is gone is ended, and begins anew with :meth:`start_rest`: see :meth:`end_watchers`.
 
         :raises ClusterError: when one of them ends or is not ready within 90 s; with the end of its log.
         """
         if self.processes.running("kube-apiserver") is None:
-            self.end_controllers()
+            self.end_watchers()
         self._start("etcd", self._etcd_arguments())
         self._start("kube-apiserver", self._apiserver_arguments(), depends_on=[self._audit_policy()])
         api = self.api()
@@ -143,9 +142,17 @@ class ControlPlane:
         except ClusterError as error:
             raise ClusterError(f"{error}; its log is {log}\n{tail(log)}") from error
 
-    def end_controllers(self) -> None:
-        """The controller manager ends at once; :meth:`start_rest` starts one that gives every node its time anew."""
-        self.processes.stop(["kube-controller-manager"], grace_seconds=0)
+    def end_watchers(self) -> None:
+        """Controllers, scheduler and service proxy end at once; :meth:`start_rest` starts them. For an API server that
+        was away.
+
+        Left alone, the controllers would judge the nodes by Leases that nobody could renew, the moment the server is
+        back; and a kubelet that has not read its node since then reports only what it believes has changed, so such a
+        node stays Unknown, and what runs on it without traffic, for a minute or two. Scheduler and proxy would look
+        again only after a pause that has grown to a minute: until then new pods wait for a node and new Services lead
+        nowhere.
+        """
+        self.processes.stop(WATCHERS, grace_seconds=0)
 
     def start_rest(self, first_node: str) -> None:
         """Controllers, scheduler, DNS and the service proxy. ``first_node`` is whose eyes kube-proxy sees with.

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from typing import Literal
 
+from hack.cluster.control_plane import WATCHERS
 from hack.cluster.errors import ClusterError
 from hack.cluster.local import LocalDriver
 from hack.cluster.processes import ProcessTable
@@ -30,8 +31,8 @@ def api_server_away(how: Literal["frozen", "stopped"] = "frozen") -> Iterator[No
         yield
     finally:
         if how == "frozen":
-            # Else nodes would be judged by what nobody could report meanwhile: see ControlPlane.start_api.
-            driver.on_process("kube-controller-manager", _stop)
+            for role in WATCHERS:  # as after `stopped`: see ControlPlane.end_watchers
+                driver.on_process(role, _stop)
             driver.on_process("kube-apiserver", lambda table, role: table.signal(role, signal.SIGCONT))
         driver.up()
 

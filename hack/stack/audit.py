@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 
 WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
@@ -12,7 +13,7 @@ WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One completed request."""
+    """One request that was answered."""
 
     user: str
     verb: str
@@ -32,9 +33,20 @@ class AuditLog:
         self._offset = path.stat().st_size
 
     def requests(self) -> Iterator[Request]:
-        """Every request that completed since construction (or the last call), in order. A line still being written is
-        left for the next call.
+        """Every request that completed since construction (or the last call of a method), in order. A line still being
+        written is left for the next call.
         """
+        return self._read("ResponseComplete")
+
+    def watches(self) -> Iterator[Request]:
+        """Likewise, every watch that was answered: who watches learns of changes from then on."""
+        return (seen for seen in self._read("ResponseStarted") if seen.verb == "watch" and seen.code == HTTPStatus.OK)
+
+    def writes(self, user_contains: str) -> list[Request]:
+        """Mutating requests by users whose name contains `user_contains`, whatever came of them, leases included."""
+        return [seen for seen in self.requests() if seen.verb in WRITES and user_contains in seen.user]
+
+    def _read(self, stage: str) -> Iterator[Request]:
         with self._path.open("rb") as log:
             log.seek(self._offset)
             for raw in log:
@@ -42,12 +54,8 @@ class AuditLog:
                     return
                 self._offset += len(raw)
                 event = json.loads(raw)
-                if event.get("stage") == "ResponseComplete":
+                if event.get("stage") == stage:
                     yield _request(event)
-
-    def writes(self, user_contains: str) -> list[Request]:
-        """Mutating requests by users whose name contains `user_contains`, whatever came of them, leases included."""
-        return [seen for seen in self.requests() if seen.verb in WRITES and user_contains in seen.user]
 
 
 def _request(event: dict[str, object]) -> Request:

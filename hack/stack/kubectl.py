@@ -139,6 +139,15 @@ class Kubectl:
             "wait", "--for=delete", f"{kind}/{name}", "-n", namespace, f"--timeout={timeout:.0f}s", timeout=timeout + 10
         )
 
+    async def until_none(self, kind: str, namespace: str, selector: str, *, timeout: float = 120.0) -> None:
+        """None of those there now is there any more."""
+        if await self.list(kind, namespace, selector):
+            await self.run(
+                *("wait", "--for=delete", kind, "-l", selector, "-n", namespace),
+                f"--timeout={timeout:.0f}s",
+                timeout=timeout + 10,
+            )
+
 
 def condition(seen: Object, type_: str) -> Object:
     """The condition of that type, or an empty one."""

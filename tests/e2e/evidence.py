@@ -22,7 +22,10 @@ LOOKS = (
 
 
 def collect(stack: Stack) -> str:
-    """Nodes, pods, our objects, the last events, and the ends of the logs of operator, kubelets and controllers."""
+    """Nodes, pods, our objects, the last events, and the ends of the logs of operator, kubelets and controllers.
+
+    Never raises for what is not there: it must not hide the failure that it is about.
+    """
     return "\n".join([*(_look(stack, arguments) for arguments in LOOKS), *map(_end_of, _logs())])
 
 
@@ -30,8 +33,8 @@ def _look(stack: Stack, arguments: tuple[str, ...]) -> str:
     command = stack.kubectl.command(*arguments, "--request-timeout=10s")
     try:
         ran = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
-    except subprocess.TimeoutExpired:
-        return f"$ kubectl {' '.join(arguments)}\n(no answer)\n"
+    except (subprocess.TimeoutExpired, OSError) as error:
+        return f"$ kubectl {' '.join(arguments)}\n(no answer: {error})\n"
     lines = (ran.stdout or ran.stderr).splitlines()
     if "events" in arguments:
         lines = lines[-EVENTS:]
@@ -44,5 +47,8 @@ def _logs() -> list[Path]:
 
 
 def _end_of(log: Path) -> str:
-    lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
+    try:
+        lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
+    except OSError as error:  # a node that a test removed meanwhile
+        lines = [f"(not read: {error})"]
     return "\n".join([f"$ tail {log.name}", *(line[:300] for line in lines), ""])

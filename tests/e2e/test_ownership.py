@@ -122,7 +122,7 @@ async def test_deleting_in_any_order_finishes_also_with_the_operator_gone(dispos
         else:
             kinds = ["npcregion", "gputier", "archetypeadapter"]
             for kind in kinds if order == "region first" else reversed(kinds):
-                await disposable.kubectl.run("delete", kind, "--all", "-n", disposable.namespace, "--timeout=60s")
+                await disposable.kubectl.run("delete", kind, "--all", "-n", disposable.namespace, timeout=120)
             await disposable.until_no_children()
     finally:
         await disposable.scale_operator(2)

@@ -10,16 +10,18 @@ import json
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import aiohttp
 
+from hack.cluster import api
 from hack.models.base import DEFAULT_BASE
 from hack.models.hostile import HOSTILE as MAKERS
 from hack.stack import faults, install, region, regions, storage
 from hack.stack import kubectl as kube
+from hack.stack.audit import AuditLog
 from hack.stack.install import OPERATOR_DEPLOYMENT, OPERATOR_NAMESPACE, Stack, is_rolled_out
 from hack.stack.kubectl import Kubectl, Object
 from hack.stack.load import Ask, Line, Tally, ask_once, new_session
@@ -57,6 +59,18 @@ class World:
     async def ask(self, ask: Ask) -> Line:
         async with new_session() as session:
             return await ask_once(session, self.url, self.key, ask)
+
+    async def until_answered(self, ask: Ask, *, timeout: float = 120) -> Line:
+        """The first line that is answered; asks again five times a second, and says how the last one failed."""
+        line = await self.ask(ask)
+        try:
+            async with asyncio.timeout(timeout):
+                while line.failure:
+                    await asyncio.sleep(0.2)
+                    line = await self.ask(ask)
+        except TimeoutError:
+            raise kube.NotYet(f"no answer in {timeout:.0f} s; the last line failed with: {line.failure}") from None
+        return line
 
     def assert_clean(self, tally: Tally) -> None:
         """No line failed, and every text is what its digest says."""
@@ -246,16 +260,27 @@ class World:
         )
         await self.kubectl.until("deployment", OPERATOR_DEPLOYMENT, OPERATOR_NAMESPACE, is_rolled_out, timeout=120)
         if replicas == 0:
-            await self.kubectl.run(
-                "wait",
-                "--for=delete",
-                "pod",
-                "-l",
-                "app.kubernetes.io/name=npc-operator",
-                "-n",
-                OPERATOR_NAMESPACE,
-                "--timeout=60s",
-            )
+            await self.kubectl.until_none("pods", OPERATOR_NAMESPACE, "app.kubernetes.io/name=npc-operator")
+
+    @contextlib.asynccontextmanager
+    async def api_server_away(self) -> AsyncIterator[None]:
+        """The API server refuses connections while the block runs; at its end all the nodes hear from it again.
+
+        A kubelet that was refused often asks again only after up to a minute. Until it has, it starts no pod and ends
+        none, and what the next test does would wait for that.
+        """
+        nodes = {f"system:node:{node['metadata']['name']}" for node in await self.kubectl.list("nodes", "")}
+        away = api.api_server_away("stopped")
+        await asyncio.to_thread(away.__enter__)
+        audit = AuditLog(self.audit_log)
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(away.__exit__, None, None, None)
+        async with asyncio.timeout(180):
+            while nodes:
+                nodes -= {seen.user for seen in audit.watches() if seen.resource == "pods"}
+                await asyncio.sleep(0.2)
 
     async def annotate_region(self, annotation: str) -> None:
         value = str(time.time_ns())
@@ -322,11 +347,10 @@ class World:
 
     async def until_no_children(self, *, timeout: float = 120) -> None:
         """The garbage collector has taken everything the operator made."""
-        kinds = "deployments,services,poddisruptionbudgets,networkpolicies,secrets,pods"
-        wait = ("wait", "--for=delete", "-l", "app.kubernetes.io/managed-by=npc-operator", "-n", self.namespace)
-        for kind in kinds.split(","):
-            if await self.kubectl.list(kind, self.namespace, wait[3]):
-                await self.kubectl.run(*wait, kind, f"--timeout={timeout:.0f}s", timeout=timeout + 10)
+        for kind in ("deployments", "services", "poddisruptionbudgets", "networkpolicies", "secrets", "pods"):
+            await self.kubectl.until_none(
+                kind, self.namespace, "app.kubernetes.io/managed-by=npc-operator", timeout=timeout
+            )
 
     async def fingerprint(self) -> str:
         """Everything a repeated apply must not change: specs and generations of our kinds and of children."""

@@ -114,12 +114,22 @@ class EventRecorder:
             self._wake.clear()
             await self._wake.wait()
 
-    async def flush(self) -> None:
-        """Write what is pending now, without waiting for the rate (a last word before going)."""
-        while self._pending:
-            told = self._pending.popleft()
-            told.queued = False
-            await self._write(told)
+    async def flush(self, *, seconds: float) -> None:
+        """Write what is pending now, without waiting for the rate (a last word before going); what is not written after
+        `seconds` is lost, and counted.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                while self._pending:
+                    told = self._pending.popleft()
+                    told.queued = False
+                    await self._write(told)
+        except TimeoutError:
+            unwritten = 1 + len(self._pending)  # with the one that was being written
+            self._pending.clear()
+            for _ in range(unwritten):
+                self._metrics.event_lost("Ended")
+            logger.info("the last %d Events were not written within %.1f s and are lost", unwritten, seconds)
 
     async def _spend(self) -> None:
         """Take one token of the bucket, waiting for it if need be."""

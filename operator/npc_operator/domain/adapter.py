@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from npc_operator.api import names
 from npc_operator.api.archetypeadapter import ArchetypeAdapterStatus, Variant
 from npc_operator.domain import reasons
 from npc_operator.domain.conditions import Finding, Summary, build_conditions, join_messages
@@ -47,6 +48,12 @@ class Check:
     def usable(self) -> bool:
         """Whether pods should have anything of the variant."""
         return self.absent is None
+
+
+def suspended_by(adapter: Adapter, tier: Tier | None, region: Region | None) -> str | None:
+    """Kind and name of what suspends a variant, None if nothing does."""
+    facts = ((names.KIND_ADAPTER, adapter), (names.KIND_TIER, tier), (names.KIND_REGION, region))
+    return next((f"{kind} {fact.meta.name}" for kind, fact in facts if fact is not None and fact.spec.suspend), None)
 
 
 def check_archetype(facts: VariantFacts) -> Check | None:

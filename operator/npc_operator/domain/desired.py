@@ -69,8 +69,9 @@ def build_piece(
 ) -> Piece:
     """The adapter's part of the variant's tier.
 
-    `frozen` (suspended): only what the status says. `barred`: the spec's digest has a fault, so only the stable one is
-    wanted. `quarantined`: digests that must not be used, whatever the status still says.
+    `frozen` (suspended, or something was not read yet): only what the status says. `barred`: the spec's digest has a
+    fault, so only the stable one is wanted. `quarantined`: digests that must not be used, whatever the status still
+    says.
     """
     status = variant_status(adapter, variant.tier)
     stable = status.stable if status is not None else None
@@ -126,12 +127,6 @@ def pick_rollout(status: VariantStatus | None, newest: Revision | None) -> Rollo
     if status is None or newest is None or status.candidate is None or status.candidate.digest != newest.digest:
         return None
     return status.rollout
-
-
-def is_heard(adapter: Adapter, variant: Variant) -> bool:
-    """Whether some NPCs hear the digest that the spec names, as a candidate."""
-    rollout = pick_rollout(variant_status(adapter, variant.tier), wanted_revision(variant))
-    return rollout is not None and bool(rollout.since)
 
 
 def is_unsettled(adapter: Adapter, tier: str) -> bool:

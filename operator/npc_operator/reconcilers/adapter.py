@@ -15,7 +15,7 @@ from npc_operator.api import names
 from npc_operator.api.archetypeadapter import Variant
 from npc_operator.api.npcregion import RolloutLimits
 from npc_operator.domain import reasons
-from npc_operator.domain.adapter import Check, build_status
+from npc_operator.domain.adapter import Check, build_status, suspended_by
 from npc_operator.domain.analysis.verdict import judge
 from npc_operator.domain.conditions import Finding, newborn_seconds
 from npc_operator.domain.desired import pick_quarantined, pick_rollout, variant_status, wanted_revision, was_taken_back
@@ -86,19 +86,18 @@ def decide_variant(context: Context, adapter: Adapter, variant: Variant, now: fl
     if check.absent is not None:
         return be_patient(adapter, decide_rollout(replace(facts, engines=[], fault=check.absent), now), now)
     slots = 0 if tier is None else tier.spec.engine.max_cpu_loras
-    if adapter.meta.name in roster.placement(tier_name).left_out:
+    placement = roster.placement(tier_name)
+    if adapter.meta.name in placement.left_out:
         text = (
             describe_left_out(tier_name, [adapter.meta.name], slots)
             if status is None or status.stable is None
             else describe_displaced(tier_name, adapter.meta.name, slots)
         )
         facts = replace(facts, left_out=Finding(reasons.SLOTS_EXCEEDED, text))
-    for kind, fact in ((names.KIND_ADAPTER, adapter), (names.KIND_TIER, tier), (names.KIND_REGION, region)):
-        if fact is not None and fact.spec.suspend:
-            return freeze(facts, f"{kind} {fact.meta.name}", now)
+    if (by := suspended_by(adapter, tier, region)) is not None:
+        return freeze(facts, by, now)
     if status is None or status.stable is None:
         facts = replace(facts, serving=collect_serving(facts.engines, adapter.spec.archetype))
-    placement = roster.placement(tier_name)
     if adapter.meta.name in placement.held_back:
         if placement.full:
             text = describe_left_out(tier_name, [adapter.meta.name], slots)

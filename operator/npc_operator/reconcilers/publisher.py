@@ -142,8 +142,8 @@ def describe_transition(before: Sequence[Condition], after: Sequence[Condition])
         yield events.became_ready(Finding(now.reason, now.message))
     if now is not None and was is not None and was.status == "True" and now.status == "False":
         yield events.lost_ready(Finding(now.reason, now.message))
-    stuck, unstuck = condition(after, STALLED), condition(before, STALLED)
-    if stuck is not None and (unstuck is None or unstuck.reason != stuck.reason):
+    stuck, was_stuck = condition(after, STALLED), condition(before, STALLED)
+    if stuck is not None and (was_stuck is None or was_stuck.reason != stuck.reason):
         yield events.stalled(Finding(stuck.reason, stuck.message))
     if stuck is None and holds(before, STALLED):
         yield events.recovered()

@@ -11,16 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from npc_operator.api.archetypeadapter import Variant
-from npc_operator.domain.adapter import Check, VariantFacts, check_variant
+from npc_operator.domain.adapter import Check, VariantFacts, check_variant, suspended_by
 from npc_operator.domain.aliases import pick_alias
-from npc_operator.domain.desired import (
-    Piece,
-    build_piece,
-    collect_entries,
-    is_heard,
-    is_unsettled,
-    pick_quarantined,
-)
+from npc_operator.domain.desired import Piece, build_piece, collect_entries, is_unsettled, pick_quarantined
 from npc_operator.domain.facts import Adapter, Region, SecretFact, Tier
 from npc_operator.domain.placement import EVERYTHING_FITS, Placement, place
 from npc_operator.domain.region import pick_active_region, pick_holder
@@ -258,19 +251,15 @@ class Roster:
         check = check_variant(facts)
         if not check.usable():
             return Part(variant, check, None, None)
-        frozen = (
-            adapter.spec.suspend
-            or (tier is not None and tier.spec.suspend)
-            or (region is not None and region.spec.suspend)
-        )
+        frozen = suspended_by(adapter, tier, region) is not None
         quarantined = pick_quarantined(adapter, region)
         piece = self._slim(
             build_piece(
                 adapter,
                 variant,
-                frozen=frozen,
-                # What NPCs hear already is no news to any pod, although its credentials are still to be read.
-                barred=not (check.may_load() or (check.unread is not None and is_heard(adapter, variant))),
+                # A new leader has read no Secret at first: until it has, pods keep what the status says.
+                frozen=frozen or check.unread is not None,
+                barred=not check.may_load(),
                 credentials=self._credentials,
                 quarantined=quarantined,
             )

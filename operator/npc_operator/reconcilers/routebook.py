@@ -107,7 +107,8 @@ class RouteBook:
         self._kept: dict[tuple[str, str], frozenset[tuple[str, str]]] = {}
 
     def present(self, namespace: str, region: Region, now: float) -> RouteTable | Waiting:
-        """The table the region's gateways should have. Its stamp changes exactly when its content does."""
+        """The table the region's gateways should have. Its stamp changes with its content, or to beat another leader's
+        (`restamp`). `now`, here and below, is monotonic."""
         key = (namespace, region.meta.name)
         version = self._world.version(namespace)
         page = self._pages.get(key)
@@ -130,7 +131,7 @@ class RouteBook:
             self._open(key, page.table, page.version, now)
 
     def age(self, namespace: str, region: str, now: float) -> float:
-        """Seconds since the present table's content last changed; 0 without one."""
+        """Seconds since the present table's content changed or was stamped anew; 0 without one."""
         page = self._pages.get((namespace, region))
         return 0.0 if page is None else max(0.0, now - page.since)
 

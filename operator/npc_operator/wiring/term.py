@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 
@@ -99,9 +98,7 @@ class Leadership:
                 tasks.create_task(endless("resync", lambda: resync.run(self._mark_everything)), name="resync")
         finally:
             unsubscribe()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LAST_WORDS_SECONDS):
-                    await self._recorder.flush()
+            await self._recorder.flush(seconds=LAST_WORDS_SECONDS)
             await self._agents.close()
             await self._gateways.close()
 

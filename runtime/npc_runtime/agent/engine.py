@@ -77,7 +77,10 @@ class Keys:
 
 
 class Engine:
-    """A client of one engine. Every method raises AdapterError only (EngineUnavailable when it cannot be reached)."""
+    """A client of one engine.
+
+    Every method raises AdapterError only (EngineUnavailable when it cannot be reached); `healthy` also TimeoutError.
+    """
 
     def __init__(self, session: aiohttp.ClientSession, url: str, keys: Keys) -> None:
         self._session = session

@@ -1,7 +1,8 @@
 """Keeps one engine's adapters as ordered: gathers facts, asks `plan` what is next, starts it, and says what came of it.
 
-All state lives here and is touched on the event loop only; everything that blocks is an act in a thread. Each change
-wakes the loop, which decides anew from all facts, so nothing depends on the order in which things happen.
+State is touched on the event loop only, progress of fetches apart; everything that blocks is an act in a thread. Each
+change wakes the loop, which decides anew from all facts, so nothing depends on the order in which things happen; a step
+that ends may start the next one for its adapter at once, by the same rules.
 """
 
 from __future__ import annotations

@@ -75,7 +75,6 @@ def decide(facts: Facts) -> Plan:
     """The next steps towards the desired set."""
     if facts.desired is None:
         return Plan((), (), (), (), None)
-    wanted = {adapter.served_name for adapter in facts.desired}
     refused: list[Refuse] = []
     ready: list[Step] = []
     wakes: list[float] = []
@@ -85,8 +84,8 @@ def decide(facts: Facts) -> Plan:
             refused.append(refuse)
         elif due := _due(facts, adapter):
             _sort_in(facts, adapter.served_name, due, ready, wakes)
-    for name, path in facts.engine.listed.items():
-        if name in wanted or not path.startswith(facts.owned) or name in facts.busy:
+    for name in draining_names(facts):
+        if name in facts.busy:
             continue
         if name not in facts.draining_since:
             begin.append(name)

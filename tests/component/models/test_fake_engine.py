@@ -159,7 +159,16 @@ async def test_its_behaviour_can_be_read_and_changed_from_outside(
         assert response.status == 400
     async with client.get(f"{engine.url}/fake") as response:
         calls = (await response.json())["calls"]
-    assert calls == [{"method": "POST", "path": "/v1/chat/completions", "model": "base", "status": 500, "priority": 0, "logprobs": False}]
+    assert calls == [
+        {
+            "method": "POST",
+            "path": "/v1/chat/completions",
+            "model": "base",
+            "status": 500,
+            "priority": 0,
+            "logprobs": False,
+        }
+    ]
 
 
 async def test_without_the_switch_there_is_no_way_to_load(client: aiohttp.ClientSession) -> None:

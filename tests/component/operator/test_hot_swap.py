@@ -8,12 +8,12 @@ from npc_operator.api import names
 from npc_operator.domain import reasons
 from npc_operator.domain.conditions import rfc3339
 from npc_operator.domain.doors import GONE_MARGIN_SECONDS
-from npc_operator.domain.facts import AgentFact
+from npc_operator.domain.facts import AgentFact, SecretFact
 from npc_operator.reconcilers import routes
 from npc_operator.reconcilers.routebook import read_routes
 from npc_runtime.wire import AdapterPhase, EngineState, served_name
 from tests.component.operator.harness import World
-from tests.support.builders import NAMESPACE, digest, region, tier
+from tests.support.builders import NAMESPACE, digest, region, secret, tier
 from tests.support.builders import at_once as adapter
 from tests.support.fake_agents import LOADING, Verdict
 
@@ -395,3 +395,31 @@ async def test_a_gateway_that_goes_keeps_what_it_uses_until_it_is_gone() -> None
     world.api.remove("Pod", NAMESPACE, name)
     await world.settle(seconds=30)
     assert all(set(agent.resident) == {NEW_NAME} for agent in world.pods("gold").values())
+
+
+async def test_a_new_leader_that_has_not_read_a_secret_yet_takes_no_candidate_off_a_pod() -> None:
+    world = World()
+    world.put(region(tiers={"gold": 100}), tier("gold"), secret("bucket", {"token": "t"}))
+    world.put(adapter("vampire", digests={"gold": OLD}, secret="bucket"))
+    await world.settle()
+    first, *others = world.pods("gold").values()
+    assert others, "one pod holds the move while another has the candidate already"
+    first.holding = True
+    world.set_digest("vampire", NEW)
+    await world.settle(seconds=5)
+    assert set(others[0].resident) == {OLD_NAME, NEW_NAME}
+    pushed = [len(agent.history) for agent in others]
+
+    world.store.drop(SecretFact, NAMESPACE, "bucket")
+    world.lead()
+    await world.settle(seconds=10)
+    assert all(len(agent.history) > before for agent, before in zip(others, pushed, strict=True)), "none was asked"
+    assert all(
+        NEW_NAME in step for agent, before in zip(others, pushed, strict=True) for step in agent.history[before:]
+    )
+
+    first.holding = False
+    world.resync()
+    await world.settle()
+    assert routed(world) == {NEW_NAME}
+    assert world.variant("vampire")["stable"]["digest"] == NEW

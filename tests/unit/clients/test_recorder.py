@@ -173,7 +173,22 @@ def test_last_words_are_written_at_once() -> None:
         recorder = EventRecorder(sink=sink, clock=clock, metrics=Metrics(), instance="pod-1")
         for number in range(200):
             recorder.normal(REF, "Bye", str(number))
-        await recorder.flush()
+        await recorder.flush(seconds=0.5)
         assert len(sink.written) == 200
+
+    run_virtual(scenario)
+
+
+def test_last_words_that_nobody_takes_are_counted_as_lost_instead_of_holding_up_the_end() -> None:
+    async def scenario(clock: FakeClock) -> None:
+        sink, metrics = Sink(), Metrics()
+        sink.seconds = 3600
+        recorder = EventRecorder(sink=sink, clock=clock, metrics=metrics, instance="pod-1")
+        for number in range(3):
+            recorder.normal(REF, "Bye", str(number))
+        began = clock.monotonic()
+        await recorder.flush(seconds=0.5)
+        assert clock.monotonic() - began < 1
+        assert lost(metrics, "Ended") == 3
 
     run_virtual(scenario)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from npc_operator.domain.aliases import pick_alias
-from npc_operator.domain.desired import build_piece, is_heard
+from npc_operator.domain.desired import build_piece
 from npc_operator.domain.facts import Adapter
 from npc_runtime.wire import Alias, Guard, Override, served_name
 from tests.support.builders import adapter_fact, digest
@@ -136,9 +136,3 @@ def test_a_candidate_that_was_taken_back_is_wanted_nowhere_until_another_is_name
         adapter = adapter_fact("vampire", digests={"gold": wanted}, status={"variants": [status]})
         piece = build_piece(adapter, adapter.spec.variants[0], frozen=False, barred=False, credentials=lambda _: None)
         assert (piece.candidate.digest if piece.candidate else None) == expected
-
-
-@pytest.mark.parametrize(("since", "heard"), [(SINCE, True), ("", False)])
-def test_what_npcs_hear_is_known_although_its_credentials_are_still_to_be_read(since: str, heard: bool) -> None:
-    adapter = voice(since=since)
-    assert is_heard(adapter, adapter.spec.variants[0]) is heard

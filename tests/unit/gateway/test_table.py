@@ -20,9 +20,7 @@ def test_a_table_becomes_look_ups() -> None:
     table = compile_table(route_table(targets=((OLD, 90), (NEW, 10))))
     alias = table.aliases["bronze", "vampire"]
     assert table.tiers == {"gold", "bronze"}
-    assert alias.stable.headers == (
-        f"X-NPC-Served-Tier: bronze\r\nX-NPC-Served-By: {OLD}\r\n".encode()
-    )
+    assert alias.stable.headers == (f"X-NPC-Served-Tier: bronze\r\nX-NPC-Served-By: {OLD}\r\n".encode())
     assert alias.candidate is not None
     assert alias.candidate.digest == NEW
     assert alias.share is not None

@@ -64,3 +64,14 @@ def test_a_line_still_being_written_is_read_once_it_is_whole(tmp_path: Path) -> 
     assert log.writes("npc-operator") == []
     append(path, end="\n")
     assert len(log.writes("npc-operator")) == 1
+
+
+def test_a_watch_counts_from_its_answer_on_and_one_that_was_refused_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    path.touch()
+    log = AuditLog(path)
+    refused = event("watch", "system:node:b", stage="ResponseStarted") | {"responseStatus": {"code": 403}}
+    append(path, event("watch", "system:node:a", stage="ResponseStarted"), event("list", "system:node:c"), refused)
+    assert [seen.user for seen in log.watches()] == ["system:node:a"]
+    append(path, event("watch", "system:node:a"))
+    assert list(log.watches()) == [], "its end is no beginning"
