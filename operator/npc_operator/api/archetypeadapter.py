@@ -187,6 +187,8 @@ class RolloutStatus(ApiModel):
     """When this step began (RFC 3339); empty before the first."""
     check: int = 0
     """Which proof of identity every pod must have given."""
+    check_since: str = Field(default="", max_length=64)
+    """When that proof was asked for (RFC 3339); empty before the first."""
     requests: int = 0
     """Its answers that were judged, as of the last change of this status."""
     crashes: int = 0

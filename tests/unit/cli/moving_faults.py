@@ -7,7 +7,7 @@ from typing import Any
 
 from npc_operator.domain import reasons
 from tests.unit.cli import objects as o
-from tests.unit.cli.faults import Fault, healthy
+from tests.unit.cli.faults import POD, Fault, healthy
 
 NUMBERS = "candidate 14 bad of 61, stable 3 of 540"
 TIER = "gold"
@@ -118,6 +118,19 @@ def probing_for_players() -> Fault:
     return fault(voice(on_its_way("Probing", reasons.PROBING)))
 
 
+def identity_not_proven() -> Fault:
+    late = "gold-spot-77f4c-9mmzt"
+    message = (
+        f"tier gold: vampire--{o.NEW[7:19]}: its identity was not proven again within 300 s on pod {late} for "
+        f"vampire--{o.NEW[7:19]} (its agent is not heard); 10% of the NPCs hear it as before, the stable digest serves "
+        "all others. Look at the pod's agent or delete the pod: the rollout goes on by itself once every pod has "
+        "proven it"
+    )
+    found = on_its_way("Checking", reasons.IDENTITY_TIMEOUT, message, wantedReplicas=2)
+    told = voice(found, stalled=(reasons.IDENTITY_TIMEOUT, message))
+    return Fault("vampire", healthy(adapters=[told], pods=[o.pod(POD), o.pod(late), o.gateway()]))
+
+
 def quarantined_last_good() -> Fault:
     stands = o.variant(serving="LastGood", reason=reasons.QUARANTINED, message="", history=[_restored()])
     return fault(voice(stands, spec={"quarantinedDigests": [o.NEW]}))
@@ -155,6 +168,7 @@ MOVING: Mapping[str, Callable[[], Fault]] = {
         gate_running,
         canary_goes_on,
         probing_for_players,
+        identity_not_proven,
         quarantined_last_good,
         quarantined_before_it_was_tried,
         quarantined_scripted,

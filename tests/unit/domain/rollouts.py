@@ -51,6 +51,10 @@ class Story:
     """What a pod says of a digest instead of Resident: phase and reason."""
     mute: tuple[str, ...] = ()
     """Pods that prove no identity again."""
+    unheard: tuple[str, ...] = ()
+    """Pods whose agents cannot be reached: their last word stands."""
+    ready_since: dict[str, float] = field(default_factory=dict)
+    """Since when a pod's engine is ready, if that matters."""
     verdict: Verdict = ENOUGH
     evidence: Evidence = SIXTY
     facts: dict[str, Any] = field(default_factory=dict)
@@ -70,7 +74,8 @@ class Story:
             phase, reason = self.phases.get((name, value), (AdapterPhase.RESIDENT, ""))
             held.append(report("vampire", value, phase, reason=reason, identity_checked=check))
         pod = pod_fact(name)
-        return Engine(pod, agent_fact(pod, held))
+        since = self.ready_since.get(name, 0.0)
+        return Engine(pod, agent_fact(pod, held, reachable=name not in self.unheard, since=since))
 
     def look(self) -> Decision:
         """Decide once; the status is all that is kept."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -123,6 +124,113 @@ def test_no_step_is_taken_before_every_pod_has_proven_its_identity_again(percent
     story.look()
     assert story.rollout.phase == "Watching"
     assert story.rollout.percent > percent
+
+
+@pytest.mark.parametrize(
+    ("percent", "heard"),
+    [
+        (0, "nobody hears it yet, the stable digest serves on"),
+        (25, "25% of the NPCs hear it as before, the stable digest serves all others"),
+    ],
+)
+def test_a_pod_that_never_proves_its_identity_is_named_until_it_does(percent: int, heard: str) -> None:
+    story = Story(spec={"loadTimeoutSeconds": 120})
+    if percent:
+        story.watch(percent)
+        story.now += 60
+    story.mute = ("b",)
+    asked = story.look()
+    assert (story.rollout.phase, story.rollout.check_since) == ("Checking", rfc3339(story.now))
+    assert (asked.stalled, asked.requeue_after) == (None, 120)
+    assert story.later(119).stalled is None
+    late = story.later(1)
+    assert late.stalled is not None
+    assert (late.stalled.reason, late.ready) == (reasons.IDENTITY_TIMEOUT, True)
+    for words in ("within 120 s on pod b for vampire--", heard, "look at the pod's agent or delete the pod"):
+        assert words.casefold() in late.stalled.message.casefold()
+    assert "pod a" not in late.stalled.message
+    assert story.later(100_000).status == late.status, "it holds, and says no more"
+    assert (story.rollout.percent, story.known.stable, story.known.rejected) == (percent, revision(OLD), None)
+    story.mute = ()
+    proven = story.look()
+    assert (proven.stalled, proven.status.reason) == (None, reasons.WATCHING)
+    assert story.rollout.percent > percent
+
+
+@pytest.mark.parametrize(
+    ("change", "late_after"),
+    [
+        ({"mute": ("b",)}, 300),
+        ({"mute": ("a", "b")}, 300),
+        ({"mute": ("b",), "ready_since": {"b": NOW - 3600}}, 300),
+        ({"mute": ("b",), "ready_since": {"b": NOW + 200}}, 500),
+        ({"mute": ("b",), "unheard": ("b",)}, 300),
+        ({"mute": ("b",), "spec": {"loadTimeoutSeconds": 5}}, 5),
+        ({"lacking": {"b": (OLD,)}}, 300),
+        ({"pods": ()}, None),
+        ({}, None),
+    ],
+    ids=[
+        "one pod",
+        "every pod",
+        "an old engine",
+        "an engine that came later",
+        "an agent that is not heard",
+        "the spec's own time",
+        "the stable digest is what it lacks",
+        "no pod at all",
+        "all have proven it",
+    ],
+)
+def test_a_proof_is_late_after_the_time_for_loading(change: dict[str, Any], late_after: float | None) -> None:
+    story = Story(mute=("a", "b"))
+    story.look()
+    story.mute = ()
+    for name, value in change.items():
+        setattr(story, name, value)
+    seen = None
+    for second in range(0, 1000, 5):
+        story.now = NOW + second
+        decision = story.look()
+        if decision.stalled is not None:
+            assert decision.stalled.reason == reasons.IDENTITY_TIMEOUT
+            seen = second
+            break
+    assert seen == late_after
+
+
+def test_a_pod_that_is_late_says_why_if_it_can() -> None:
+    story = Story(mute=("a", "b"), unheard=("b",))
+    story.look()
+    late = story.later(300)
+    assert late.stalled is not None
+    names = f"vampire--{OLD[7:19]} and vampire--{NEW[7:19]}"
+    assert f"pod a for {names}; pod b for {names} (its agent is not heard); nobody" in late.stalled.message
+
+
+def test_whoever_takes_over_goes_on_with_the_time_of_a_proof() -> None:
+    story = Story(mute=("b",))
+    story.look()
+    story.later(290)
+    again = Story(mute=("b",), status=story.known, now=story.now + 10)
+    late = again.look()
+    assert late.stalled is not None
+    forgotten = Story(mute=("b",), now=story.now + 10)
+    forgotten.status = story.known.model_copy(update={"rollout": story.rollout.model_copy(update={"check_since": ""})})
+    assert forgotten.look().requeue_after == 300, "an operator that wrote no time is no reason to wait for ever"
+    assert forgotten.later(300).stalled is not None
+
+
+def test_each_step_has_the_whole_time_for_its_proof() -> None:
+    story = Story()
+    for percent in (10, 25, 50, 100):
+        story.mute = ("b",)
+        story.look_until("Checking")
+        assert story.rollout.check_since == rfc3339(story.now)
+        assert story.later(299).stalled is None
+        story.mute = ()
+        story.watch(percent)
+        story.now += 60
 
 
 def test_each_step_asks_for_a_proof_of_its_own() -> None:

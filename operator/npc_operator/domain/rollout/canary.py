@@ -23,6 +23,7 @@ from npc_operator.domain.rollout.words import (
     describe_approval,
     describe_check,
     describe_gate,
+    describe_late_check,
     describe_probing,
     describe_shortage,
     describe_turn,
@@ -115,15 +116,23 @@ def _keep_watching(facts: RolloutFacts, state: State, rollout: RolloutStatus, no
 
 
 def _check(facts: RolloutFacts, state: State, rollout: RolloutStatus, target: int, now: float) -> Decision:
-    """Every pod proves once more what it serves, then the step is taken."""
-    number = rollout.check if rollout.phase == "Checking" else identity.next_number(facts, state, rollout)
+    """Every pod proves once more what it serves, then the step is taken. A pod that never says so holds the step: it is
+    named, and nobody loses what they hear now."""
+    number, asked = rollout.check, parse_rfc3339(rollout.check_since)
+    if rollout.phase != "Checking":
+        number, asked = identity.next_number(facts, state, rollout), None
+    rollout = rollout.model_copy(
+        update={"check": number, "check_since": rfc3339(now) if asked is None else rollout.check_since}
+    )
     if identity.is_proven(facts, state, number):
-        return _step(facts, state, rollout.model_copy(update={"check": number}), target, now)
-    held, deadline = find_holder(facts, state.since or now, now)
+        return _step(facts, state, rollout, target, now)
+    held, load_by = find_holder(facts, state.since or now, now)
+    late, prove_by = identity.find_late(facts, state, number, now if asked is None else asked, now)
+    deadline = min((due for due in (load_by, prove_by) if due is not None), default=None)
     return settle(
         facts,
-        _put(state, rollout, phase="Checking", check=number),
-        stalled=held,
+        _put(state, rollout, phase="Checking"),
+        stalled=held or (describe_late_check(facts, rollout, late) if late else None),
         reconciling=describe_check(facts, state, number),
         requeue_after=None if deadline is None else max(0.0, deadline - now),
     )

@@ -38,6 +38,24 @@ def find_unproven(facts: RolloutFacts, state: State, number: int) -> Iterator[tu
                 yield engine, name
 
 
+def find_late(
+    facts: RolloutFacts, state: State, number: int, since: float, now: float
+) -> tuple[list[tuple[Engine, str]], float | None]:
+    """Pods, and served names, whose proof has been asked for since `since` and is overdue; and when the next falls due.
+
+    It may take as long as loading may. A pod whose engine came later has its time from then on.
+    """
+    late: list[tuple[Engine, str]] = []
+    deadlines: list[float] = []
+    for engine, name in find_unproven(facts, state, number):
+        due = max(since, engine.ready_since()) + facts.rollout.load_timeout_seconds
+        if due <= now:
+            late.append((engine, name))
+        else:
+            deadlines.append(due)
+    return late, min(deadlines, default=None)
+
+
 def _names(facts: RolloutFacts, state: State) -> tuple[str, ...]:
     digests = (state.stable, facts.wanted)
     return tuple(facts.name(one.digest) for one in digests if one is not None)

@@ -5,9 +5,12 @@ No number in it moves while nothing else does: a status is no gauge.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from npc_operator.api.archetypeadapter import RolloutStatus
 from npc_operator.domain import reasons
 from npc_operator.domain.conditions import Finding, join_messages
+from npc_operator.domain.engines import Engine
 from npc_operator.domain.rollout.facts import RolloutFacts, State
 from npc_operator.domain.rollout.identity import find_unproven
 from npc_operator.domain.rollout.loading import quote
@@ -36,13 +39,37 @@ def describe_check(facts: RolloutFacts, state: State, number: int) -> Finding:
     """Before a step: whose proof is missing."""
     if not facts.engines:
         return Finding(reasons.NO_READY_ENGINE, f"{_about(facts)} waits: no pod has a ready engine")
-    missing = []
-    for engine, name in find_unproven(facts, state, number):
-        report = engine.report(name)
-        said = f" ({quote(report)})" if report is not None and report.reason else ""
-        missing.append(f"pod {engine.pod.name} for {name}{said}")
-    text = f"{_about(facts)}: its identity is proven again before the next step; missing: {join_messages(missing)}"
+    missing = _describe_unproven(find_unproven(facts, state, number))
+    text = f"{_about(facts)}: its identity is proven again before the next step; missing: {missing}"
     return Finding(reasons.CHECKING, text)
+
+
+def describe_late_check(facts: RolloutFacts, rollout: RolloutStatus, late: Iterable[tuple[Engine, str]]) -> Finding:
+    """Proofs that did not come in time: whose, what goes on meanwhile, and what to do."""
+    heard = "nobody hears it yet, the stable digest serves on"
+    if rollout.since:
+        heard = f"{describe_share(rollout)} hear it as before, the stable digest serves all others"
+    text = (
+        f"{_about(facts)}: its identity was not proven again within {facts.rollout.load_timeout_seconds} s on "
+        f"{_describe_unproven(late)}; {heard}. Look at the pod's agent or delete the pod: the rollout goes on by "
+        "itself once every pod has proven it"
+    )
+    return Finding(reasons.IDENTITY_TIMEOUT, text)
+
+
+def _describe_unproven(found: Iterable[tuple[Engine, str]]) -> str:
+    """Pod by pod: which served names, and what its agent says of them."""
+    pods: dict[str, tuple[Engine, list[str]]] = {}
+    for engine, name in found:
+        pods.setdefault(engine.pod.name, (engine, []))[1].append(name)
+    return join_messages(_describe_pod(engine, names) for engine, names in pods.values())
+
+
+def _describe_pod(engine: Engine, names: Sequence[str]) -> str:
+    said = [quote(report) for name in names if (report := engine.report(name)) is not None and report.reason]
+    if engine.agent is None or not engine.agent.reachable:
+        said = ["its agent is not heard"]
+    return f"pod {engine.pod.name} for {' and '.join(names)}{f' ({said[0]})' if said else ''}"
 
 
 def describe_watch(facts: RolloutFacts, rollout: RolloutStatus) -> Finding:

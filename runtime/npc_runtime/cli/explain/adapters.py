@@ -71,13 +71,7 @@ def explain_variant(case: AdapterCase, state: VariantState) -> list[Link]:
     if state.reason in FINE or (moves and state.reason in TOLD) or any(link.reason == state.reason for link in moves):
         return moves
     newest = short(state.candidate or _wanted(case, state.tier))
-    serves = (
-        f"traffic stays on {short(state.stable)}"
-        if state.stable and state.candidate
-        else f"{short(state.stable)} is what it serves"
-        if state.stable
-        else "nothing of it is served yet"
-    )
+    serves = _serves(state)
     proven = f"{newest} is proven on {state.resident} of {state.wanted} pods" if state.wanted else "no pod counts yet"
     condition = case.adapter.conditions.find(v.STALLED) or case.adapter.conditions.find(v.READY)
     since = state.candidate_since or (condition.since if condition is not None else "")
@@ -92,6 +86,17 @@ def explain_variant(case: AdapterCase, state: VariantState) -> list[Link]:
     for pod in pods:
         links += explain_pod(pod, case.world, case.now)
     return links
+
+
+def _serves(state: VariantState) -> str:
+    stable = short(state.stable)
+    if not state.stable:
+        return "nothing of it is served yet"
+    if not state.candidate:
+        return f"{stable} is what it serves"
+    if state.rollout is not None and state.rollout.percent:
+        return f"{short(state.candidate)} keeps its {state.rollout.percent}% of the NPCs and {stable} all others"
+    return f"traffic stays on {stable}"
 
 
 def _said(state: VariantState) -> tuple[str, ...]:

@@ -69,6 +69,8 @@ OBJECTS = {
     "SlotsExceeded": "raise spec.engine.maxCpuLoras of the tier, or remove voices",
     "ServedNameClash": "change any byte of the adapter, such as a line of its README.md, and publish the new digest",
     "LoadTimeout": "mend the named pod; to give up, put the old digest back into the spec: " + _EDIT,
+    "IdentityTimeout": "kubectl logs POD -n {namespace} -c agent; if it stays silent: kubectl delete pod POD "
+    "-n {namespace}",
     "QuotaExceeded": "raise the quota, or lower spec.maxReplicas or resources: kubectl describe quota -n {namespace}",
     "ImagePullFailed": "correct spec.engine.image or spec.imagePullSecrets: " + _EDIT,
     "CreateContainerConfigError": "create the Secret or ConfigMap that the message names",

@@ -31,6 +31,8 @@ PHASES = {
 """Phase -> its reason and whether it goes on by itself; Loading is told by what it waits for."""
 QUOTED = frozenset({"Gating", "CheckingIdentity"})
 """Reasons of which the status knows more than its numbers: what the gate says, whose proof is missing."""
+OVERDUE = frozenset({"IdentityTimeout"})
+"""Reasons of a rollout that stands still because of a pod: told together with that pod."""
 PLAYERS = "TooLittleTraffic"
 APPROVAL = "AwaitingApproval"
 
@@ -120,6 +122,8 @@ def find_progress(case: MoveCase) -> Sequence[Link]:
     """Where the candidate is, and what it waits for."""
     rollout = case.state.rollout
     if rollout is None or not case.state.candidate or rollout.phase not in PHASES:
+        return ()
+    if case.state.reason in OVERDUE:
         return ()
     reason, goes_on = PHASES[rollout.phase]
     if rollout.phase == "Holding":
