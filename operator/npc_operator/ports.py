@@ -125,6 +125,15 @@ class Recorder(Protocol):
     def warning(self, ref: ObjectRef, reason: str, message: str) -> None: ...
 
 
+class Meter(Protocol):
+    """What was decided about traffic, counted for dashboards and alerts; never raises, never blocks."""
+
+    def decided(self, namespace: str, decision: str, reason: str, *, after_first_bad: float | None) -> None:
+        """One entry of a history was published. `reason` says why a candidate was taken back, and is empty for any
+        other decision; `after_first_bad` is in seconds, where that was for bad answers."""
+        ...
+
+
 class Clock(Protocol):
     """Time, so that tests can own it."""
 
@@ -171,6 +180,7 @@ class Outside:
     agents: Agents
     gateways: Gateways
     recorder: Recorder
+    meter: Meter
     clock: Clock
     stamps: Stamps
     images: Images

@@ -1,6 +1,8 @@
 """What the operator tells Prometheus, all in one place: names are a promise to people's dashboards and alerts.
 
-Labels are bounded by the code (kinds, verbs, outcomes), never by the number of objects or characters in a world.
+Labels are bounded by the code (kinds, verbs, outcomes) and, where a person must be told which region it was, by the
+number of namespaces; never by the number of characters in a world. What has series per voice is only there while a
+rollout is under way or needs a person (`rollout_metrics`).
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from prometheus_client.registry import Collector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
+_VERDICT_BUCKETS = (0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0)
 _RECONCILE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
@@ -97,6 +100,19 @@ class Metrics:
             "Times the watchers crashed and were started again.",
             registry=self.registry,
         )
+        self._decisions = Counter(
+            "npc_operator_decisions",
+            "Decisions about the traffic of a voice on a tier; `reason` says why a candidate was taken back.",
+            ["namespace", "decision", "reason"],
+            registry=self.registry,
+        )
+        self._verdict_seconds = Histogram(
+            "npc_operator_first_bad_to_verdict_seconds",
+            "From a candidate's first bad answer, by the gateway's clock, to its being taken back for bad answers.",
+            ["namespace"],
+            buckets=_VERDICT_BUCKETS,
+            registry=self.registry,
+        )
         self.leader = Gauge("npc_operator_leader", "1 while this process leads.", registry=self.registry)
         self.leadership_epoch = Gauge(
             "npc_operator_leadership_epoch", "Epoch of the present leadership, 0 without one.", registry=self.registry
@@ -125,6 +141,12 @@ class Metrics:
 
     def event_lost(self, reason: str) -> None:
         self._events_lost.labels(reason).inc()
+
+    def decided(self, namespace: str, decision: str, reason: str, *, after_first_bad: float | None) -> None:
+        """ports.Meter."""
+        self._decisions.labels(namespace, decision, reason).inc()
+        if after_first_bad is not None:
+            self._verdict_seconds.labels(namespace).observe(after_first_bad)
 
     def watch_restarted(self) -> None:
         self._watch_restarts.inc()

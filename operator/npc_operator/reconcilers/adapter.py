@@ -27,6 +27,7 @@ from npc_operator.domain.outcomes import Done, Outcome, Wait
 from npc_operator.domain.placement import describe_displaced, describe_held_back, describe_left_out
 from npc_operator.domain.rollout import Decision, RolloutFacts, StandIn, decide_rollout, freeze
 from npc_operator.domain.rollout.audit import build_records
+from npc_operator.ports import Meter
 from npc_operator.reconcilers import events
 from npc_operator.reconcilers.context import Context
 
@@ -58,6 +59,7 @@ async def reconcile_adapter(context: Context, key: Key) -> Outcome:
     later = await context.publisher.publish(adapter, status, urgent=urgent, more=told)
     for decision in decisions:
         keep_record(adapter, decision)
+        count(context.meter, adapter, decision)
     again = [decision.requeue_after for decision in decisions if decision.requeue_after is not None]
     return Done(requeue_after=min((*again, *(() if later is None else (later,))), default=None))
 
@@ -190,6 +192,16 @@ def keep_record(adapter: Adapter, decision: Decision) -> None:
     for record in build_records(adapter, decision.status.tier, decision.made):
         text = f"{record['decision']} on tier {record['tier']}"
         audit.info(text, extra={"key": key, "audit": record})
+
+
+def count(meter: Meter, adapter: Adapter, decision: Decision) -> None:
+    """The same, for dashboards and alerts."""
+    for entry in decision.made:
+        why, after = "", None
+        if entry.reason == reasons.ROLLED_BACK:
+            why = decision.status.rejected.reason if decision.status.rejected is not None else ""
+            after = decision.after_first_bad
+        meter.decided(adapter.meta.namespace, entry.reason, why, after_first_bad=after)
 
 
 def describe_moves(adapter: Adapter, decisions: list[Decision]) -> Iterator[events.Event]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from npc_operator.domain.conditions import Finding
 from npc_operator.manifests.network import OperatorPeer
-from npc_operator.ports import Agents, Clock, Gateways, Images, Kube, Recorder, Stamps
+from npc_operator.ports import Agents, Clock, Gateways, Images, Kube, Meter, Recorder, Stamps
 from npc_operator.reconcilers.children import Children, Ensured
 from npc_operator.reconcilers.crashes import CrashWatch
 from npc_operator.reconcilers.publisher import Publisher
@@ -23,6 +23,7 @@ class Context:
     agents: Agents
     gateways: Gateways
     recorder: Recorder
+    meter: Meter
     clock: Clock
     stamps: Stamps
     images: Images

@@ -48,6 +48,7 @@ class Reconcilers:
             agents=outside.agents,
             gateways=outside.gateways,
             recorder=outside.recorder,
+            meter=outside.meter,
             clock=outside.clock,
             stamps=outside.stamps,
             images=outside.images,

@@ -8,6 +8,7 @@ import contextlib
 import logging
 import signal
 import time
+from collections.abc import Iterator
 
 import aiohttp
 
@@ -17,6 +18,8 @@ from npc_operator.clients.kube import KubeClient
 from npc_operator.clients.kube_lease import KubeLease
 from npc_operator.clients.lease import Elector, Term
 from npc_operator.clients.metrics import CONTENT_TYPE, Metrics
+from npc_operator.clients.rollout_metrics import RolloutCollector
+from npc_operator.domain.facts import Adapter
 from npc_operator.edge.app import Watchers
 from npc_operator.edge.health import LAG_LIMIT_SECONDS, HealthServer, LagMeter
 from npc_operator.edge.parse import learn, unlearn
@@ -182,7 +185,12 @@ class Operator:
         readings.queue_oldest = lambda: self._leadership.queue.oldest_seconds() if self._leadership else 0.0
         readings.queue_running = lambda: float(self._leadership.queue.running()) if self._leadership else 0.0
         readings.watch_ages = lambda: dict(self._watchers.ages())
+        self.metrics.registry.register(RolloutCollector(self._adapters))
         readings.facts = lambda: {kind.__name__: self.store.count(kind) for kind in self.store.kinds()}
+
+    def _adapters(self) -> Iterator[Adapter]:
+        """Every voice, while this process leads."""
+        return self.store.all(Adapter) if self._leadership is not None else iter(())
 
 
 async def run(settings: Settings, decisions: Decisions) -> int:

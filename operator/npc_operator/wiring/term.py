@@ -61,6 +61,7 @@ class Leadership:
             agents=self._agents,
             gateways=self._gateways,
             recorder=self._recorder,
+            meter=metrics,
             clock=clock,
             stamps=stamps,
             images=Images(

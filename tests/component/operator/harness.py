@@ -114,6 +114,15 @@ class FakeRecorder:
         return [reason for who, reason, _ in self.events if who == name]
 
 
+@dataclass
+class FakeMeter:
+    decisions: list[tuple[str, str, float | None]] = dataclasses.field(default_factory=list)
+    """(decision, why a candidate was taken back, seconds after its first bad answer)."""
+
+    def decided(self, namespace: str, decision: str, reason: str, *, after_first_bad: float | None) -> None:
+        self.decisions.append((decision, reason, after_first_bad))
+
+
 class World:
     """Everything a test touches."""
 
@@ -124,6 +133,7 @@ class World:
         self.agents = FakeAgents()
         self.gateways = FakeGateways()
         self.recorder = FakeRecorder()
+        self.meter = FakeMeter()
         self.images = Images(engine="vllm:default", fleet="npc-fleet:1")
         self.pods_become_ready = True
         self.controllers_run = True
@@ -164,6 +174,7 @@ class World:
             agents=self.agents,
             gateways=self.gateways,
             recorder=self.recorder,
+            meter=self.meter,
             clock=self.clock,
             stamps=FakeStamps(next(self._epochs)),
             images=self.images,

@@ -19,6 +19,8 @@ class Players:
     """Digests that answer rubbish."""
     lowest: int | None = None
     counted: dict[Pair, tuple[int, int, int]] = field(default_factory=dict)
+    first_bad: dict[Pair, int] = field(default_factory=dict)
+    """Unix milliseconds of the first bad answer."""
     heard: dict[str, int] = field(default_factory=dict)
     """Answers of each digest, as candidate."""
 
@@ -35,6 +37,8 @@ class Players:
                 asked, stable = asked + requests, stable + 10 * requests
                 wrong += requests if candidate in self.bad else 0
                 self.counted[key] = (asked, wrong, stable)
+                if wrong:
+                    self.first_bad.setdefault(key, int(1000 * self.world.clock.now()))
                 self.heard[candidate] = self.heard.get(candidate, 0) + requests
                 reports.append(
                     RolloutReport(
@@ -42,7 +46,9 @@ class Players:
                         tier=alias.tier,
                         stable=alias.targets[0].digest,
                         candidate=candidate,
-                        candidate_counts=AnswerCounts(requests=asked, mismatched=wrong),
+                        candidate_counts=AnswerCounts(
+                            requests=asked, mismatched=wrong, first_bad_ms=self.first_bad.get(key)
+                        ),
                         stable_counts=AnswerCounts(requests=stable),
                         lowest_heard=self.lowest,
                     )

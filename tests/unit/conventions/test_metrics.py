@@ -11,6 +11,8 @@ import pytest
 from prometheus_client import Metric
 
 from npc_operator.clients.metrics import Metrics as OperatorMetrics
+from npc_operator.clients.rollout_metrics import RolloutCollector
+from npc_operator.domain.facts import Adapter
 from npc_operator.domain.keys import Key, KeyKind
 from npc_runtime.agent.errors import Reason
 from npc_runtime.agent.facts import Stage
@@ -25,11 +27,13 @@ from npc_runtime.gateway.plane import Counts
 from npc_runtime.gateway.rollouts.metrics import CandidateCollector
 from npc_runtime.gateway.rollouts.tally import Seen
 from npc_runtime.wire import AdapterPhase, AdapterReport, Stamp
+from tests.support.builders import adapter_fact, digest
 
 BOUNDED = {
     # closed sets in the code
     *(
         "kind",
+        "decision",
         "level",
         "outcome",
         "verb",
@@ -42,6 +46,7 @@ BOUNDED = {
         "stage",
         "scheme",
         "route",
+        "serving",
     ),
     # what people deploy: capped (agent) or following the route table (gateway)
     *("archetype", "tier"),
@@ -63,9 +68,23 @@ def operator_families() -> Iterator[Metric]:
     metrics.pushed("agent", "accepted")
     metrics.event_lost("TooMany")
     metrics.watch_restarted()
+    metrics.decided("eu", "RolledBack", "CandidateErrors", after_first_bad=1.5)
     metrics.readings.watch_ages = lambda: {"GpuTier": 1.0}
     metrics.readings.facts = lambda: {"Tier": 1}
     yield from metrics.registry.collect()
+    yield from RolloutCollector(lambda: [a_voice()]).collect()
+
+
+def a_voice() -> Adapter:
+    """One that has a candidate, one taken back and a stand-in at once, so that every family has a sample."""
+    status = {
+        "tier": "gold",
+        "serving": "LastGood",
+        "candidate": {"digest": digest("b"), "uri": "s3://adapters/b", "rank": 8},
+        "rollout": {"phase": "Watching", "percent": 25},
+        "rejected": {"digest": digest("c"), "time": "2026-11-21T17:00:00Z", "reason": "CandidateErrors"},
+    }
+    return adapter_fact("vampire", status={"variants": [status]})
 
 
 def agent_metrics() -> AgentMetrics:

@@ -146,3 +146,5 @@ class Decision:
     moved_from: str | None = None
     """The digest that was stable before, if all traffic moves now; empty for the first."""
     requeue_after: float | None = None
+    after_first_bad: float | None = None
+    """Seconds from the candidate's first bad answer, by the gateway's clock, to its being taken back for bad ones."""

@@ -73,6 +73,9 @@ def reject(facts: RolloutFacts, state: State, finding: Finding, by: str, now: fl
     """The candidate is off; the stable digest has all traffic."""
     percent = state.rollout.percent if state.rollout is not None else 0
     numbers = facts.verdict.numbers if by == BY_ANALYSIS else finding.message
+    after = _after_first_bad(facts, finding, by, now)
+    if after is not None:
+        numbers = f"{after:.1f} s after the first bad answer: {numbers}"
     rejected = Rejection(
         digest=facts.wanted.digest,
         time=rfc3339(now),
@@ -89,7 +92,16 @@ def reject(facts: RolloutFacts, state: State, finding: Finding, by: str, now: fl
         from_percent=percent,
         verdict=f"{finding.reason}: {numbers}",
     )
-    return settle(facts, state, stalled=describe_rejection(facts, rejected))
+    return replace(settle(facts, state, stalled=describe_rejection(facts, rejected)), after_first_bad=after)
+
+
+def _after_first_bad(facts: RolloutFacts, finding: Finding, by: str, now: float) -> float | None:
+    """Seconds since the first bad answer, where that is what it was taken back for. Two machines' clocks may differ by
+    more than it took: never less than nothing."""
+    first = facts.evidence.first_bad_at
+    if first is None or by != BY_ANALYSIS or finding.reason == reasons.CANDIDATE_SLOW:
+        return None
+    return max(0.0, now - first)
 
 
 def describe_rejection(facts: RolloutFacts, rejected: Rejection) -> Finding:
