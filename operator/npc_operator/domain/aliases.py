@@ -94,7 +94,9 @@ def build_share(candidate: Candidate) -> AliasRollout:
             )
             for pinned in candidate.spec.overrides
         ),
-        guard=Guard(max_error_percent=analysis.max_error_percent, min_requests=analysis.min_requests),
+        # Without analysis.minRequests: that is how many answers a step waits for before it is good enough, and bad
+        # enough may be known by the third.
+        guard=Guard(max_error_percent=analysis.max_error_percent),
         slower_percent=analysis.max_slower_percent,
         first_token_milliseconds=analysis.max_first_token_milliseconds,
         probe=candidate.probe,

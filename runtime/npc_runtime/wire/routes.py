@@ -65,8 +65,8 @@ class Override(Wire):
 class Guard(Wire):
     """What a gateway alone takes a candidate off for, with nobody to ask.
 
-    The test is one that may be looked at after every answer. With q = max_error_percent / 100, off it goes once it has
-    given min_requests answers, more than q of them bad, and
+    The test is one that may be looked at after every answer, and knows itself how many it needs. With
+    q = max_error_percent / 100, off the candidate goes once more than q of its answers are bad, and
 
         lnB(bad + 1, good + 1) - bad * ln(q) - good * ln(1 - q) >= ln(1 / 0.0006)
 
@@ -75,7 +75,6 @@ class Guard(Wire):
     """
 
     max_error_percent: int = Field(ge=0, le=100)
-    min_requests: int = Field(ge=1)
 
 
 class AliasRollout(Wire):

@@ -48,7 +48,7 @@ def test_the_candidate_gets_its_share_and_as_many_above_it_are_what_it_is_compar
     assert found.targets[1].served_name == served_name("vampire", NEW)
     assert found.rollout is not None
     assert (found.rollout.candidate_below, found.rollout.control_below) == (1000, 2000)
-    assert (found.rollout.guard, found.rollout.probe) == (Guard(max_error_percent=5, min_requests=50), None)
+    assert (found.rollout.guard, found.rollout.probe) == (Guard(max_error_percent=5), None)
 
 
 @pytest.mark.parametrize(("below", "control"), [(0, 0), (3334, 6668), (5000, 10_000), (7500, 10_000), (10_000, 10_000)])
@@ -77,7 +77,7 @@ def test_what_it_is_watched_by_comes_from_the_spec() -> None:
         Override(npc="npc-7", prefix=False, candidate=True),
         Override(npc="king-", prefix=True, candidate=False),
     )
-    assert (rollout.guard, rollout.slower_percent) == (Guard(max_error_percent=3, min_requests=7), 200)
+    assert (rollout.guard, rollout.slower_percent) == (Guard(max_error_percent=3), 200)
     assert rollout.first_token_milliseconds == 900
     assert rollout.probe is not None
     assert rollout.probe.prompt == "Who goes there?"

@@ -224,7 +224,7 @@ async def test_a_first_token_over_the_limit_is_counted_after_the_warm_up(rig: Ri
     assert (rig.seen.timed, rig.seen.over_limit) == (2, 1)
 
 
-GUARD = {"max_error_percent": 5, "min_requests": 3}
+GUARD = {"max_error_percent": 5}
 
 
 async def test_too_many_bad_answers_take_the_candidate_off_at_once_and_for_good(rig: Rig) -> None:

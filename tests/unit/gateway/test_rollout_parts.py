@@ -31,13 +31,13 @@ HOUR = 12 * SLOT_SECONDS
 
 @pytest.mark.parametrize("vector", GUARDS, ids=lambda vector: f"{vector['bad']} of {vector['requests']}")
 def test_the_guard_decides_as_the_vector_file_says(vector: dict[str, int]) -> None:
-    guard = wire.Guard(max_error_percent=vector["maxErrorPercent"], min_requests=vector["minRequests"])
+    guard = wire.Guard(max_error_percent=vector["maxErrorPercent"])
     assert exceeds(guard, requests=vector["requests"], bad=vector["bad"]) == vector["withdraw"]
 
 
 def test_the_reason_of_a_withdrawal_is_in_numbers() -> None:
     counts = wire.AnswerCounts(requests=40, errors=20, empty=2)
-    why = why_withdrawn(wire.Guard(max_error_percent=5, min_requests=20), counts)
+    why = why_withdrawn(wire.Guard(max_error_percent=5), counts)
     assert why == "22 of 40 answers were bad (20 failed, 2 empty); allowed are 5%"
     assert why_withdrawn(None, counts) == ""
 
@@ -281,7 +281,7 @@ def trying(**rollout: object) -> wire.RouteTable:
 
 
 PAIR = Pair("vampire", "gold", OLD, NEW)
-GUARD = wire.Guard(max_error_percent=5, min_requests=10)
+GUARD = wire.Guard(max_error_percent=5)
 
 
 def seen(*, requests: int = 0, errors: int = 0, **fields: object) -> Seen:

@@ -3,7 +3,8 @@
 The operator's analysis is the judge and compares with the stable digest; this is for the minutes in which there is no
 operator. It holds the candidate against its limit alone, by a test that may be looked at after every answer: the
 chance that it ever takes off a candidate within its limit is ALARM_CHANCE, however often it looks (a mixture of bets
-over all shares of bad answers, evenly; Ville's inequality).
+over all shares of bad answers, evenly; Ville's inequality). So it waits for no number of answers: three bad ones of
+three are enough where 5% are allowed, as for the operator.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def bad_answers(counts: wire.AnswerCounts) -> int:
 
 def exceeds(guard: wire.Guard, *, requests: int, bad: int) -> bool:
     """Whether so many bad answers among so many are too many to be within the limit."""
-    if requests < guard.min_requests or bad * 100 <= guard.max_error_percent * requests:
+    if bad * 100 <= guard.max_error_percent * requests:
         return False
     limit, good = guard.max_error_percent / 100, requests - bad
     if limit == 0:
