@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from npc_operator.ports import PortError, StaleLeader
 from npc_runtime.gateway.table import BadTable, compile_table
-from npc_runtime.wire import Accepted, Alias, GatewayReport, RolloutReport, RouteTable, Stamp
+from npc_runtime.wire import Accepted, Alias, DegradedReport, GatewayReport, RolloutReport, RouteTable, Stamp
 
 
 @dataclass
@@ -30,6 +30,8 @@ class FakeGateway:
     history: list[RouteTable] = field(default_factory=list)
     rollouts: tuple[RolloutReport, ...] = ()
     """What it says it saw of candidates."""
+    degraded: tuple[DegradedReport, ...] = ()
+    """Whom it says it answers for with less than the adapter."""
 
     @property
     def stamp(self) -> Stamp:
@@ -49,7 +51,9 @@ class FakeGateway:
         self.boot_id = f"boot-{int(self.boot_id.removeprefix('boot-')) + 1}"
 
     def report(self) -> GatewayReport:
-        return GatewayReport(boot_id=self.boot_id, revision=1, stamp=self.stamp, rollouts=self.rollouts)
+        return GatewayReport(
+            boot_id=self.boot_id, revision=1, stamp=self.stamp, rollouts=self.rollouts, degraded=self.degraded
+        )
 
     def routes(self, tier: str) -> dict[str, str]:
         """Archetype -> served name of one tier."""

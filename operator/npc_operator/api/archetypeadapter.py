@@ -226,6 +226,20 @@ class VariantStatus(ApiModel):
     """The last ten decisions, newest first."""
 
 
+class Degradation(ApiModel):
+    """A tier on which less than the voice's own adapter answers."""
+
+    tier: str = Field(max_length=63)
+    """The tier that is asked."""
+    level: Literal["Tier", "BaseModel", "Scripted"]
+    """Tier: the voice's adapter on a fallback tier answers. BaseModel: the bare base model with the persona's prompt.
+    Scripted: a line that was written before."""
+    since: str = Field(default="", max_length=64)
+    """When it came to this level (RFC 3339)."""
+    message: str = Field(default="", max_length=512)
+    """What answers and why, for people."""
+
+
 class ArchetypeAdapterStatus(ApiModel):
     """What the operator saw."""
 
@@ -235,6 +249,8 @@ class ArchetypeAdapterStatus(ApiModel):
     """First 12 hex digits of what is served, or `mixed` where tiers differ (for the printer column)."""
     variants: Annotated[tuple[VariantStatus, ...], ListMap("tier")] = Field(default=(), max_length=8)
     """By tier."""
+    degraded: Annotated[tuple[Degradation, ...], ListMap("tier")] = Field(default=(), max_length=8)
+    """Tiers on which players hear less than the voice's adapter there, as the gateways tell it."""
     ready_variants: str = Field(default="", max_length=16)
     """`ready/wanted` variants, for the printer column."""
     conditions: Conditions = Field(default=(), max_length=16)

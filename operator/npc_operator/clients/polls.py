@@ -162,7 +162,13 @@ class Polls:
             wait_seconds=LONG_POLL_SECONDS,
         )
         share(report)
-        fact = GatewayFact(pod_uid=target.uid, boot_id=report.boot_id, stamp=report.stamp, rollouts=report.rollouts)
+        fact = GatewayFact(
+            pod_uid=target.uid,
+            boot_id=report.boot_id,
+            stamp=report.stamp,
+            rollouts=report.rollouts,
+            degraded=report.degraded,
+        )
         self._store.put(GatewayFact, *key, fact)
         return report.revision, report.boot_id
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from npc_operator.api import names
-from npc_operator.api.archetypeadapter import ArchetypeAdapterStatus, Variant
+from npc_operator.api.archetypeadapter import ArchetypeAdapterStatus, Degradation, Variant
 from npc_operator.domain import reasons
 from npc_operator.domain.conditions import Finding, Summary, build_conditions, join_messages
 from npc_operator.domain.facts import Adapter, Region, SecretFact, Tier
@@ -164,7 +164,9 @@ def served_digest(decisions: Sequence[Decision]) -> str:
     return digests.pop().removeprefix("sha256:")[:12]
 
 
-def build_status(adapter: Adapter, decisions: Sequence[Decision], now: float) -> ArchetypeAdapterStatus:
+def build_status(
+    adapter: Adapter, decisions: Sequence[Decision], now: float, *, degraded: tuple[Degradation, ...] = ()
+) -> ArchetypeAdapterStatus:
     """The whole status, as it is published."""
     deleting = adapter.meta.deletion_timestamp is not None
     ready = sum(decision.ready is True for decision in decisions)
@@ -172,6 +174,7 @@ def build_status(adapter: Adapter, decisions: Sequence[Decision], now: float) ->
         observed_generation=adapter.meta.generation,
         digest=served_digest(decisions),
         variants=tuple(decision.status for decision in decisions),
+        degraded=degraded,
         ready_variants=f"{ready}/{len(decisions)}",
         conditions=build_conditions(
             summarize(decisions, deleting=deleting),

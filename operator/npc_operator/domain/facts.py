@@ -16,7 +16,7 @@ from npc_operator.api.gputier import GpuTierSpec, GpuTierStatus
 from npc_operator.api.meta import ObjectMeta
 from npc_operator.api.npcregion import NPCRegionSpec, NPCRegionStatus
 from npc_operator.domain.holdings import Holdings
-from npc_runtime.wire import EngineReport, RolloutReport, Stamp
+from npc_runtime.wire import DegradedReport, EngineReport, RolloutReport, Stamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +145,9 @@ class AgentFact:
     pod_uid: str
     boot_id: str
     stamp: Stamp
-    ready: bool
     draining: bool
     engine: EngineReport
     adapters: Holdings
-    slots_used: int = 0
-    slots_total: int = 0
     reachable: bool = True
     """False once the long poll fails: what follows is memory, not news."""
 
@@ -161,13 +158,14 @@ class AgentFact:
 
 @dataclass(frozen=True, slots=True)
 class GatewayFact:
-    """The last word of one gateway: which table it applied, and what it saw of candidates."""
+    """The last word of one gateway: which table it applied, what it saw of candidates, and who speaks with less."""
 
     pod_uid: str
     boot_id: str
     stamp: Stamp
     reachable: bool = True
     rollouts: tuple[RolloutReport, ...] = ()
+    degraded: tuple[DegradedReport, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

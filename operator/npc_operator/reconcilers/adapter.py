@@ -47,21 +47,24 @@ async def reconcile_adapter(context: Context, key: Key) -> Outcome:
         context.publisher.forget(names.KIND_ADAPTER, key.namespace, key.name)
         context.turns.forget(key.namespace, key.name)
         context.crashes.forget_adapter(key.namespace, key.name)
+        context.degradation.forget(key.namespace, key.name)
         return Done()
     adapter = context.publisher.latest(known)
     now = context.clock.now()
     decisions = [decide_variant(context, adapter, variant, now) for variant in adapter.spec.variants]
-    status = build_status(adapter, decisions, now)
+    look = context.degradation.look(adapter)
+    status = build_status(adapter, decisions, now, degraded=look.degraded)
     context.turns.note(replace(adapter, status=status))
     # A decision about traffic is published at once, and so is what a step waits for.
     urgent = any(decision.made for decision in decisions) or moves_on(adapter, decisions)
-    told = list(describe_moves(adapter, decisions))
+    told = [*describe_moves(adapter, decisions), *look.told]
     later = await context.publisher.publish(adapter, status, urgent=urgent, more=told)
     for decision in decisions:
         keep_record(adapter, decision)
         count(context.meter, adapter, decision)
     again = [decision.requeue_after for decision in decisions if decision.requeue_after is not None]
-    return Done(requeue_after=min((*again, *(() if later is None else (later,))), default=None))
+    again += [after for after in (later, look.again) if after is not None]
+    return Done(requeue_after=min(again, default=None))
 
 
 def decide_variant(context: Context, adapter: Adapter, variant: Variant, now: float) -> Decision:

@@ -129,3 +129,12 @@ def changed_residency(old: AgentFact, new: AgentFact) -> bool:
 
 def refers_to(revision: Revision | None, secret: str) -> bool:
     return revision is not None and revision.secret_ref is not None and revision.secret_ref.name == secret
+
+
+def degraded_archetypes(old: GatewayFact | None, new: GatewayFact | None) -> set[str]:
+    """Archetypes of which a gateway tells another level than before, or tells nothing more because it is gone."""
+    before, after = (
+        frozenset() if fact is None else frozenset((one.archetype, one.tier, one.level) for one in fact.degraded)
+        for fact in (old, new)
+    )
+    return {archetype for archetype, _, _ in before ^ after}

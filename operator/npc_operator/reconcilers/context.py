@@ -10,6 +10,7 @@ from npc_operator.manifests.network import OperatorPeer
 from npc_operator.ports import Agents, Clock, Gateways, Images, Kube, Meter, Recorder, Stamps
 from npc_operator.reconcilers.children import Children, Ensured
 from npc_operator.reconcilers.crashes import CrashWatch
+from npc_operator.reconcilers.degradation import DegradationWatch
 from npc_operator.reconcilers.publisher import Publisher
 from npc_operator.reconcilers.routebook import RouteBook
 from npc_operator.reconcilers.turnbook import TurnBook
@@ -33,6 +34,7 @@ class Context:
     routes: RouteBook
     turns: TurnBook
     crashes: CrashWatch
+    degradation: DegradationWatch
 
 
 def split_results(results: Iterable[Ensured]) -> tuple[tuple[Finding, ...], tuple[str, ...]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from npc_operator.api import names
-from npc_operator.api.archetypeadapter import HistoryEntry, VariantStatus
+from npc_operator.api.archetypeadapter import Degradation, HistoryEntry, VariantStatus
 from npc_operator.api.meta import ObjectMeta
 from npc_operator.domain import reasons
 from npc_operator.domain.conditions import Finding
@@ -83,6 +83,18 @@ def decided(tier: str, entry: HistoryEntry, after: VariantStatus) -> Event:
         case _:
             text = f"{digest} lost its {entry.from_percent}% of the NPCs and is not judged any more{numbers}{by}"
             return Event("RolloutCancelled", f"tier {tier}: {text}")
+
+
+def degraded(archetype: str, entry: Degradation) -> Event:
+    return Event("Degraded", f"{archetype} asked on tier {entry.tier} is {entry.message}", warning=True)
+
+
+def less_degraded(archetype: str, entry: Degradation) -> Event:
+    return Event("LessDegraded", f"{archetype} asked on tier {entry.tier} is {entry.message}")
+
+
+def not_degraded(archetype: str, tier: str) -> Event:
+    return Event("NotDegraded", f"{archetype} asked on tier {tier} is answered by its adapter there again")
 
 
 # --- tiers ---

@@ -16,6 +16,7 @@ from npc_operator.reconcilers.agent import AgentReconciler
 from npc_operator.reconcilers.children import Children
 from npc_operator.reconcilers.context import Context
 from npc_operator.reconcilers.crashes import CrashWatch
+from npc_operator.reconcilers.degradation import DegradationWatch
 from npc_operator.reconcilers.gates import GateReconciler
 from npc_operator.reconcilers.gateway import reconcile_gateway
 from npc_operator.reconcilers.namespace import reconcile_namespace
@@ -42,6 +43,7 @@ class Reconcilers:
 
     def __init__(self, store: Store, outside: Outside, *, operator: OperatorPeer | None = None) -> None:
         self._world = World(store)
+        routes = RouteBook(self._world, outside.stamps, outside.clock)
         self._context = Context(
             world=self._world,
             kube=outside.kube,
@@ -55,9 +57,10 @@ class Reconcilers:
             operator=operator,
             publisher=Publisher(outside.kube, outside.recorder, outside.clock),
             children=Children(outside.kube, self._world, outside.recorder),
-            routes=RouteBook(self._world, outside.stamps, outside.clock),
+            routes=routes,
             turns=TurnBook(store),
             crashes=CrashWatch(),
+            degradation=DegradationWatch(self._world, routes, outside.clock),
         )
         self._agent = AgentReconciler(self._context)
         self._routes = RoutesReconciler(self._context)

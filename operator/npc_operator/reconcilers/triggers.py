@@ -34,6 +34,7 @@ from npc_operator.loop.store import Change, Store
 from npc_operator.reconcilers.changes import (
     archetype_of,
     changed_residency,
+    degraded_archetypes,
     engine_traits,
     has_turn,
     is_gated,
@@ -165,8 +166,8 @@ def _on_agent(store: Store, change: Change) -> Iterator[Key]:
 def _on_gateway(store: Store, change: Change) -> Iterator[Key]:
     namespace = change.namespace
     old, new = change.old, change.new
-    yield from _adapters_for(store, namespace, told_archetypes(old, new))
-    if old is not None and new is not None and replace(old, rollouts=new.rollouts) == new:
+    yield from _adapters_for(store, namespace, told_archetypes(old, new) | degraded_archetypes(old, new))
+    if old is not None and new is not None and replace(old, rollouts=new.rollouts, degraded=new.degraded) == new:
         return  # it counted answers, nothing else
     yield Key(KeyKind.GATEWAY, namespace, change.name)
     yield from _regions(store, namespace)

@@ -391,7 +391,7 @@ class World:
                     self.store.put(GatewayFact, namespace, name, dataclasses.replace(heard, reachable=False))
                 if not gateway.deaf:
                     said = gateway.report()
-                    fact = GatewayFact(uid, said.boot_id, said.stamp, rollouts=said.rollouts)
+                    fact = GatewayFact(uid, said.boot_id, said.stamp, rollouts=said.rollouts, degraded=said.degraded)
                     self.store.put(GatewayFact, namespace, name, fact)
                     self._set_ready(pod, gateway.table is not None)
 
