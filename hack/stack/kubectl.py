@@ -52,8 +52,10 @@ class Kubectl:
         text = await self.run("get", kind, name, "-n", namespace, "-o", "json", "--ignore-not-found")
         return _object(text) if text.strip() else None
 
-    async def list(self, kind: str, namespace: str, selector: str = "") -> list[Object]:
-        text = await self.run("get", kind, "-n", namespace, "-o", "json", *(("-l", selector) if selector else ()))
+    async def list(self, kind: str, namespace: str, selector: str = "", *, fields: str = "") -> list[Object]:
+        """Those that have the labels of `selector` and the fields of `fields`."""
+        chosen = (*(("-l", selector) if selector else ()), *(("--field-selector", fields) if fields else ()))
+        text = await self.run("get", kind, "-n", namespace, "-o", "json", *chosen)
         return list(_object(text)["items"])
 
     async def apply(self, *manifests: Mapping[str, Any]) -> None:

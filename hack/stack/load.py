@@ -12,7 +12,7 @@ import contextlib
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -49,7 +49,10 @@ class Line:
     status: int = 0
     text: str = ""
     digest: str = ""
+    """What the answer says that it was spoken by: an adapter's digest, or what stood in for one."""
     tier: str = ""
+    degraded: str = ""
+    """How far below what was asked for the answer says it is; empty for not at all."""
     failure: str = ""
 
 
@@ -62,6 +65,15 @@ class Tally:
     @property
     def failures(self) -> list[Line]:
         return [line for line in self.lines if line.failure]
+
+    @property
+    def degraded(self) -> list[Line]:
+        """The lines that were answered by less than what was asked for."""
+        return [line for line in self.lines if line.degraded]
+
+    def answered_by(self, digest: str) -> list[Line]:
+        """The complete lines that this digest spoke."""
+        return [line for line in self.lines if line.digest == digest and not line.failure]
 
     def by_digest(self) -> Counter[str]:
         return Counter(line.digest for line in self.lines if not line.failure)
@@ -148,6 +160,7 @@ async def ask_once(
         async with session.post(f"{url}/v1/chat/completions", json=_body(ask), headers=_headers(ask, key)) as response:
             digest = response.headers.get("X-NPC-Served-By", "")
             tier = response.headers.get("X-NPC-Served-Tier", "")
+            degraded = response.headers.get("X-NPC-Degraded", "")
             if response.status != 200:
                 failure = f"HTTP {response.status}: {(await response.text())[:300]}"
                 text, first = "", 0.0
@@ -166,6 +179,7 @@ async def ask_once(
                 text=text,
                 digest=digest,
                 tier=tier,
+                degraded=degraded,
                 failure=failure,
             )
     except (aiohttp.ClientError, TimeoutError, ConnectionError, json.JSONDecodeError, KeyError) as error:
@@ -233,15 +247,22 @@ class Load:
 
     async def until_answered_by(self, digest: str, archetype: str, *, timeout: float = 120.0) -> None:
         """Return once a line of `archetype` was answered by `digest`."""
+        await self.until_any(
+            lambda line: line.digest == digest and line.ask.archetype == archetype and not line.failure,
+            timeout=timeout,
+        )
 
-        def seen() -> bool:
-            return any(
-                line.digest == digest and line.ask.archetype == archetype and not line.failure
-                for line in self.tally.lines
-            )
+    async def until_any(self, holds: Callable[[Line], bool], *, timeout: float = 120.0) -> Line:
+        """The first line that ended as `holds` wants it; waits for one."""
+
+        def found() -> Line | None:
+            return next((line for line in self.tally.lines if holds(line)), None)
 
         async with self._changed:
-            await asyncio.wait_for(self._changed.wait_for(seen), timeout)
+            await asyncio.wait_for(self._changed.wait_for(lambda: found() is not None), timeout)
+            line = found()
+        assert line is not None
+        return line
 
     async def _pace(self) -> None:
         start, count = time.monotonic(), 0

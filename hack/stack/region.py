@@ -20,6 +20,8 @@ VLLM_MOUNT = "/opt/vllm"
 FAKE_CONFIG_MAP = "fake-engine"
 FAKE_FILE = "fake_engine.py"
 FAKE_MOUNT = "/opt/engine"
+IMMEDIATE: Spec = {"strategy": "Immediate"}
+"""A rollout that moves all traffic as soon as every pod has proven the candidate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +141,9 @@ def tier(
             "command": list(plan.command),
             "dtype": "float32",
             "maxModelLen": plan.max_model_len,
-            "maxLoras": 4,
+            # More than are ever in use: on a CPU, vLLM lets a line of the base model that runs beside lines of
+            # adapters speak with the adapter in the last slot, so that slot has to stay empty.
+            "maxLoras": max_cpu_loras,
             "maxCpuLoras": max_cpu_loras,
             "maxLoraRank": 16,
             "extraArgs": list(plan.args),
@@ -160,14 +164,22 @@ def tier(
 
 
 def adapter(
-    archetype: str, sources: Mapping[str, tuple[str, str]], *, importance: str = "Normal", probe: str = "Who are you?"
+    archetype: str,
+    sources: Mapping[str, tuple[str, str]],
+    *,
+    importance: str = "Normal",
+    probe: str = "Who are you?",
+    rollout: Spec = IMMEDIATE,
+    **more: Any,
 ) -> Spec:
-    """spec of an ArchetypeAdapter; `sources` is tier -> (uri, digest)."""
+    """spec of an ArchetypeAdapter; `sources` is tier -> (uri, digest). It moves at once unless `rollout` says else."""
     return {
         "archetype": archetype,
         "importance": importance,
         "variants": [variant(name, uri, digest) for name, (uri, digest) in sources.items()],
         "probe": {"prompt": probe, "maxTokens": 4, "timeoutSeconds": 60},
+        "rollout": dict(rollout),
+        **more,
     }
 
 

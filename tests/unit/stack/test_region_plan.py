@@ -60,6 +60,12 @@ def test_every_voice_speaks_on_every_tier(plan: RegionPlan) -> None:
         assert [variant["tier"] for variant in spec["variants"]] == list(plan.tiers)
 
 
+def test_a_voice_moves_at_once_unless_it_is_told_otherwise() -> None:
+    steps = {"strategy": "Canary", "steps": [50, 100]}
+    assert region.adapter("vampire", {"gold": VOICES["vampire"]})["rollout"] == {"strategy": "Immediate"}
+    assert region.adapter("vampire", {"gold": VOICES["vampire"]}, rollout=steps)["rollout"] == steps
+
+
 def test_a_release_holds_all_objects_of_its_namespace(plan: RegionPlan) -> None:
     made = [(entry["kind"], entry["metadata"]["name"]) for entry in plan.manifests()]
     assert made == [

@@ -49,6 +49,15 @@ def test_a_failed_line_is_a_failure_and_not_a_mixture_too() -> None:
     assert tally.by_digest() == {V1: 1}
 
 
+def test_a_line_of_less_than_was_asked_for_is_told_apart_from_one_that_failed() -> None:
+    less = dataclasses.replace(line("Not now.", "scripted"), degraded="Scripted")
+    failed = line("", V1, failure="HTTP 503")
+    tally = Tally([line("old blood"), less, failed])
+    assert tally.degraded == [less]
+    assert tally.failures == [failed]
+    assert tally.answered_by(V1) == [line("old blood")]
+
+
 def test_first_and_last_go_by_when_lines_started_not_by_when_they_ended() -> None:
     early, late = line("new blood", V2, started=5.0), line("new blood", V2, started=6.0)
     old = [line("old blood", started=started) for started in (4.0, 5.5, 3.0)]
