@@ -17,7 +17,8 @@ from hack.stack import install, regions
 from hack.stack.install import Stack
 from hack.stack.references import References, references
 from tests.e2e import evidence
-from tests.e2e.plans import RESYNC_SECONDS, quiet_region, real_region
+from tests.e2e.plans import RESYNC_SECONDS, TRIED, quiet_region, real_region, trial_region
+from tests.e2e.trials import said_by
 from tests.e2e.world import World
 from tests.support.fake_engine import one_file
 
@@ -78,9 +79,20 @@ async def quiet(stack: Stack, answers: References) -> World:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def three_regions(world: World, quiet: World, stack: Stack, answers: References) -> list[World]:
+async def trials(stack: Stack, answers: References) -> World:
+    """A region of fake engines in which candidates are tried, Ready."""
+    _say("region trials: two tiers of fake engines, and a voice for each story")
+    made = World(stack, await regions.install(stack, trial_region(stack, "trials"), fake_engine=one_file()), answers)
+    digest = stack.adapter("vampire-v1")[1]
+    made.references = {(voice, digest): said_by(stack.catalog.adapter("vampire-v1")) for voice in TRIED}
+    await made.until_all_ready(timeout=300)
+    return made
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def three_regions(world: World, quiet: World, trials: World) -> list[World]:
     """One real region and two of fake engines."""
-    return [world, quiet, await _fake(stack, answers, "quiet-2")]
+    return [world, quiet, trials]
 
 
 @pytest_asyncio.fixture(loop_scope="session")

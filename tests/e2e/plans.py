@@ -1,10 +1,11 @@
 """The regions of the suite. One has real engines and lives through all of it; the others answer from fake engines and
-cost nothing.
+cost nothing. All voices move at once unless a test says otherwise.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from hack.stack import region
 from hack.stack.engines import fake_plan, vllm_plan
@@ -18,15 +19,30 @@ VERSIONS = {
     "zombie": ("zombie-v1", "zombie-v2"),
     "merchant": ("merchant-v1", "merchant-v2"),
 }
+TRIED = ("bard", "duke", "ghost", "herald", "hermit", "jester", "knight", "monk", "oracle", "pirate")
+"""Archetypes of the region in which candidates are tried, one for each story that is told there."""
+PERSONA: region.Spec = {
+    "systemPrompt": "You keep the gate of a fallen town.",
+    "scriptedLines": ["Not now.", "Come back at dawn."],
+}
+"""What speaks for those where no adapter can."""
+PROBE = "Who goes there?"
+"""What their probes ask: no player does, so that a candidate can be bad to players alone."""
+RUBBISH = "(?i)lorem ipsum"
+"""What none of them may ever say."""
+STEPS = (10, 25, 50, 100)
 RESYNC_SECONDS = 45
 """Short, so that the window in which nothing may be written holds at least two resyncs."""
+MAX_CPU_LORAS = 32
+"""Room for every archetype of any region here twice, while an older digest still drains."""
 PROMPT = "Who are you?"
 MAX_TOKENS = 8
 
 
 def tier_specs(stack: Stack, engines: EnginePlan, names: tuple[str, ...] = TIERS) -> dict[str, region.Spec]:
-    """Gold and silver on demand, bronze on spot without a floor."""
+    """Gold and silver on demand, bronze on spot without a floor. Where gold cannot speak the next of them does."""
     quality = {"gold": ("Gold", 8000), "silver": ("Silver", 8000), "bronze": ("Bronze", 3000)}
+    more: dict[str, dict[str, Any]] = {"gold": {"fallbackTier": names[1]}} if names[0] == "gold" else {}
     return {
         name: region.tier(
             quality[name][0],
@@ -34,6 +50,9 @@ def tier_specs(stack: Stack, engines: EnginePlan, names: tuple[str, ...] = TIERS
             model_uri=stack.model_uri,
             parameters_millions=quality[name][1],
             on_demand_base=0 if name == "bronze" else 1,
+            max_cpu_loras=MAX_CPU_LORAS,
+            minReplicas=0,
+            **more.get(name, {}),
         )
         for name in names
     }
@@ -67,3 +86,21 @@ def quiet_region(stack: Stack, name: str) -> RegionPlan:
     spec = region.region([("bronze", 300, 600)], default_tier="bronze", gateways=1)
     tiers = tier_specs(stack, fake_plan(stack.images.fleet), ("bronze",))
     return RegionPlan(name=name, tiers=tiers, adapters=adapter_specs(stack, ("bronze",)), spec=spec)
+
+
+def trial_region(stack: Stack, name: str) -> RegionPlan:
+    """Two tiers of fake engines and two gateways: what is true of one gateway has to be true of both."""
+    spec = region.region([("gold", 80, 200), ("bronze", 300, 600)], default_tier="bronze")
+    tiers = tier_specs(stack, fake_plan(stack.images.fleet), ("gold", "bronze"))
+    source = stack.adapter("vampire-v1")
+    voices = {
+        voice: region.adapter(
+            voice,
+            dict.fromkeys(tiers, source),
+            probe=PROBE,
+            persona=PERSONA,
+            answers={"mustNotMatch": [RUBBISH]},
+        )
+        for voice in TRIED
+    }
+    return RegionPlan(name=name, tiers=tiers, adapters=voices, spec=spec)

@@ -59,7 +59,7 @@ async def test_a_quota_that_refuses_pods_is_named_in_the_tiers_condition(world: 
     }
     await world.kubectl.apply(quota)
     try:
-        await world.kubectl.run("scale", "gputier/bronze", "-n", world.namespace, "--replicas=2")
+        await world.scale("bronze", 2)
         seen = await world.until_tier("bronze", lambda o: world.condition(o, "Stalled").get("status") == "True")
         assert world.condition(seen, "Stalled")["reason"] == "QuotaExceeded"
         assert "full" in world.condition(seen, "Stalled")["message"]
@@ -67,6 +67,6 @@ async def test_a_quota_that_refuses_pods_is_named_in_the_tiers_condition(world: 
         assert line.failure == ""
     finally:
         await world.kubectl.delete("resourcequota", "full", world.namespace)
-        await world.kubectl.run("scale", "gputier/bronze", "-n", world.namespace, "--replicas=1")
+        await world.scale("bronze", 1)
     await world.until_tier("bronze", lambda o: o["status"].get("replicas") == 1 and not world.condition(o, "Stalled"))
     await world.until_all_ready()

@@ -13,10 +13,10 @@ from tests.e2e.world import PROMPT, World
 async def test_a_tier_scales_up_and_down_under_load(world: World) -> None:
     ask = Ask(archetype="zombie", prompt=PROMPT, tier="bronze")
     async with Load(world.url, world.key, [ask], rate=3) as load:
-        await world.kubectl.run("scale", "gputier/bronze", "-n", world.namespace, "--replicas=2")
+        await world.scale("bronze", 2)
         await world.until_tier("bronze", lambda seen: seen["status"].get("readyReplicas") == 2, timeout=300)
         await world.until_served_by_pods(ask, 2)
-        await world.kubectl.run("scale", "gputier/bronze", "-n", world.namespace, "--replicas=1")
+        await world.scale("bronze", 1)
         await world.until_tier("bronze", lambda seen: seen["status"].get("replicas") == 1, timeout=120)
         await load.until(6)
     world.assert_clean(load.tally)
@@ -24,7 +24,7 @@ async def test_a_tier_scales_up_and_down_under_load(world: World) -> None:
 
 
 async def test_an_autoscaler_takes_over_once_replicas_is_set(world: World) -> None:
-    await world.kubectl.run("scale", "gputier/bronze", "-n", world.namespace, "--replicas=1")
+    await world.scale("bronze", 1)
     hpa: dict[str, Any] = {
         "apiVersion": "autoscaling/v2",
         "kind": "HorizontalPodAutoscaler",
@@ -48,7 +48,7 @@ async def test_an_autoscaler_takes_over_once_replicas_is_set(world: World) -> No
         await world.until_tier("bronze", lambda tier: tier["status"].get("wantedReplicas") == 2, timeout=60)
     finally:
         await world.kubectl.delete("hpa", "bronze", world.namespace)
-        await world.kubectl.run("scale", "gputier/bronze", "-n", world.namespace, "--replicas=1")
+        await world.scale("bronze", 1)
     await world.until_tier("bronze", lambda tier: tier["status"].get("replicas") == 1, timeout=180)
     await world.until_all_ready()
 

@@ -73,7 +73,12 @@ class World:
         return line
 
     def assert_clean(self, tally: Tally) -> None:
-        """No line failed, and every text is what its digest says."""
+        """No line failed, none was answered by less than was asked for, and every text is what its digest says."""
+        assert not tally.degraded, [(line.degraded, line.ask) for line in tally.degraded[:5]]
+        self.assert_answered(tally)
+
+    def assert_answered(self, tally: Tally) -> None:
+        """No line failed, and every text is what its digest says, whatever tier spoke it."""
         assert tally.lines, "the load asked nothing"
         assert not tally.failures, [(line.failure, line.ask) for line in tally.failures[:5]]
         mixed = tally.mixed(self.references)
@@ -130,6 +135,9 @@ class World:
         digest = _lenient_digest(made)
         return uri, "sha256:" + "0" * 64 if hostile.wrong_digest else digest
 
+    async def scale(self, tier: str, replicas: int) -> None:
+        await self.kubectl.run("scale", f"gputier/{tier}", "-n", self.namespace, f"--replicas={replicas}")
+
     # --- waiting ---
 
     condition = staticmethod(kube.condition)
@@ -162,6 +170,27 @@ class World:
                 await self.kubectl.until(
                     kind, seen["metadata"]["name"], self.namespace, _is_settled, timeout=left, what="settled"
                 )
+
+    async def events(self, name: str) -> frozenset[tuple[str, str]]:
+        """What Events there are of one of our objects: to be given to `until_event`."""
+        return frozenset(map(_identity, await self.kubectl.list("events", self.namespace, fields=_about(name))))
+
+    async def until_event(
+        self, name: str, reason: str, words: str, *, known: frozenset[tuple[str, str]], timeout: float = 60
+    ) -> Object:
+        """An Event of one of our objects that is not `known`, or told again since, with these words in it."""
+
+        def holds(seen: Object) -> bool:
+            return _identity(seen) not in known and seen["reason"] == reason and words in seen["message"]
+
+        async with asyncio.timeout(timeout):
+            while True:
+                # A watch that ends by itself proves nothing: then another begins.
+                watch = self.kubectl.watch("events", self.namespace, "--field-selector", _about(name))
+                async with contextlib.aclosing(watch) as events:
+                    async for _, seen in events:
+                        if holds(seen):
+                            return seen
 
     async def pods(self, tier: str) -> list[Object]:
         """The tier's pods that are not on their way out."""
@@ -365,6 +394,14 @@ class World:
 def _variant(seen: Object, tier: str) -> Object:
     variants: list[Object] = seen["status"]["variants"]
     return next(entry for entry in variants if entry["tier"] == tier)
+
+
+def _about(name: str) -> str:
+    return f"involvedObject.name={name}"
+
+
+def _identity(event: Object) -> tuple[str, str]:
+    return event["metadata"]["uid"], event["metadata"]["resourceVersion"]
 
 
 def _is_settled(seen: Object) -> bool:
