@@ -5,6 +5,9 @@ from __future__ import annotations
 from tests.contract.crd.case import Case
 from tests.contract.crd.objects import DIGEST, REMOVE
 
+OTHER = "sha256:" + "f" * 64
+STEPS = "spec.rollout.steps"
+GATE = "spec.rollout.analysis.gate"
 URI = "spec.variants.0.source.uri"
 _S3 = "an s3 location is s3://bucket/prefix"
 _HTTPS = "an https location is https://host/folder"
@@ -146,17 +149,134 @@ ADAPTER = (
     ),
     *(
         Case(
-            name=f"patterns of probe.{field} are RE2",
+            name=f"patterns of {field} are RE2",
             kind="ArchetypeAdapter",
-            accept=({f"spec.probe.{field}": ["(?i)blood|night", "^I am\\b"]},),
+            accept=({f"spec.{field}": ["(?i)blood|night", "^I am\\b"]},),
             refuse=(
-                {f"spec.probe.{field}": ["fine", "(unclosed"]},
-                {f"spec.probe.{field}": ["fine", "(?=lookahead)"]},
-                {f"spec.probe.{field}": ["fine", "(a)\\1"]},
+                {f"spec.{field}": ["fine", "(unclosed"]},
+                {f"spec.{field}": ["fine", "(?=lookahead)"]},
+                {f"spec.{field}": ["fine", "(a)\\1"]},
             ),
-            field=f"spec.probe.{field}[1]",
+            field=f"spec.{field}[1]",
             message="error parsing regexp",
         )
-        for field in ("mustMatch", "mustNotMatch")
+        for field in ("probe.mustMatch", "probe.mustNotMatch", "answers.mustNotMatch")
+    ),
+    Case(
+        name="a rollout ends with everybody",
+        kind="ArchetypeAdapter",
+        accept=({STEPS: [10, 25, 50, 100]}, {STEPS: [100]}, {STEPS: [1, 100]}, {"spec.rollout": {}}),
+        refuse=({STEPS: [10, 25, 50]}, {STEPS: [99]}, {STEPS: [10, 100, 50]}),
+        field=STEPS,
+        message="the last step must be 100",
+    ),
+    Case(
+        name="the steps of a rollout rise",
+        kind="ArchetypeAdapter",
+        accept=({STEPS: [1, 2, 3, 4, 5, 6, 7, 8, 9, 100]},),
+        refuse=({STEPS: [50, 25, 100]}, {STEPS: [10, 10, 100]}, {STEPS: [100, 100]}),
+        field=STEPS,
+        message="steps must rise",
+    ),
+    Case(
+        name="a rollout has a step",
+        kind="ArchetypeAdapter",
+        accept=({STEPS: [100]},),
+        refuse=({STEPS: []},),
+        field=STEPS,
+        message="should have at least 1 items",
+    ),
+    Case(
+        name="a step is a share of the NPCs",
+        kind="ArchetypeAdapter",
+        accept=({STEPS: [1, 100]},),
+        refuse=({STEPS: [0, 100]},),
+        field=f"{STEPS}[0]",
+        message="should be greater than or equal to 1",
+    ),
+    Case(
+        name="a ceiling is a share of the NPCs, or nobody",
+        kind="ArchetypeAdapter",
+        accept=({"spec.rollout.ceilingPercent": 0}, {"spec.rollout.ceilingPercent": 100}),
+        refuse=({"spec.rollout.ceilingPercent": 101},),
+        field="spec.rollout.ceilingPercent",
+        message="should be less than or equal to 100",
+    ),
+    Case(
+        name="what is approved is a digest",
+        kind="ArchetypeAdapter",
+        accept=({"spec.rollout.approvedDigest": DIGEST}, {"spec.rollout.approvedDigest": ""}),
+        refuse=({"spec.rollout.approvedDigest": "sha256:abc"}, {"spec.rollout.approvedDigest": "yes"}),
+        field="spec.rollout.approvedDigest",
+        message="should match",
+    ),
+    Case(
+        name="an override names one NPC or a prefix",
+        kind="ArchetypeAdapter",
+        accept=(
+            {
+                "spec.rollout.overrides": [
+                    {"npc": "boss-1", "to": "Stable"},
+                    {"npcPrefix": "test-", "to": "Candidate"},
+                ]
+            },
+        ),
+        refuse=(
+            {"spec.rollout.overrides": [{"to": "Stable"}]},
+            {"spec.rollout.overrides": [{"npc": "a", "npcPrefix": "a", "to": "Stable"}]},
+        ),
+        field="spec.rollout.overrides[0]",
+        message="name either npc or npcPrefix",
+    ),
+    Case(
+        name="an override pins to one of two digests",
+        kind="ArchetypeAdapter",
+        accept=({"spec.rollout.overrides": [{"npc": "a", "to": "Candidate"}]},),
+        refuse=({"spec.rollout.overrides": [{"npc": "a", "to": "Newest"}]},),
+        field="spec.rollout.overrides[0].to",
+        message="Unsupported value",
+    ),
+    Case(
+        name="with too little traffic there are three ways on",
+        kind="ArchetypeAdapter",
+        accept=tuple({"spec.rollout.onTooLittleTraffic": way} for way in ("Probe", "Hold", "Proceed")),
+        refuse=({"spec.rollout.onTooLittleTraffic": "Wait"},),
+        field="spec.rollout.onTooLittleTraffic",
+        message="Unsupported value",
+    ),
+    Case(
+        name="a gate's own variables do not look like ours",
+        kind="ArchetypeAdapter",
+        accept=(
+            {GATE: {"image": "r/gate:1", "env": [{"name": "QUESTIONS", "value": "3"}]}},
+            {GATE: {"image": "r/gate:1"}},
+        ),
+        refuse=({GATE: {"image": "r/gate:1", "env": [{"name": "A"}, {"name": "NPC_GATE_URL", "value": "x"}]}},),
+        field=f"{GATE}.env",
+        message="names that begin with NPC_ are the operator's",
+    ),
+    Case(
+        name="a gate has time, and not for ever",
+        kind="ArchetypeAdapter",
+        accept=({GATE: {"image": "r/gate:1", "timeoutSeconds": 10}},),
+        refuse=({GATE: {"image": "r/gate:1", "timeoutSeconds": 9}},),
+        field=f"{GATE}.timeoutSeconds",
+        message="should be greater than or equal to 10",
+    ),
+    Case(
+        name="a new voice does not begin with a quarantined digest",
+        kind="ArchetypeAdapter",
+        accept=({"spec.quarantinedDigests": [OTHER]}, {"spec.quarantinedDigests": []}),
+        refuse=({"spec.quarantinedDigests": [OTHER, DIGEST]},),
+        field="spec.variants",
+        message="a quarantined digest cannot be brought in",
+    ),
+    Case(
+        name="what is quarantined is a digest",
+        kind="ArchetypeAdapter",
+        accept=({"spec.quarantinedDigests": [OTHER]},),
+        refuse=({"spec.quarantinedDigests": ["vampire"]},),
+        field="spec.quarantinedDigests[0]",
+        message="should match '^sha256:[0-9a-f]{64}$'",
     ),
 )

@@ -68,7 +68,20 @@ def test_defaults_fill_up_objects_that_were_half_written(namespace: Namespace) -
     assert region["replicas"] == 2
     adapter = made(namespace, "ArchetypeAdapter", "half")["spec"]
     assert adapter["variants"][0]["rank"] == 16
-    assert adapter["rollout"] == {"strategy": "Immediate", "loadTimeoutSeconds": 300}
+    assert adapter["rollout"] == {
+        "strategy": "Canary",
+        "steps": [10, 25, 50, 100],
+        "stepSeconds": 60,
+        "ceilingPercent": 100,
+        "loadTimeoutSeconds": 300,
+        "onTooLittleTraffic": "Probe",
+        "analysis": {
+            "minRequests": 50,
+            "maxErrorPercent": 5,
+            "maxSlowerPercent": 115,
+            "maxFirstTokenMilliseconds": 0,
+        },
+    }
 
 
 def test_a_writer_of_one_condition_leaves_those_of_others_alone(namespace: Namespace) -> None:
