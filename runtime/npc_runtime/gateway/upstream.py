@@ -114,6 +114,7 @@ class EngineConnection(asyncio.Protocol):
     def abandon(self) -> None:
         """Give up: the asker hears nothing more and the engine sees the connection close at once."""
         self._asker = None
+        self._sink = None
         if self._transport is not None:
             self._transport.abort()
 
@@ -150,12 +151,24 @@ class EngineConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of an answer."""
+        sink = self._sink
+        if sink is not None:
+            # Most of what a gateway does: an event arrives, an event leaves.
+            chunks = self._chunks
+            assert chunks is not None  # noqa: S101 (only streams have a sink)
+            try:
+                data = chunks.feed(data)
+            except BrokenAnswer as error:
+                self._fail(str(error), stale=False)
+                return
+            if chunks.done:
+                self._end_stream(data, chunks)
+            elif data:
+                sink(data)
+            return
         if self._asker is None:
             # Nothing was asked: whatever this is, it must not become part of the next answer.
             self.abandon()
-            return
-        if self._sink is not None:
-            self._pass_on(self._sink, data)
             return
         self._heard = True
         try:
@@ -179,20 +192,10 @@ class EngineConnection(asyncio.Protocol):
 
     # --- reading
 
-    def _pass_on(self, sink: Callable[[bytes], None], data: bytes) -> None:
-        """Most of what a gateway does: an event arrives, an event leaves."""
-        head, chunks = self._head, self._chunks
-        assert head is not None  # noqa: S101 (a sink comes after a head)
-        assert chunks is not None  # noqa: S101 (only streams have one)
-        try:
-            data = chunks.feed(data)
-        except BrokenAnswer as error:
-            self._fail(str(error), stale=False)
-            return
-        if chunks.done:
-            self._finish(head).on_stream_end(head, data, chunks)
-        elif data:
-            sink(data)
+    def _end_stream(self, data: bytes, chunks: ChunkedAnswer) -> None:
+        head = self._head
+        assert head is not None  # noqa: S101 (chunks come after a head)
+        self._finish(head).on_stream_end(head, data, chunks)
 
     def _read_head(self, data: bytes) -> None:
         data = self._buffer + data if self._buffer else data
@@ -221,9 +224,11 @@ class EngineConnection(asyncio.Protocol):
         if chunks is not None and self._is_stream:
             data = chunks.feed(data)
             if chunks.done:
-                self._finish(head).on_stream_end(head, data, chunks)
+                self._end_stream(data, chunks)
             elif data and self._asker is not None:
-                self._sink = self._asker.on_stream_open(head, data)
+                sink = self._asker.on_stream_open(head, data)
+                if self._asker is not None:  # not given up in that very call
+                    self._sink = sink
             return
         if chunks is not None:
             data = dechunk(chunks.feed(data))
@@ -248,6 +253,7 @@ class EngineConnection(asyncio.Protocol):
         asker = self._asker
         assert asker is not None  # noqa: S101 (data without an asker never gets here)
         self._asker = None
+        self._sink = None
         self._body = []
         self._chunks = None
         if head.keep_alive and self.is_usable():

@@ -14,6 +14,8 @@ from npc_runtime.gateway.http.limits import MAX_ENGINE_CHUNK_BYTES
 
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?")
 _MAX_CHUNK_LINE = 256
+# Sizes as engines write them for one token's event: a look-up instead of a pattern, once for each token of each line.
+_PLAIN_SIZES = {b"%x" % size: size for size in range(1, 2048)}
 # With the end of the chunk around it: a character may say "data: [DONE]", but its JSON cannot end a chunk like this.
 _DONE_ENDS = (b"data: [DONE]\n\n\r\n", b"data: [DONE]\r\n\r\n\r\n")
 _TAIL_BYTES = 64
@@ -119,8 +121,9 @@ class ChunkedAnswer:
             BrokenAnswer: the framing is broken, or something follows the terminal chunk.
 
         """
-        if self._held:
-            data = self._held + data
+        held = self._held
+        if held:
+            data = held + data
         position = 0
         size = len(data)
         while position < size:
@@ -129,21 +132,18 @@ class ChunkedAnswer:
                 if size - position > _MAX_CHUNK_LINE:
                     raise BrokenAnswer("a chunk header is too long")
                 break
-            match = _CHUNK_LINE.fullmatch(data, position, line_end)
-            if match is None:
-                raise BrokenAnswer("a chunk header is malformed")
-            length = int(match.group(1), 16)
-            if length == 0:
-                # Trailers are not used by any engine; only the empty line that ends the body is expected.
-                if size < line_end + 4:
-                    break
-                if data[line_end + 2 : line_end + 4] != b"\r\n" or size > line_end + 4:
-                    raise BrokenAnswer("something follows the end of the answer")
-                self.done = True
-                self._held = b""
-                return self._passed(data[:position])
-            if length > MAX_ENGINE_CHUNK_BYTES:
-                raise BrokenAnswer("a chunk is too large")
+            length = _PLAIN_SIZES.get(data[position:line_end])
+            if length is None:
+                length = _read_size(data, position, line_end)
+                if length == 0:
+                    # Trailers are not used by any engine; only the empty line that ends the body is expected.
+                    if size < line_end + 4:
+                        break
+                    if data[line_end + 2 : line_end + 4] != b"\r\n" or size > line_end + 4:
+                        raise BrokenAnswer("something follows the end of the answer")
+                    self.done = True
+                    self._held = b""
+                    return self._passed(data[:position])
             end = line_end + 2 + length
             if size < end + 2:
                 break
@@ -152,9 +152,12 @@ class ChunkedAnswer:
             position = end + 2
         if position < size:
             self._held = data[position:]
-            data = data[:position]
-        else:
+            return self._passed(data[:position])
+        if held:
             self._held = b""
+        if size >= _TAIL_BYTES:
+            self._last = data
+            return data
         return self._passed(data)
 
     def _passed(self, data: bytes) -> bytes:
@@ -163,6 +166,17 @@ class ChunkedAnswer:
         elif data:
             self._last = self._last[-_TAIL_BYTES:] + data
         return data
+
+
+def _read_size(data: bytes, position: int, line_end: int) -> int:
+    """The size in a chunk's header, extensions read over; BrokenAnswer if there is none, or a larger one than is held."""
+    match = _CHUNK_LINE.fullmatch(data, position, line_end)
+    if match is None:
+        raise BrokenAnswer("a chunk header is malformed")
+    length = int(match.group(1), 16)
+    if length > MAX_ENGINE_CHUNK_BYTES:
+        raise BrokenAnswer("a chunk is too large")
+    return length
 
 
 def dechunk(data: bytes) -> bytes:
