@@ -91,6 +91,7 @@ def quiet_region(stack: Stack, name: str) -> RegionPlan:
 def trial_region(stack: Stack, name: str) -> RegionPlan:
     """Two tiers of fake engines and two gateways: what is true of one gateway has to be true of both."""
     spec = region.region([("gold", 80, 200), ("bronze", 300, 600)], default_tier="bronze")
+    spec["rolloutLimits"] = {"maxConcurrent": len(TRIED)}
     tiers = tier_specs(stack, fake_plan(stack.images.fleet), ("gold", "bronze"))
     source = stack.adapter("vampire-v1")
     voices = {

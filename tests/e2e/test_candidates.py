@@ -7,7 +7,6 @@ same time: a region has many voices, and what one candidate does must not touch 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,9 @@ import pytest_asyncio
 
 from hack.stack import commands
 from hack.stack.kubectl import Object
-from hack.stack.load import Load
+from hack.stack.load import Line, Load
 from tests.e2e import trials as t
-from tests.e2e.plans import STEPS
+from tests.e2e.plans import PERSONA, STEPS
 from tests.e2e.world import World
 
 SECONDS = 300
@@ -27,42 +26,41 @@ SECONDS = 300
 GATE = commands.ROOT / "examples" / "gate" / "gate.py"
 
 
-async def test_a_good_candidate_goes_in_steps_to_npcs_of_its_share_alone(stories: Stories) -> None:
+async def test_a_good_candidate_goes_in_steps_to_npcs_of_its_share_alone(stories: t.Stories) -> None:
     await stories["bard"]
 
 
-async def test_a_candidate_that_fails_is_taken_back_and_no_line_with_it(stories: Stories) -> None:
+async def test_a_candidate_that_fails_is_taken_back_and_no_line_with_it(stories: t.Stories) -> None:
     await stories["ghost"]
 
 
-async def test_a_candidate_that_talks_rubbish_is_taken_back_within_seconds(stories: Stories) -> None:
+async def test_a_candidate_that_talks_rubbish_is_taken_back_within_seconds(stories: t.Stories) -> None:
     await stories["jester"]
 
 
-async def test_a_candidate_that_is_slower_than_what_serves_is_taken_back(stories: Stories) -> None:
+async def test_a_candidate_that_is_slower_than_what_serves_is_taken_back(stories: t.Stories) -> None:
     await stories["hermit"]
 
 
-async def test_a_candidate_holds_at_its_ceiling_until_its_digest_is_approved(stories: Stories) -> None:
+async def test_a_candidate_holds_at_its_ceiling_until_its_digest_is_approved(stories: t.Stories) -> None:
     await stories["duke"]
 
 
-async def test_the_gate_lets_a_good_candidate_through_and_no_npc_hear_a_bad_one(stories: Stories) -> None:
+async def test_a_quarantined_digest_is_replaced_by_the_best_that_is_left(stories: t.Stories) -> None:
+    await stories["monk"]
+
+
+async def test_the_gate_lets_a_good_candidate_through_and_no_npc_hear_a_bad_one(stories: t.Stories) -> None:
     await stories["oracle"]
 
 
-Stories = dict[str, "asyncio.Task[None]"]
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def stories(trials: World, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stories]:
-    """All of them, under way; each test waits for its own."""
+async def stories(trials: World, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[t.Stories]:
+    """All of them, under way."""
     folder = tmp_path_factory.mktemp("candidates")
-    told = {voice: asyncio.create_task(story(trials, voice, folder)) for voice, story in STORIES.items()}
-    yield told
-    for task in told.values():
-        task.cancel()
-    await asyncio.gather(*told.values(), return_exceptions=True)
+    async with t.at_once({voice: story(trials, voice, folder) for voice, story in STORIES.items()}) as told:
+        yield told
+    await quarantined_by_region(trials)
     for voice in told:
         await t.end(trials, voice)
     await trials.until_all_ready()
@@ -198,6 +196,72 @@ def gate(world: World) -> dict[str, Any]:
     }
 
 
+async def tell_of_a_quarantine(world: World, voice: str, folder: Path) -> None:
+    first = await world.stable_digest(voice, "bronze")
+    source = _, second = await t.publish(world, voice, folder)
+    await t.begin(world, voice, source, {"strategy": "Immediate"})
+    await world.until_adapter(voice, lambda o: t.has_moved(o, second), timeout=SECONDS)
+    async with t.load(world, voice) as load:
+        await load.until_answered_by(second, voice)
+        # By the region: one line for every voice of it that has these bytes.
+        off = await quarantined_by_region(world, second)
+        seen = await until_serving(world, voice, "LastGood")
+        assert t.variant(seen)["stable"]["digest"] == first
+        assert world.condition(seen, "Stalled")["reason"] == "Quarantined"
+        await load.until_any(lambda line: line.digest == first and line.started > off)
+        await until_off(load, second, off)
+        await world.until_listed("bronze", present=[(voice, first)], absent=[(voice, second)], timeout=SECONDS)
+        # By the voice itself, and there is nothing older.
+        off = await quarantined_by_voice(world, voice, first, second)
+        await until_serving(world, voice, "BaseModel")
+        line = await load.until_any(lambda line: line.degraded == "BaseModel" and line.started > off)
+        assert (line.digest, line.text, line.tier) == ("base", t.said_by_base(), "bronze")
+        await until_off(load, first, off)
+        # Without a persona's prompt there is nothing that the base model could be told.
+        await t.patch(world, voice, {"persona": {"systemPrompt": None}})
+        await until_serving(world, voice, "Scripted")
+        line = await load.until_any(lambda line: line.degraded == "Scripted")
+        assert line.digest == "scripted"
+        assert line.text in PERSONA["scriptedLines"]
+        # And all the way up again.
+        await quarantined_by_region(world)
+        await t.patch(world, voice, {"quarantinedDigests": [], "persona": PERSONA})
+        await world.until_adapter(voice, lambda o: is_serving(o, "Stable", second), timeout=SECONDS)
+        back = t.taken_from_now()
+        await load.until_started_after(back, 8)
+    assert not load.tally.failures, [(line.failure, line.ask) for line in load.tally.failures[:5]]
+    late = load.tally.started_after(back)
+    assert {(line.degraded, line.digest) for line in late} == {("", second)}
+
+
+async def quarantined_by_region(world: World, *digests: str) -> float:
+    """Puts them there, and nothing else. Returns time.monotonic() at which no line may begin with them any more."""
+    patch = {"spec": {"quarantinedDigests": list(digests)}}
+    await world.kubectl.patch("npcregion", world.region.name, world.namespace, patch)
+    return t.off_from_now()
+
+
+async def quarantined_by_voice(world: World, voice: str, *digests: str) -> float:
+    await t.patch(world, voice, {"quarantinedDigests": list(digests)})
+    return t.off_from_now()
+
+
+async def until_serving(world: World, voice: str, serving: str) -> Object:
+    return await world.until_adapter(voice, lambda o: t.variant(o).get("serving") == serving, timeout=SECONDS)
+
+
+def is_serving(seen: Object, serving: str, digest: str) -> bool:
+    told = t.variant(seen)
+    return bool(told.get("serving") == serving and told["stable"]["digest"] == digest)
+
+
+async def until_off(load: Load, digest: str, off: float) -> None:
+    """As many lines as there are NPCs began after that moment, and none of them was the digest's."""
+    await load.until_started_after(off, 20)
+    spoken: list[Line] = [line for line in load.tally.started_after(off) if line.digest == digest]
+    assert not spoken, f"{len(spoken)} lines began later than {t.OFF_SECONDS} s after the quarantine"
+
+
 async def until_taken(load: Load) -> None:
     """Lines that began when every gateway surely had the routes that the last status speaks of have ended."""
     await load.until_started_after(t.taken_from_now(), 2 * len(STEPS))
@@ -211,5 +275,6 @@ STORIES: dict[str, Story] = {
     "ghost": tell_of_one_that_fails,
     "hermit": tell_of_a_slow_one,
     "jester": tell_of_rubbish,
+    "monk": tell_of_a_quarantine,
     "oracle": tell_of_a_gate,
 }

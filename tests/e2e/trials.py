@@ -7,12 +7,13 @@ served, and passes its probe all the same: as the bad ones do that matter.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import secrets
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ QUICK = {"strategy": "Canary", "steps": list(STEPS), "stepSeconds": 2, "analysis
 """Steps as short as they can be judged in."""
 RATE = 8.0
 """Lines a second for each voice."""
+
+Stories = dict[str, "asyncio.Task[None]"]
 
 
 def npcs(archetype: str, percents: tuple[int, int], count: int) -> list[str]:
@@ -108,6 +111,18 @@ async def let_first_speak(world: World, archetype: str, *tiers: str) -> None:
             for ask in asks(archetype, npc, *tiers):
                 line = await ask_once(session, url, world.key, ask)
                 assert not line.failure, line
+
+
+@contextlib.asynccontextmanager
+async def at_once(stories: Mapping[str, Coroutine[Any, Any, None]]) -> AsyncIterator[Stories]:
+    """Stories that have nothing to do with each other, all under way while the block runs; each test awaits its own."""
+    told = {name: asyncio.create_task(story) for name, story in stories.items()}
+    try:
+        yield told
+    finally:
+        for task in told.values():
+            task.cancel()
+        await asyncio.gather(*told.values(), return_exceptions=True)
 
 
 # --- what is served ---
