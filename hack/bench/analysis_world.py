@@ -18,9 +18,8 @@ from npc_operator.api.rollouts import Rollout
 from npc_operator.domain.analysis.evidence import Evidence, Side
 from npc_operator.domain.analysis.verdict import judge
 from npc_runtime.gateway.rollouts.pairing import FirstToken, Pairs
-from npc_runtime.wire import AliasRollout
+from npc_runtime.wire import NPC_BUCKETS, AliasRollout
 
-BUCKETS = 10_000
 CHUNK_SECONDS = 30
 DEFAULTS = Rollout()
 SLOWER_PERCENT = DEFAULTS.analysis.max_slower_percent
@@ -74,7 +73,7 @@ class _Play:
     def __init__(self, game: Game, rng: np.random.Generator) -> None:
         self._game = game
         self._rng = rng
-        self._buckets = rng.integers(0, BUCKETS, game.npcs)
+        self._buckets = rng.integers(0, NPC_BUCKETS, game.npcs)
         spread = rng.normal(0.0, game.bad_spread, game.npcs)
         self._stable_bad = _rates(game.bad, spread)
         self._candidate_bad = _rates(game.bad if game.candidate_bad is None else game.candidate_bad, spread)
@@ -107,7 +106,7 @@ class _Play:
     def _listen(self, percent: int) -> Iterator[None]:
         """Lives through a step second by second, for as long as somebody asks for more."""
         game, rng = self._game, self._rng
-        below = max(percent * BUCKETS // 100, int(self._buckets.min()) + 1)
+        below = max(percent * NPC_BUCKETS // 100, int(self._buckets.min()) + 1)
         on_candidate = self._buckets < below
         on_control = ~on_candidate & (self._buckets < 2 * below)
         while True:

@@ -23,6 +23,7 @@ from npc_runtime.wire import (
     AGENT_PORT,
     GATEWAY_ADMIN_PORT,
     LONG_POLL_SECONDS,
+    NO_STAMP,
     Accepted,
     AdapterPhase,
     AdapterReport,
@@ -88,7 +89,7 @@ class LightAgent:
         self._server.app.router.add_put("/v1/desired", self._desired)
         self._server.app.router.add_get("/v1/status", self._status)
         self.address = address
-        self._publish(Stamp(epoch=0, generation=0), {})
+        self._publish(NO_STAMP, {})
 
     async def start(self) -> None:
         await self._server.start()
@@ -171,7 +172,7 @@ class LightGateway:
         self.tables = 0
         self.table_bytes = 0
         self._boot_id = uuid.uuid4().hex
-        self._stamp = Stamp(epoch=0, generation=0)
+        self._stamp = NO_STAMP
         self._revision = 0
         self._news = asyncio.Event()
         self._server = _Server(address, GATEWAY_ADMIN_PORT, internal)

@@ -185,7 +185,6 @@ def agent_fact(
         "pod_uid": pod.uid,
         "boot_id": f"boot-{pod.name}",
         "stamp": Stamp(epoch=1, generation=1),
-        "ready": True,
         "draining": False,
         "engine": EngineReport(state=state, instance="1", since_ms=int(since * 1000)),
         "adapters": hold(reports),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from npc_operator.ports import PortError, StaleLeader
 from npc_runtime.wire import (
+    NO_STAMP,
     Accepted,
     AdapterPhase,
     AdapterReport,
@@ -59,7 +60,7 @@ class FakeAgent:
     """True: it proves no identity again, however often it is asked."""
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     """By served name; what is not named is proven at once."""
-    stamp: Stamp = field(default_factory=lambda: Stamp(epoch=0, generation=0))
+    stamp: Stamp = NO_STAMP
     desired: tuple[DesiredAdapter, ...] = ()
     resident: dict[str, DesiredAdapter] = field(default_factory=dict)
     history: list[tuple[str, ...]] = field(default_factory=list)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from npc_operator.ports import PortError, StaleLeader
 from npc_runtime.gateway.table import BadTable, compile_table
-from npc_runtime.wire import Accepted, Alias, DegradedReport, GatewayReport, RolloutReport, RouteTable, Stamp
+from npc_runtime.wire import NO_STAMP, Accepted, Alias, DegradedReport, GatewayReport, RolloutReport, RouteTable, Stamp
 
 
 @dataclass
@@ -35,7 +35,7 @@ class FakeGateway:
 
     @property
     def stamp(self) -> Stamp:
-        return self.table.stamp if self.table is not None else Stamp(epoch=0, generation=0)
+        return self.table.stamp if self.table is not None else NO_STAMP
 
     def take(self, table: RouteTable) -> None:
         try:

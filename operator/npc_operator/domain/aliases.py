@@ -14,10 +14,7 @@ from npc_operator.api.rollouts import Rollout
 from npc_operator.domain.desired import build_probe, pick_rollout, variant_status, wanted_revision
 from npc_operator.domain.facts import Adapter
 from npc_operator.domain.rollout import STAND_INS
-from npc_runtime.wire import Alias, AliasRollout, Guard, Override, Probe, Target, served_name
-
-BUCKETS = 10_000
-"""Hash buckets of NPCs."""
+from npc_runtime.wire import NPC_BUCKETS, Alias, AliasRollout, Guard, Override, Probe, Target, served_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +82,7 @@ def build_share(candidate: Candidate) -> AliasRollout:
     analysis = candidate.spec.analysis
     return AliasRollout(
         candidate_below=candidate.below,
-        control_below=min(BUCKETS, 2 * candidate.below),
+        control_below=min(NPC_BUCKETS, 2 * candidate.below),
         overrides=tuple(
             Override(
                 npc=pinned.npc or pinned.npc_prefix or "",

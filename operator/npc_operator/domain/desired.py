@@ -33,7 +33,6 @@ class Piece:
     """One adapter's part of one tier: what it wants there, ready to be put into desired sets."""
 
     adapter: str
-    tier: str
     claim: Claim
     stable: DesiredAdapter | None
     candidate: DesiredAdapter | None
@@ -98,7 +97,6 @@ def build_piece(
     takes_all = rollout is not None and rollout.percent == 100
     return Piece(
         adapter=adapter.meta.name,
-        tier=variant.tier,
         claim=Claim(
             adapter.meta.name,
             adapter.spec.importance,

@@ -14,12 +14,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-IMPORTANCE = {"Critical": 0, "Normal": 1, "Ambient": 2}
+from npc_runtime.wire import IMPORTANCE_ORDER
 
 
 def rank_importance(importance: str) -> int:
     """The lower, the earlier it gets a slot."""
-    return IMPORTANCE.get(importance, IMPORTANCE["Normal"])
+    return IMPORTANCE_ORDER[importance]
 
 
 @dataclass(frozen=True, slots=True)

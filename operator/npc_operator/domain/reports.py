@@ -32,12 +32,9 @@ def merge_report(
         pod_uid=pod_uid,
         boot_id=report.boot_id,
         stamp=report.stamp,
-        ready=report.ready,
         draining=report.draining,
         engine=report.engine,
         adapters=follow(known, said, removed),
-        slots_used=report.slots_used,
-        slots_total=report.slots_total,
     )
 
 

@@ -22,6 +22,7 @@ from npc_operator.domain.callers import build_rate
 from npc_operator.domain.engines import Engine
 from npc_operator.manifests.engine_container import SERVED_BASE
 from npc_runtime.wire import (
+    NO_STAMP,
     Alias,
     ApiKey,
     Assignment,
@@ -30,7 +31,6 @@ from npc_runtime.wire import (
     GatewayLimits,
     Identity,
     RouteTable,
-    Stamp,
     TierRoutes,
     Voice,
 )
@@ -42,8 +42,6 @@ ROUTES_SECRET_MAX_BYTES = 1_000_000
 
 _GZIP = zlib.MAX_WBITS | 16
 """What zlib calls the gzip format; its header then has no time and no name."""
-
-NO_STAMP = Stamp(epoch=0, generation=0)
 
 
 @dataclass(frozen=True, slots=True)

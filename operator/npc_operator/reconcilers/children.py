@@ -24,12 +24,8 @@ from npc_operator.reconcilers.world import World
 
 @dataclass(frozen=True, slots=True)
 class Ensured:
-    """How keeping one child went."""
+    """How keeping one child went; nothing is said where it went well."""
 
-    live: Manifest | None = None
-    changed: tuple[str, ...] = ()
-    """Paths that were set; empty: nothing was written."""
-    created: bool = False
     fault: Finding | None = None
     """A person is needed."""
     error: str = ""
@@ -57,16 +53,16 @@ class Children:
         ref = ObjectRef(manifest["apiVersion"], manifest["kind"], metadata["namespace"], metadata["name"])
         child = self._world.child(ref.namespace, ref.kind, ref.name)
         if child is not None and not _differs(manifest, child.manifest):
-            return Ensured(live=child.manifest)
+            return Ensured()
         try:
             live = await self._kube.get(ref)
             if live is not None and (hindrance := check_ownership(live, owner)) is not None:
                 return hindrance
             if live is not None and not _controller(live) and not await self._stays(owner):
-                return Ensured(live=live)
+                return Ensured()
             changed = () if live is None else _differs(manifest, live)
             if live is not None and not changed:
-                return Ensured(live=live)  # the store is behind
+                return Ensured()  # the store is behind
             applied = await self._kube.apply(manifest, manager=names.MANAGER_CHILDREN)
         except NotFound:
             return Ensured(error=f"namespace {ref.namespace} is gone")
@@ -75,7 +71,7 @@ class Children:
                 return Ensured(error=f"{ref.kind} {ref.name}: {error}")
             return Ensured(fault=Finding(reasons.INVALID_CHILD, f"{ref.kind} {ref.name} was refused: {error}"))
         self._tell(owner, ref, live, applied, changed)
-        return Ensured(live=applied, changed=changed, created=live is None)
+        return Ensured()
 
     async def _stays(self, owner: ObjectRef) -> bool:
         """Whether an owner is there to stay. A child loses its owner when that is deleted and leaves its children as
@@ -98,7 +94,7 @@ class Children:
             return Ensured(error=f"{ref.kind} {ref.name} changed while it was to be deleted")
         except PortError as error:
             return Ensured(error=f"{ref.kind} {ref.name}: {error}")
-        return Ensured(changed=("deleted",))
+        return Ensured()
 
     def _tell(
         self, owner: ObjectRef, ref: ObjectRef, before: Manifest | None, after: Manifest, changed: tuple[str, ...]

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ..wire import DesiredAdapter
+from ..wire import IMPORTANCE_ORDER, DesiredAdapter
 from .errors import Reason
 from .facts import Base, Facts, Failure, Stage, identity
 
@@ -37,8 +37,6 @@ every load of its pod. It is tried again, ever more rarely.
 
 # What failed to be inspected is fetched anew: both wait for the same time, or a full disk would be a busy loop.
 _DISK_STAGES = frozenset({Stage.FETCH, Stage.INSPECT})
-
-_IMPORTANCE = {"Critical": 0, "Normal": 1, "Ambient": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +114,7 @@ def next_step(facts: Facts, name: str, adapter: DesiredAdapter | None) -> Step |
 
 def in_order(adapters: Iterable[DesiredAdapter]) -> list[DesiredAdapter]:
     """Who comes first where there is room for some only."""
-    return sorted(adapters, key=lambda adapter: _IMPORTANCE[adapter.importance])
+    return sorted(adapters, key=lambda adapter: IMPORTANCE_ORDER[adapter.importance])
 
 
 def slot_is_free(facts: Facts, *, loading: int | None = None) -> bool:

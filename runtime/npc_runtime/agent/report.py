@@ -12,7 +12,7 @@ import contextlib
 import uuid
 from dataclasses import dataclass
 
-from ..wire import LONG_POLL_SECONDS, AdapterReport, AgentReport, EngineReport, EngineState, Routable, Stamp
+from ..wire import LONG_POLL_SECONDS, NO_STAMP, AdapterReport, AgentReport, EngineReport, EngineState, Routable, Stamp
 
 _REMEMBERED_REMOVALS = 1024
 """Names gone that can still be told as a difference; a reader that is further behind gets everything."""
@@ -22,7 +22,7 @@ _REMEMBERED_REMOVALS = 1024
 class Content:
     """All that a status report says."""
 
-    stamp: Stamp = Stamp(epoch=0, generation=0)
+    stamp: Stamp = NO_STAMP
     ready: bool = False
     draining: bool = False
     accepting: bool = False

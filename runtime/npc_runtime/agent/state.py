@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
-from ..wire import DesiredAdapter, DesiredSet, Stamp
+from ..wire import NO_STAMP, DesiredAdapter, DesiredSet, Stamp
 from .cache import Folder
 from .facts import ENGINE_STAGES, Base, EngineFacts, Facts, Failure, Identity, Progress, Proof, Stage
 from .fetch.download import Downloaded
 from .plan import in_order
-
-_NEVER = Stamp(epoch=0, generation=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +26,7 @@ class KeeperLimits:
 class State:
     """What is known. Keys are served names where nothing else is said."""
 
-    stamp: Stamp = _NEVER
+    stamp: Stamp = NO_STAMP
     desired: tuple[DesiredAdapter, ...] | None = None
     by_name: dict[str, DesiredAdapter] = field(default_factory=dict)  # the desired ones
     ranks: dict[str, int] = field(default_factory=dict)  # who comes first, of the desired ones

@@ -15,14 +15,12 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from math import ceil
-from typing import Final, Literal
+from typing import Final
 
 from npc_runtime import wire
 
 log = logging.getLogger(__name__)
 
-Importance = Literal["Critical", "Normal", "Ambient"]
-_RANKS: Final[Mapping[str, int]] = {"Critical": 0, "Normal": 1, "Ambient": 2}
 _QUALITIES: Final[Mapping[str, int]] = {"Gold": 0, "Silver": 1, "Bronze": 2}
 
 PRIORITY_STEP: Final = 10
@@ -35,7 +33,7 @@ PROBE_PRIORITY: Final = 30
 def engine_priority(importance: str, quality: str) -> int:
     """vLLM's `priority` of a line, lower is earlier: Critical 0, Normal 10, Ambient 20; and 1 or 2 more for a line that
     was meant for a Silver or Bronze tier, so that a Gold line that had to fall back goes before the others there."""
-    return _RANKS[importance] * PRIORITY_STEP + _QUALITIES[quality]
+    return wire.IMPORTANCE_ORDER[importance] * PRIORITY_STEP + _QUALITIES[quality]
 
 
 class State(enum.Enum):
@@ -111,7 +109,7 @@ class _Gate:
         self._pods = pods
         self._slots = 0
         self._share = 1
-        self._lanes: tuple[OrderedDict[Ticket, None], ...] = tuple(OrderedDict() for _ in _RANKS)
+        self._lanes: tuple[OrderedDict[Ticket, None], ...] = tuple(OrderedDict() for _ in wire.IMPORTANCE_ORDER)
         self._letting_in = False
         self.in_flight = 0
         self.waiting = 0
@@ -212,7 +210,7 @@ class Admission:
         Whoever holds a ticket releases it, whatever happened: it is the slot, or the place in the queue.
         """
         gate = self._open.get(tier)
-        return FREE if gate is None else gate.ask(_RANKS[importance], on_ready, on_shed)
+        return FREE if gate is None else gate.ask(wire.IMPORTANCE_ORDER[importance], on_ready, on_shed)
 
     def wake(self) -> None:
         """Go by the pods that serve now, and let in who waits where there are more of them; called with each sweep."""

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-BUCKETS = 10_000
-"""Buckets of the hash: one bucket is a hundredth of a percent."""
+from npc_runtime.wire import NPC_BUCKETS
 
 
 def bucket(archetype: bytes, npc: bytes) -> int:
     """The bucket, 0 to 9,999, of one NPC: sha256 over archetype, 0x00, NPC id (UTF-8), first 8 bytes big-endian
     modulo 10,000."""
-    return int.from_bytes(sha256(archetype + b"\x00" + npc).digest()[:8], "big") % BUCKETS
+    return int.from_bytes(sha256(archetype + b"\x00" + npc).digest()[:8], "big") % NPC_BUCKETS

@@ -17,8 +17,6 @@ from npc_runtime.gateway.table import CompiledTable
 
 log = logging.getLogger(__name__)
 
-_NO_STAMP = wire.Stamp(epoch=0, generation=0)
-
 
 class StaleOrder(Exception):
     """The pushed table is older than the one in force."""
@@ -58,7 +56,7 @@ class Routes:
     @property
     def stamp(self) -> wire.Stamp:
         """The stamp of the table in force; (0, 0) without one."""
-        return _NO_STAMP if self.current is None else self.current.stamp
+        return wire.NO_STAMP if self.current is None else self.current.stamp
 
     def report(self) -> wire.GatewayReport:
         """What the operator learns from a long poll."""

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from hmac import compare_digest
 
 from npc_runtime import wire
-from npc_runtime.gateway.hashing import BUCKETS
 
 log = logging.getLogger(__name__)
 
@@ -212,7 +211,7 @@ def _alias(alias: wire.Alias) -> Alias:
 
 def _share(candidate: wire.Target, rollout: wire.AliasRollout | None) -> Share:
     if rollout is None:
-        below = candidate.percent * BUCKETS // 100
+        below = candidate.percent * wire.NPC_BUCKETS // 100
         return Share(below, below, {}, {}, ())
     prefixes = {pin.npc.encode(): pin.candidate for pin in rollout.overrides if pin.prefix}
     return Share(

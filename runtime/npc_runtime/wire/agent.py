@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Literal
 
 from pydantic import Field
 
-from npc_runtime.wire.base import DIGEST_PATTERN, PROTOCOL, Secret, Stamp, Wire
+from npc_runtime.wire.base import DIGEST_PATTERN, PROTOCOL, Importance, Secret, Stamp, Wire
 
 
 class Probe(Wire):
@@ -30,7 +29,7 @@ class DesiredAdapter(Wire):
     uri: str
     rank: int = Field(ge=1)
     """Highest rank the variant declares; the tier's own maximum is known to the agent from its pod."""
-    importance: Literal["Critical", "Normal", "Ambient"] = "Normal"
+    importance: Importance = "Normal"
     """Order of loading, Critical first."""
     serving: bool = False
     """Traffic goes to it: a pod that comes up waits for its proof (or its refusal for good) before it turns ready."""

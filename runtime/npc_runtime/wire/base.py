@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, SecretStr
@@ -25,6 +26,13 @@ POD_HEADER = "X-NPC-Pod"
 """The uid of the pod that a push or poll is meant for. Pod IPs are used again: a receiver that knows its own uid
 refuses what is meant for another one (421, reason OtherPod), so that no order reaches, and no report comes from, a
 stranger."""
+
+NPC_BUCKETS = 10_000
+"""Into how many buckets NPCs fall by their hash: 100 of them are a percent of the NPCs (`AliasRollout`)."""
+
+Importance = Literal["Critical", "Normal", "Ambient"]
+IMPORTANCE_ORDER: Mapping[str, int] = {"Critical": 0, "Normal": 1, "Ambient": 2}
+"""The lower, the earlier: to get a slot, to be loaded, to be answered."""
 
 DIGEST_PATTERN = r"^sha256:[0-9a-f]{64}$"
 SERVED_NAME_DIGEST_HEX = 12
@@ -90,6 +98,10 @@ class Stamp(Wire):
 
     def order(self) -> tuple[int, int]:
         return (self.epoch, self.generation)
+
+
+NO_STAMP = Stamp(epoch=0, generation=0)
+"""Before any order was accepted: every order is newer."""
 
 
 class Refusal(Wire):

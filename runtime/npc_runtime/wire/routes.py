@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from npc_runtime.wire.agent import Probe
-from npc_runtime.wire.base import PROTOCOL, Secret, Stamp, Wire
+from npc_runtime.wire.base import NPC_BUCKETS, PROTOCOL, Importance, Secret, Stamp, Wire
 
 
 class Endpoint(Wire):
@@ -83,9 +83,9 @@ class AliasRollout(Wire):
     An NPC's bucket is sha256(archetype, 0x00, NPC id), its first 8 bytes big-endian modulo 10,000.
     """
 
-    candidate_below: int = Field(ge=0, le=10_000)
+    candidate_below: int = Field(ge=0, le=NPC_BUCKETS)
     """NPCs in lower buckets get the candidate."""
-    control_below: int = Field(ge=0, le=10_000)
+    control_below: int = Field(ge=0, le=NPC_BUCKETS)
     """NPCs from candidate_below up to here are those the candidate's times are compared with."""
     overrides: tuple[Override, ...] = ()
     guard: Guard | None = None
@@ -115,7 +115,7 @@ class Voice(Wire):
     """What is known of an archetype beside its adapters: how important it is, and how it speaks without one."""
 
     archetype: str
-    importance: Literal["Critical", "Normal", "Ambient"] = "Normal"
+    importance: Importance = "Normal"
     system_prompt: str = ""
     """What makes the bare base model speak for it; empty: the base model is not asked."""
     scripted_lines: tuple[str, ...] = ()

@@ -18,8 +18,8 @@ from npc_operator.domain.desired import (
     pick_kept,
 )
 from npc_operator.domain.holdings import Held
-from npc_operator.domain.placement import IMPORTANCE, Placement, place
-from npc_runtime.wire import AdapterPhase, DesiredAdapter, served_name
+from npc_operator.domain.placement import Placement, place
+from npc_runtime.wire import IMPORTANCE_ORDER, AdapterPhase, DesiredAdapter, served_name
 from tests.support.builders import adapter_fact, agent_fact, digest, pod_fact, report
 
 OLD, NEW, THIRD = digest("old"), digest("new"), digest("third")
@@ -138,13 +138,16 @@ PIECES = {
     (voice, want, importance): make_piece(voice, want, importance)
     for voice in VOICES
     for want in WANTS
-    for importance in IMPORTANCE
+    for importance in IMPORTANCE_ORDER
 }
 
 
 @given(
     st.fixed_dictionaries(
-        {}, optional={voice: st.tuples(st.sampled_from([*WANTS]), st.sampled_from([*IMPORTANCE])) for voice in VOICES}
+        {},
+        optional={
+            voice: st.tuples(st.sampled_from([*WANTS]), st.sampled_from([*IMPORTANCE_ORDER])) for voice in VOICES
+        },
     ),
     st.sets(st.sampled_from(NAMES)),
     st.sets(st.sampled_from([served_name(*one) for one in NAMES])),

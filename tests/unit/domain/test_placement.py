@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npc_operator.domain.placement import IMPORTANCE, Claim, Placement, describe_left_out, place
+from npc_operator.domain.placement import Claim, Placement, describe_left_out, place
+from npc_runtime.wire import IMPORTANCE_ORDER
 
 
 def claim(name: str, importance: str = "Normal", *, stable: bool = True, candidate: bool = False) -> Claim:
@@ -58,7 +59,7 @@ CLAIMS = st.lists(
     st.builds(
         Claim,
         st.text("abcdef", min_size=1, max_size=3),
-        st.sampled_from(sorted(IMPORTANCE)),
+        st.sampled_from(sorted(IMPORTANCE_ORDER)),
         st.booleans(),
         st.booleans(),
         st.booleans(),
@@ -104,7 +105,7 @@ def test_nobody_is_left_out_for_somebody_less_important(claims: list[Claim], slo
     placement = place(claims, slots=slots)
     placed = [one for one in claims if (one.stable or one.candidate) and one.name not in placement.left_out]
     out = [one for one in claims if one.name in placement.left_out]
-    assert all(IMPORTANCE[a.importance] <= IMPORTANCE[b.importance] for a in placed for b in out)
+    assert all(IMPORTANCE_ORDER[a.importance] <= IMPORTANCE_ORDER[b.importance] for a in placed for b in out)
 
 
 def test_the_message_names_a_few_and_counts_the_rest() -> None:

@@ -29,9 +29,8 @@ from npc_operator.domain.rollout.words import (
     describe_turn,
     describe_watch,
 )
+from npc_runtime.wire import NPC_BUCKETS
 
-BUCKETS = 10_000
-"""Hash buckets of NPCs; 100 of them are a percent."""
 PATIENCE = 3
 """A step that has too few answers after so many times its length does something about it."""
 
@@ -223,7 +222,7 @@ def threshold(percent: int, lowest_heard: int | None) -> int:
     """NPCs in lower buckets hear the candidate. Raised so that one NPC heard lately is among them: few NPCs, such as a
     Gold archetype's, often leave a small share empty. A share of nothing stays nothing.
     """
-    below = percent * BUCKETS // 100
+    below = percent * NPC_BUCKETS // 100
     if not 0 < percent < 100 or lowest_heard is None or lowest_heard < below:
         return below
-    return min(BUCKETS, lowest_heard + 1)
+    return min(NPC_BUCKETS, lowest_heard + 1)

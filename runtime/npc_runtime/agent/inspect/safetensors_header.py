@@ -51,7 +51,6 @@ class Header:
     """All tensors of one file, in the order of their bytes."""
 
     tensors: tuple[Tensor, ...]
-    metadata: Mapping[str, str]
 
 
 class BadJson(Exception):
@@ -97,7 +96,7 @@ def _parse(raw: bytes, *, data_start: int, size: int) -> Header:
         (_tensor(name, entry, data_start) for name, entry in parsed.items()), key=lambda t: (t.begin, t.end)
     )
     _check_tiling(tensors, data_start, size)
-    return Header(tensors=tuple(tensors), metadata=metadata)
+    return Header(tensors=tuple(tensors))
 
 
 def load_json(raw: bytes) -> dict[str, Any]:
