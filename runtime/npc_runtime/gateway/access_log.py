@@ -55,6 +55,8 @@ class Record:
     player: str = ""
     key_name: str = ""
     attempts: int = 0
+    resumed: bool = False
+    """Another pod went on with it, or was asked to."""
     first_token: float | None = None
     duration: float = 0.0
     at: float = 0.0
@@ -81,6 +83,8 @@ class Record:
         if self.digest:
             fields["digest"] = self.digest
             fields["attempts"] = self.attempts
+        if self.resumed:
+            fields["resumed"] = True
         if self.pod:
             fields["pod"] = self.pod
         if self.npc:

@@ -151,6 +151,11 @@ class _Gate:
             _call(displaced.on_shed)
         return ticket
 
+    def outlook(self, rank: int) -> tuple[int, int]:
+        if not self.waiting and self.in_flight < self.limit:
+            return 0, self.limit
+        return 1 + sum(len(lane) for lane in self._lanes[: rank + 1]), self.limit
+
     def forget(self, ticket: Ticket) -> None:
         del self._lanes[ticket.rank][ticket]
         self.waiting -= 1
@@ -211,6 +216,11 @@ class Admission:
         """
         gate = self._open.get(tier)
         return FREE if gate is None else gate.ask(wire.IMPORTANCE_ORDER[importance], on_ready, on_shed)
+
+    def outlook(self, tier: str, importance: str) -> tuple[int, int]:
+        """The place in the queue that a line would have now (0: a slot at once), and the slots that it is for."""
+        gate = self._open.get(tier)
+        return (0, 1) if gate is None else gate.outlook(wire.IMPORTANCE_ORDER[importance])
 
     def wake(self) -> None:
         """Go by the pods that serve now, and let in who waits where there are more of them; called with each sweep."""

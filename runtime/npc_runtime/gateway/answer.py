@@ -28,8 +28,8 @@ class Client(Protocol):
         """Send the head of a stream with its first chunks; returns what sends further ones."""
         ...
 
-    def end_stream(self, data: bytes) -> None:
-        """Send the last chunks and the proper end."""
+    def end_stream(self, data: bytes, trailer: bytes) -> None:
+        """Send the last chunks and the proper end; `trailer` is whole header lines that were announced."""
 
     def break_stream(self, data: bytes) -> None:
         """Send what is left (may be empty) and close without the proper end, so that the stream cannot pass for

@@ -7,7 +7,7 @@ Everything else is the engine's to judge: fields are passed on as they are, so w
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -16,6 +16,28 @@ from npc_runtime.gateway.http.limits import MAX_ID_BYTES, MAX_REQUEST_ID_BYTES
 
 ROLES = frozenset(("system", "developer", "user", "assistant", "tool", "function"))
 MAX_ARCHETYPE = 63
+
+RESUME_SENTENCES: Final = b"Sentences"
+"""The one value of X-NPC-Resume."""
+
+UNRESUMABLE: Final = (
+    "continue_final_message",
+    "echo",
+    "functions",
+    "guided_choice",
+    "guided_grammar",
+    "guided_json",
+    "guided_regex",
+    "logprobs",
+    "prompt_logprobs",
+    "response_format",
+    "return_token_ids",
+    "structured_outputs",
+    "tools",
+    "top_logprobs",
+    "use_beam_search",
+)
+"""What an answer could not be begun with halfway, or what is told of a token that no pod said."""
 
 _ID = re.compile(rb"[!-~](?:[ -~]*[!-~])?")
 _REQUEST_ID = re.compile(rb"[!-~]+")
@@ -89,6 +111,25 @@ def parse_id(name: str, value: bytes | None) -> bytes | None:
     if len(value) > MAX_ID_BYTES or _ID.fullmatch(value) is None:
         raise Refused(invalid(f"{name} must be 1 to {MAX_ID_BYTES} printable ASCII characters.", name))
     return value
+
+
+def parse_resume(value: bytes | None, payload: dict[str, Any]) -> bool:
+    """Whether a stream may be told in whole sentences, so that another pod can go on with it.
+
+    Raises:
+        Refused: the header has another value, or the answer could not be told like that (400).
+
+    """
+    if value is None:
+        return False
+    if value != RESUME_SENTENCES:
+        raise Refused(invalid(f"X-NPC-Resume must be '{RESUME_SENTENCES.decode()}'.", "X-NPC-Resume"))
+    for name in UNRESUMABLE:
+        if payload.get(name):
+            raise Refused(invalid(f"'{name}' cannot go with X-NPC-Resume.", name))
+    if payload.get("n") not in (None, 1):
+        raise Refused(invalid("'n' must be 1 with X-NPC-Resume.", "n"))
+    return bool(payload.get("stream"))
 
 
 def take_request_id(value: bytes | None) -> str | None:

@@ -313,9 +313,9 @@ class ClientConnection(asyncio.Protocol):
         self._write(head + data)
         return self._write if self._transport is None else self._transport.write
 
-    def end_stream(self, data: bytes) -> None:
+    def end_stream(self, data: bytes, trailer: bytes) -> None:
         """Send the last chunks and the proper end, and go on to the next request."""
-        self._write(data + LAST_CHUNK)
+        self._write(data + (b"0\r\n%b\r\n" % trailer if trailer else LAST_CHUNK))
         self._end(keep_alive=self._keeps_alive())
 
     def break_stream(self, data: bytes) -> None:

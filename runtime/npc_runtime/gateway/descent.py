@@ -107,6 +107,14 @@ class Descent:
             self.leave(Outcome.UNTOLD)
         return None
 
+    def next_of_same(self, *, broke: bool) -> Endpoint | None:
+        """Another pod with the digest that was asked for last; None if there is none, or the line broke too many.
+        `broke`: it has just broken one that was not told of."""
+        rung, breaks = self.rung, self._breaks + broke
+        if rung is None or self._asked >= MAX_ATTEMPTS or breaks >= MAX_BREAKS or not self._is_offered(rung):
+            return None
+        return self._choose(rung, self._usable(rung), self._tried)
+
     def take(self, endpoint: Endpoint) -> None:
         """That pod is being asked."""
         self._asked += 1
@@ -211,6 +219,21 @@ class Descent:
         if affinity is None or self._place is None:
             return pick_endpoint(usable, tried=tried, turn=turn, now=now)
         return affinity.pick(rung.tier, usable, key=self._place, tried=tried, turn=turn, now=now)
+
+    def _is_offered(self, rung: Rung) -> bool:
+        """Whether a line would still be answered by the digest that was asked for: one that was quarantined or taken
+        back gets not even the rest of one."""
+        table, target = self._fleet.table, self.target
+        if rung.alias is None:
+            return table is not None and rung.tier in table.tiers
+        alias = None if table is None else table.aliases.get((rung.tier, rung.archetype))
+        if alias is None or target is None:
+            return False
+        if target.served_name == alias.stable.served_name:
+            return True
+        chosen, observer = self._chooser.choose(alias, self._npc)
+        observer.on_end(Outcome.UNTOLD)
+        return chosen.served_name == target.served_name
 
     def _follow_alias(self, rung: Rung) -> bool:
         """Whether the archetype has moved to another digest while this line waited: its old one may be on no pod any

@@ -1,11 +1,11 @@
 """One line on its way: what is asked next, what happens when that fails or takes too long, and what the client gets.
 
 The rule that everything here serves: until a byte of an answer went to the client, any failure may be mended, on
-another pod or on a lower level; after that, never. A stream is opened towards the client with its first event, an
-answer that is not streamed only when it is complete.
+another pod or on a lower level; after that never, but for a line that is told in whole sentences. A stream is opened
+towards the client with its first event, an answer that is not streamed only when it is complete.
 
-Where to ask is a `Descent`'s to say, one pod's part is an `Attempt`, the client's is a `Reply`, and what an engine's
-answer is worth is decided in `answer`.
+Where to ask is a `Descent`'s to say, what it takes to be there a `Stay`'s, one pod's part is an `Attempt`, the client's
+is a `Reply`, what an engine's answer is worth is decided in `answer`, and how a broken one goes on in `continuation`.
 """
 
 from __future__ import annotations
@@ -18,19 +18,22 @@ from time import monotonic
 
 from npc_runtime.gateway import errors
 from npc_runtime.gateway.access_log import Record
-from npc_runtime.gateway.admission import FREE, Admission, State, Ticket
+from npc_runtime.gateway.admission import Admission
 from npc_runtime.gateway.answer import Client, Failure, find_failure
-from npc_runtime.gateway.attempt import Attempt
+from npc_runtime.gateway.attempt import Attempt, Owner
+from npc_runtime.gateway.continuation import Continuation
 from npc_runtime.gateway.descent import Descent
 from npc_runtime.gateway.errors import Fault, Reason
-from npc_runtime.gateway.fleet import Fleet
+from npc_runtime.gateway.fleet import Endpoint, Fleet
+from npc_runtime.gateway.forecast import Forecasts
 from npc_runtime.gateway.http.engine_answer import ChunkedAnswer, EngineHead
-from npc_runtime.gateway.levels import Ladder, Level, Rung
+from npc_runtime.gateway.levels import Ladder, Level
 from npc_runtime.gateway.metrics import Series
 from npc_runtime.gateway.question import Question
 from npc_runtime.gateway.reply import Reply
+from npc_runtime.gateway.retelling import HEAD, Retelling
 from npc_runtime.gateway.rollouts.observer import NOBODY, Chooser, Outcome
-from npc_runtime.gateway.stall import StallWatch
+from npc_runtime.gateway.stay import Entry, Stay
 from npc_runtime.gateway.table import Target
 
 log = logging.getLogger(__name__)
@@ -46,27 +49,28 @@ class Means:
     fleet: Fleet
     chooser: Chooser
     admission: Admission
+    forecasts: Forecasts
     loop: asyncio.AbstractEventLoop
 
 
 class Exchange:
-    """State of one request between client and engines. Implements `attempt.Owner`."""
+    """State of one request between client and engines. Implements `attempt.Owner` and `continuation.Line`."""
 
     __slots__ = (
         "_asked",
         "_attempt",
         "_descent",
+        "_is_paused",
         "_ladder",
         "_means",
         "_question",
         "_record",
         "_reply",
         "_request",
-        "_rung",
+        "_retelling",
         "_series",
         "_sink",
-        "_ticket",
-        "_timer",
+        "_stay",
     )
 
     def __init__(
@@ -94,13 +98,20 @@ class Exchange:
         self._series = series
         self._record = record
         self._attempt: Attempt | None = None
-        self._ticket: Ticket = FREE
-        self._timer: asyncio.TimerHandle | StallWatch | None = None
-        self._rung: Rung | None = None
-        """The level that was entered last."""
+        self._is_paused = False
+        self._retelling = question.retelling
         self._sink: Callable[[bytes], None] | None = None
         self._descent = Descent(
             fleet=means.fleet, ladder=ladder, chooser=means.chooser, npc=npc, place=place, loop=means.loop
+        )
+        self._stay = Stay(
+            admission=means.admission,
+            forecasts=means.forecasts,
+            loop=means.loop,
+            importance=ladder.voice.importance,
+            on_ready=self._ask_next,
+            on_shed=self._on_shed,
+            on_late=self._on_late,
         )
         descent = self._descent
         self._request = b""
@@ -123,49 +134,43 @@ class Exchange:
     # --- towards the engines
 
     def _ask_next(self) -> None:
-        descent, means = self._descent, self._means
+        descent = self._descent
         while (endpoint := descent.next_pod()) is not None:
             rung, target = descent.rung, descent.target
             if rung is None or target is None:
                 break
-            if rung is not self._rung and not self._enter_level(rung):
-                if self._reply.is_over or self._ticket.state is State.WAITING:
+            if rung is not self._stay.rung and not self._enter_level():
+                if self._reply.is_over or self._stay.is_waiting:
                     return
                 continue
-            if descent.attempts:
-                self._series.retries += 1
             descent.take(endpoint)
             if target is not self._asked:
                 self._asked, self._request = target, self._question.write(self._ladder, rung, target)
-            self._attempt = Attempt(endpoint, self._request, self, means.loop)
-            self._attempt.start()
+            self.ask(endpoint, self._request, self)
             return
         self._end_without_engines()
 
-    def _enter_level(self, rung: Rung) -> bool:
+    def _enter_level(self) -> bool:
         """Whether an engine may be asked at once on the level that the descent has come to."""
-        self._rung = rung
-        if self._timer is not None:
-            self._stop_timer()
-        if self._ticket is not FREE:
-            self._ticket.release()
-        if rung.first_token_seconds and not self._descent.is_last:
-            self._timer = self._means.loop.call_later(rung.first_token_seconds, self._on_late)
-        importance = self._ladder.voice.importance
-        self._ticket = self._means.admission.acquire(rung.tier, importance, self._ask_next, self._on_shed)
-        if self._ticket.state is State.SHED:
-            self._shed(rung)
-        return self._ticket.state is State.ADMITTED
+        descent, rung = self._descent, self._descent.rung
+        if rung is None:
+            return False
+        entry = self._stay.enter(rung, is_last=descent.is_last)
+        if entry is Entry.SHED:
+            self._shed(rung.tier)
+        elif entry is Entry.LATE:
+            descent.leave(Outcome.UNTOLD, Failure("its first token would come too late", errors.too_late(rung.tier)))
+        return entry is Entry.ASK
 
     def _on_shed(self) -> None:
         """A more important line took this one's place in the queue."""
-        if self._rung is not None:
-            self._shed(self._rung)
+        if self._stay.rung is not None:
+            self._shed(self._stay.rung.tier)
         if not self._reply.is_over:
             self._ask_next()
 
-    def _shed(self, rung: Rung) -> None:
-        fault = errors.shed(rung.tier)
+    def _shed(self, tier: str) -> None:
+        fault = errors.shed(tier)
         if self._ladder.voice.importance == "Ambient":
             # Chatter that finds no room would only take it from others on the next tier.
             self._refuse(fault, Outcome.UNTOLD)
@@ -173,10 +178,9 @@ class Exchange:
             self._descent.leave(Outcome.UNTOLD, Failure("the tier has no room for another line", fault))
 
     def _on_late(self) -> None:
-        """No byte went to the client in the time that this level has for its first one."""
-        self._timer = None
-        descent, attempt, rung = self._descent, self._attempt, self._rung
-        if self._reply.is_over or self._reply.is_streaming or rung is None or descent.is_last:
+        """No byte went to the client in the time that this level has for its first one, or none could any more."""
+        descent, attempt, stay = self._descent, self._attempt, self._stay
+        if self._reply.is_over or self._reply.is_streaming or stay.rung is None or descent.is_last:
             return
         outcome = Outcome.UNTOLD
         if attempt is not None:
@@ -184,20 +188,22 @@ class Exchange:
                 if not self._question.wants_stream:
                     # Nobody can see its first token: the engine speaks once, when it is done.
                     return
-                outcome = Outcome.LATE
-                descent.observer.on_first_token(monotonic() - attempt.asked_at, attempt.endpoint.facts.pod)
+                outcome, seconds = Outcome.LATE, monotonic() - attempt.asked_at
+                stay.miss(seconds)
+                descent.observer.on_first_token(seconds, attempt.endpoint.facts.pod)
                 attempt.blame()
             self._drop_engine()
-        self._means.fleet.holds.note_late(rung.tier, self._means.loop.time())
-        descent.leave(outcome, Failure("its first token did not come in time", errors.too_late(rung.tier)))
+            # Not for a line that still waited for its slot: that its tier is busy does not make it slow.
+            self._means.fleet.holds.note_late(stay.rung.tier, self._means.loop.time())
+        descent.leave(outcome, Failure("its first token did not come in time", errors.too_late(stay.rung.tier)))
         self._ask_next()
 
     def _on_stall(self) -> None:
         """Nothing came for too long in the middle of an answer."""
-        attempt, rung = self._attempt, self._rung
+        attempt, rung = self._attempt, self._stay.rung
         if attempt is None or rung is None:
             return
-        between_events = attempt.is_between_events()
+        between_events = self._is_between_events()
         attempt.blame()
         self._drop_engine()
         self._break_stream(errors.engine_stalled(rung.routes.stall_seconds), Outcome.ERROR, b"", between_events)
@@ -227,47 +233,53 @@ class Exchange:
 
     def on_stream_open(self, head: EngineHead, data: bytes) -> Callable[[bytes], None]:
         """Open the stream towards the client with its first chunks; the rest needs nobody in between."""
-        attempt, rung, observer = self._attempt, self._rung, self._descent.observer
-        send = self._reply.open_stream(head.content_type, self._headers(), data)
-        if attempt is None or rung is None:
+        attempt, stay, observer, retelling = self._attempt, self._stay, self._descent.observer, self._retelling
+        if retelling is None:
+            send = self._reply.open_stream(head.content_type, self._headers(), data)
+        else:
+            send = self._reply.open_stream(head.content_type, self._headers() + HEAD, retelling.take(data))
+        if attempt is None or stay.rung is None:
             return send
         self._descent.speak()
-        if self._timer is not None:
-            self._stop_timer()
-            self._means.fleet.holds.note_in_time(rung.tier)
-        if rung.stall_seconds:
-            self._timer = StallWatch(
-                self._means.loop, rung.stall_seconds, progress=attempt.progress, on_stall=self._on_stall
-            )
-        if observer is not NOBODY:
-            observer.on_first_token(monotonic() - attempt.asked_at, attempt.endpoint.facts.pod)
-            if observer.copies:
-                observer.on_chunk(data)
-                self._sink = send
-                return self._send_and_copy
-        return send
+        if observer is not NOBODY or stay.rung.first_token_seconds:
+            seconds = monotonic() - attempt.asked_at
+            if stay.speak(seconds):
+                self._means.fleet.holds.note_in_time(stay.rung.tier)
+            observer.on_first_token(seconds, attempt.endpoint.facts.pod)
+        stay.watch(attempt.progress, self._on_stall)
+        if observer.copies:
+            observer.on_chunk(data)
+        elif retelling is None:
+            return send
+        self._sink = send
+        return self._send_and_copy
 
     def _send_and_copy(self, data: bytes) -> None:
-        if self._sink is not None:
-            self._sink(data)
-        self._descent.observer.on_chunk(data)
+        told = data if self._retelling is None else self._retelling.take(data)
+        if told and self._sink is not None:
+            self._sink(told)
+        if self._descent.observer.copies:
+            self._descent.observer.on_chunk(data)
 
     def on_stream_end(self, head: EngineHead, data: bytes, stream: ChunkedAnswer) -> None:
         """Close the stream properly, if the engine said that it was done; a stream that just ends is a failure."""
-        if not stream.said_done:
-            if self._reply.is_streaming:
-                self._break_off(Outcome.TRUNCATED, data, stream)
-            else:
+        if not self._reply.is_streaming:
+            if not stream.said_done:
                 why = "the stream ended without saying that it was done"
                 self._failed_attempt(Failure(why, errors.engine_failed()))
-            return
-        if not self._reply.is_streaming:
+                return
             self.on_stream_open(head, data)
             data = b""
         elif data and self._descent.observer.copies:
             self._descent.observer.on_chunk(data)
-        self._end(Outcome.OK)
-        self._reply.end_stream(data)
+        said_done, retelling = stream.said_done, self._retelling
+        if retelling is not None:
+            data, said_done = retelling.take(data), retelling.said_done
+        if said_done:
+            self._end(Outcome.OK)
+            self._reply.end_stream(data)
+        else:
+            self._break_off(Outcome.TRUNCATED, data, stream)
 
     def on_answer(self, head: EngineHead, body: bytes) -> None:
         """Pass a complete answer on, unless it says that this pod cannot answer and another might."""
@@ -275,7 +287,7 @@ class Exchange:
         if failure is not None:
             self._failed_attempt(failure)
             return
-        rung, descent = self._rung, self._descent
+        rung, descent = self._stay.rung, self._descent
         descent.speak()
         if head.status < 400:
             if descent.observer.copies:
@@ -294,7 +306,7 @@ class Exchange:
         """Try again where that is still possible, else end the client's stream so that it cannot pass for complete."""
         if not self._reply.is_streaming:
             self._failed_attempt(Failure(why, errors.engine_unreachable()), broke=True)
-        elif stream is not None and stream.said_done:
+        elif stream is not None and stream.said_done and (self._retelling is None or self._retelling.said_done):
             # All events arrived, only the framing's end is missing: the answer is whole.
             self._end(Outcome.OK)
             self._reply.end_stream(b"")
@@ -304,6 +316,39 @@ class Exchange:
     def on_unreached(self, why: str) -> None:
         """Try another pod."""
         self._failed_attempt(Failure(why, errors.engine_unreachable()), reached=False)
+
+    # --- continuation.Line
+
+    def ask(self, endpoint: Endpoint, request: bytes, owner: Owner) -> None:
+        """Ask a pod, of which `owner` hears."""
+        if self._descent.attempts > 1:
+            self._series.retries += 1
+        self._attempt = Attempt(endpoint, request, owner, self._means.loop)
+        self._attempt.start()
+
+    def on_rest_begun(self) -> None:
+        """Measure pauses again, and wait for a client that is still behind."""
+        if self._attempt is not None:
+            self._stay.watch(self._attempt.progress, self._on_stall)
+            if self._is_paused:
+                self._attempt.pause()
+
+    def on_rest_ended(self, data: bytes) -> None:
+        """The line is whole."""
+        self._end(Outcome.OK)
+        self._reply.end_stream(data)
+
+    def on_rest_lost(self, why: str, data: bytes) -> None:
+        """The line is not."""
+        log.debug("a line was not gone on with", extra={"why": why, "request_id": self._record.request_id})
+        self._break_stream(errors.engine_interrupted(), Outcome.ERROR, data, between_events=True)
+
+    def on_rest_late(self) -> None:
+        """As bad as a stream that stops."""
+        if self._attempt is not None:
+            self._attempt.blame()
+        self._drop_engine()
+        self.on_rest_lost("it did not begin in time", b"")
 
     # --- towards the client
 
@@ -322,7 +367,7 @@ class Exchange:
         """The answer took too long."""
         if self._reply.is_over:
             return
-        between_events = self._attempt is None or self._attempt.is_between_events()
+        between_events = self._is_between_events()
         self._drop_engine()
         if self._reply.is_streaming:
             self._break_stream(errors.timed_out(seconds), Outcome.ERROR, b"", between_events)
@@ -334,17 +379,19 @@ class Exchange:
 
     def pause(self) -> None:
         """The client does not keep up: stop reading from the engine."""
+        self._is_paused = True
         if self._attempt is not None:
             self._attempt.pause()
 
     def resume(self) -> None:
         """The client caught up."""
+        self._is_paused = False
         if self._attempt is not None:
             self._attempt.resume()
 
     def _headers(self) -> bytes:
         """What says who answers, in the client's headers and in the log."""
-        rung, target = self._rung, self._descent.target
+        rung, target = self._stay.rung, self._descent.target
         if target is None:
             return b""
         if rung is None or not rung.mark:
@@ -363,10 +410,9 @@ class Exchange:
         if attempt is not None:
             self._record.pod = attempt.endpoint.facts.pod
 
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _is_between_events(self) -> bool:
+        """Whether another event may follow what the client has."""
+        return self._retelling is not None or self._attempt is None or self._attempt.is_between_events()
 
     def _pass_on(self, head: EngineHead, body: bytes, reason: Reason | None, outcome: Outcome) -> None:
         headers = self._headers()
@@ -379,7 +425,23 @@ class Exchange:
 
     def _break_off(self, outcome: Outcome, data: bytes, stream: ChunkedAnswer | None) -> None:
         """The engine ended the stream in the middle."""
-        self._break_stream(errors.engine_interrupted(), outcome, data, stream is None or stream.between_events)
+        if self._retelling is None:
+            between_events = stream is None or stream.between_events
+            self._break_stream(errors.engine_interrupted(), outcome, data, between_events)
+        elif self._retelling.is_whole:
+            # The last word was told; only what follows it at every end is missing.
+            self._end(Outcome.OK)
+            self._reply.end_stream(data + self._retelling.finish())
+        elif not self._go_on(self._retelling, data):
+            self._break_stream(errors.engine_interrupted(), outcome, data, between_events=True)
+
+    def _go_on(self, retelling: Retelling, data: bytes) -> bool:
+        if self._sink is None:
+            return False
+        self._forget_attempt()
+        rest = Continuation(self, retelling=retelling, descent=self._descent, stay=self._stay, send=self._sink)
+        self._record.resumed = rest.begin(self._question, self._ladder, data)
+        return self._record.resumed
 
     def _break_stream(self, fault: Fault, outcome: Outcome, data: bytes, between_events: bool) -> None:
         self._end(outcome)
@@ -387,13 +449,10 @@ class Exchange:
 
     def _end(self, outcome: Outcome) -> None:
         """Nothing more is asked for this line; its reply is ended right after."""
-        if self._timer is not None:
-            self._stop_timer()
+        self._stay.leave()
         self._forget_attempt()
         descent, record = self._descent, self._record
         record.attempts = descent.attempts
         if descent.target is not None:
             record.digest = descent.target.digest
         descent.end_observing(outcome)
-        if self._ticket is not FREE:
-            self._ticket.release()

@@ -6,18 +6,23 @@ from typing import Any
 
 from npc_runtime.gateway import chat
 from npc_runtime.gateway.levels import Ladder, Rung
+from npc_runtime.gateway.retelling import Retelling
 from npc_runtime.gateway.table import Target
 
 
 class Question:
     """One line's request, written anew for each digest that is asked."""
 
-    __slots__ = ("_cache_salt", "_trace", "payload")
+    __slots__ = ("_cache_salt", "_trace", "payload", "retelling")
 
-    def __init__(self, payload: dict[str, Any], *, trace: bytes, cache_salt: str | None) -> None:
-        """`trace` is whole header lines; `cache_salt` is None where the caller's key has none."""
+    def __init__(
+        self, payload: dict[str, Any], *, trace: bytes, cache_salt: str | None, in_sentences: bool = False
+    ) -> None:
+        """`trace` is whole header lines; `cache_salt` is None where the caller's key has none; `in_sentences`: another
+        pod may go on where one broke in the middle."""
         self.payload = payload
         """As it came, but for what engines are told beside the line."""
+        self.retelling = Retelling(payload) if in_sentences else None
         self._trace = trace
         self._cache_salt = cache_salt
 
@@ -26,14 +31,15 @@ class Question:
         """Whether the caller hears the answer as it is made."""
         return bool(self.payload.get("stream"))
 
-    def write(self, ladder: Ladder, rung: Rung, target: Target) -> bytes:
-        """The rest of the head, after the pod's own part, and the body for this level and digest.
+    def write(self, ladder: Ladder, rung: Rung, target: Target, payload: dict[str, Any] | None = None) -> bytes:
+        """The rest of the head, after the pod's own part, and the body for this level and digest. `payload` is asked in
+        place of the line's own.
 
         Raises:
             Refused: the body cannot be written (400).
 
         """
-        payload = self.payload
+        payload = self.payload if payload is None else payload
         priority = ladder.priority if rung.routes.prioritised else None
         chat.set_engine_fields(payload, priority=priority, cache_salt=self._cache_salt)
         if rung.alias is None:

@@ -14,6 +14,7 @@ from npc_runtime.gateway.http.engine_answer import EngineHead
 from npc_runtime.gateway.http.response import JSON, error_event
 from npc_runtime.gateway.levels import Ladder, Level
 from npc_runtime.gateway.metrics import Series
+from npc_runtime.gateway.retelling import TRAILER
 
 
 class Reply:
@@ -41,9 +42,9 @@ class Reply:
         return self._client.start_stream(content_type, headers, data)
 
     def end_stream(self, data: bytes) -> None:
-        """Send the last chunks and the proper end."""
+        """Send the last chunks and the proper end, which says where more than one pod made this answer."""
         self._finish(200, None)
-        self._client.end_stream(data)
+        self._client.end_stream(data, TRAILER if self._record.resumed else b"")
 
     def break_stream(self, fault: Fault, data: bytes, *, between_events: bool) -> None:
         """End a stream so that it cannot pass for complete, with an event that says why where one may follow."""
@@ -77,7 +78,7 @@ class Reply:
             record.first_token = record.duration
             chunks = scripted.stream_chunks(line, payload)
             self._client.start_stream(scripted.CONTENT_TYPE, ladder.scripted_headers, chunks)
-            self._client.end_stream(b"")
+            self._client.end_stream(b"", b"")
         else:
             self._client.send_whole(200, JSON, scripted.whole_body(line, payload), ladder.scripted_headers)
 

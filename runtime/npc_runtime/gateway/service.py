@@ -24,6 +24,7 @@ from npc_runtime.gateway.callers import Callers, Proof
 from npc_runtime.gateway.errors import Fault, Refused
 from npc_runtime.gateway.exchange import Exchange, Means
 from npc_runtime.gateway.fleet import Fleet
+from npc_runtime.gateway.forecast import Forecasts
 from npc_runtime.gateway.http.parser import RequestHead
 from npc_runtime.gateway.http.response import JSON
 from npc_runtime.gateway.metrics import Metrics
@@ -103,6 +104,7 @@ class Service:
         self.fleet.affinity = Affinity() if prefix_affinity else None
         self.callers = Callers()
         self.admission = Admission(lambda tier: len(self.fleet.accepting(tier)))
+        self.forecasts = Forecasts()
         self.chooser: Chooser = ByHash()
         """Takes effect with the next table."""
         self._means: Means | None = None
@@ -137,10 +139,11 @@ class Service:
     def apply(self, table: CompiledTable) -> None:
         """Serve from this table from now on."""
         self.fleet.apply(table)
-        self._means = Means(self.fleet, self.chooser, self.admission, self.loop)
+        self._means = Means(self.fleet, self.chooser, self.admission, self.forecasts, self.loop)
         self.metrics.keep_only({(archetype, tier) for archetype in table.archetypes for tier in table.tiers})
         self.callers.apply(table, workers=self._workers)
         self.admission.apply(table.source, workers=self._workers)
+        self.forecasts.keep_only(frozenset(table.tiers))
         if self.fleet.affinity is not None:
             self.fleet.affinity.apply(table.source, workers=self._workers)
 
@@ -272,7 +275,12 @@ class Service:
                 else line_key(
                     archetype=ladder.archetype.encode(), npc=npc, player=player, messages=payload["messages"]
                 ),
-                question=Question(payload, trace=chat.trace_lines(headers), cache_salt=caller.cache_salt),
+                question=Question(
+                    payload,
+                    trace=chat.trace_lines(headers),
+                    cache_salt=caller.cache_salt,
+                    in_sentences=chat.parse_resume(headers.get(b"x-npc-resume"), payload),
+                ),
                 series=self.metrics.series(ladder.archetype, tier),
                 record=record,
             )

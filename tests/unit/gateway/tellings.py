@@ -33,7 +33,7 @@ class Speaker:
             prompt += skipped
         limit = payload.get("max_tokens", len(tokens) + 1)
         said, reason = tokens[:limit], "length" if limit <= len(tokens) else "stop"
-        options = payload["stream_options"]
+        options = payload.get("stream_options", {})
         events = [self._event({"role": "assistant", "content": ""}, None, prompt, 0)]
         for number, token in enumerate(said, 1):
             over = reason if number == len(said) else None
