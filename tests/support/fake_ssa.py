@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 Fields = dict[str, Any]
@@ -178,13 +179,19 @@ def differing(fields: Fields, before: Any, after: Any, name: str = "") -> Fields
     return changed
 
 
+@cache
+def _parse(text: str) -> Any:
+    """What a key names. The same few keys come again and again, and nobody changes what comes out."""
+    return json.loads(text)
+
+
 def _pick(value: Any, key: str, name: str) -> Any:
     if key.startswith("f:"):
         return value.get(key[2:]) if isinstance(value, Mapping) else None
     if key.startswith("v:"):
-        return key if isinstance(value, list) and json.loads(key[2:]) in value else None
+        return key if isinstance(value, list) and _parse(key[2:]) in value else None
     if isinstance(value, list):
-        wanted = json.loads(key[2:])
+        wanted = _parse(key[2:])
         for item in value:
             if all(item.get(field, _KEY_DEFAULTS.get(field)) == part for field, part in wanted.items()):
                 return item

@@ -85,7 +85,7 @@ async def test_the_play_without_a_crash_ends_as_it_should() -> None:
     assert sorted(internal) == ["current", "key-2"]
 
 
-SHARDS = 8
+SHARDS = 16
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))
