@@ -42,14 +42,13 @@ async def reconcile_adapter(context: Context, key: Key) -> Outcome:
     world = context.world
     if not world.synced():
         return Wait("the store is being filled", 1.0)
-    known = world.store.get(Adapter, key.namespace, key.name)
-    if known is None:
+    adapter = world.store.get(Adapter, key.namespace, key.name)
+    if adapter is None:
         context.publisher.forget(names.KIND_ADAPTER, key.namespace, key.name)
         context.turns.forget(key.namespace, key.name)
         context.crashes.forget_adapter(key.namespace, key.name)
         context.degradation.forget(key.namespace, key.name)
         return Done()
-    adapter = context.publisher.latest(known)
     now = context.clock.now()
     decisions = [decide_variant(context, adapter, variant, now) for variant in adapter.spec.variants]
     look = context.degradation.look(adapter)
@@ -58,10 +57,13 @@ async def reconcile_adapter(context: Context, key: Key) -> Outcome:
     # A decision about traffic is published at once, and so is what a step waits for.
     urgent = any(decision.made for decision in decisions) or moves_on(adapter, decisions)
     told = [*describe_moves(adapter, decisions), *look.told]
-    later = await context.publisher.publish(adapter, status, urgent=urgent, more=told)
-    for decision in decisions:
-        keep_record(adapter, decision)
-        count(context.meter, adapter, decision)
+
+    def record() -> None:
+        for decision in decisions:
+            keep_record(adapter, decision)
+            count(context.meter, adapter, decision)
+
+    later = await context.publisher.publish(adapter, status, urgent=urgent, more=told, tell=record)
     again = [decision.requeue_after for decision in decisions if decision.requeue_after is not None]
     again += [after for after in (later, look.again) if after is not None]
     return Done(requeue_after=min(again, default=None))

@@ -52,11 +52,10 @@ class GateReconciler:
         world = self._context.world
         if not (world.synced() and world.store.synced(Child)):
             return Wait("the store is being filled", 1.0)
-        known = world.store.get(Adapter, key.namespace, key.name)
-        if known is None:
+        adapter = world.store.get(Adapter, key.namespace, key.name)
+        if adapter is None:
             self._keep_only(key, set())
             return Done()  # its Jobs go with it
-        adapter = self._context.publisher.latest(known)
         trials = list(find_trials(adapter))
         wanted = {
             trial_name(adapter.spec.archetype, trial.tier, trial.digest): trial

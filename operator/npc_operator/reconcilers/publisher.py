@@ -2,25 +2,31 @@
 
 A write that matters at once (traffic moves) is made at once. Others that say something new are made at once too while
 there are few; when a thousand objects change together, each waits up to a second for its own next change. Where only
-numbers moved it is at most one a second, so that counting from 0 to 10 pods costs two writes instead of ten. What was
-written is remembered until the watch brings it back: deciding again from an older status would do the same transition
-twice.
+numbers moved it is at most one a second, so that counting from 0 to 10 pods costs two writes instead of ten.
+
+Every write names the version it was decided from: a request of a past leader that arrives late cannot undo what the
+present one decided, and whoever decided from old news decides again. What was written is in the store at once, without
+waiting for the watch: routes follow a rollback while the watch is silent, and no transition is done twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
+
+from pydantic import ValidationError
 
 from npc_operator.api import names
 from npc_operator.api.archetypeadapter import ArchetypeAdapterStatus
 from npc_operator.api.gputier import GpuTierStatus
-from npc_operator.api.meta import Condition, ObjectMeta
+from npc_operator.api.meta import Condition
 from npc_operator.api.npcregion import NPCRegionStatus
 from npc_operator.domain.conditions import READY, STALLED, Finding, condition, holds
 from npc_operator.domain.facts import Adapter, Region, Tier
-from npc_operator.ports import Clock, Kube, NotFound, Recorder
+from npc_operator.loop.slim import share
+from npc_operator.loop.store import Store
+from npc_operator.ports import Clock, Conflict, Kube, Manifest, NotFound, PortError, Recorder
 from npc_operator.reconcilers import events
 
 Fact = TypeVar("Fact", Region, Tier, Adapter)
@@ -32,83 +38,139 @@ BURST = 40.0
 """Ordinary writes that are made at once."""
 RATE = 40.0
 """Ordinary writes a second that are made at once; beyond it patience begins."""
+TRIES = 3
+"""Writes of one status whose object others keep changing, before its key has to wait."""
 
 KINDS: dict[type, str] = {Region: names.KIND_REGION, Tier: names.KIND_TIER, Adapter: names.KIND_ADAPTER}
 
 
 @dataclass(frozen=True, slots=True)
-class _Written:
+class _News:
+    """What there is to tell once a status is known to be written."""
+
     uid: str
-    version: int
     status: Status
+    events: tuple[events.Event, ...]
+    tell: Callable[[], None]
+
+
+def _tell_nothing() -> None:
+    """Most statuses have no decision to put on record."""
 
 
 class Publisher:
-    """Writes statuses; remembers what it wrote. Lives as long as one leadership."""
+    """Writes statuses. Lives as long as one leadership."""
 
-    def __init__(self, kube: Kube, recorder: Recorder, clock: Clock) -> None:
+    def __init__(self, kube: Kube, recorder: Recorder, clock: Clock, store: Store) -> None:
         self._kube = kube
         self._recorder = recorder
         self._clock = clock
-        self._written: dict[tuple[str, str, str], _Written] = {}
+        self._store = store
         self._waiting: dict[tuple[str, str, str], float] = {}
         self._wrote: dict[tuple[str, str, str], float] = {}
         """When each status was last written."""
+        self._unsure: dict[tuple[str, str, str], _News] = {}
+        """Writes that nobody answered: they may have been made."""
         self._tokens = BURST
         self._filled = clock.monotonic()
 
-    def latest(self, fact: Fact) -> Fact:
-        """The fact with the newest status known: the watch's, or what was written since."""
-        written = self._written.get(_key(fact))
-        if written is None or written.uid != fact.meta.uid:
-            return fact
-        if _version(fact.meta) >= written.version:
-            del self._written[_key(fact)]
-            return fact
-        # The key names the kind, so the status is of the fact's own type.
-        return replace(fact, status=cast("Any", written.status))
-
     async def publish(
-        self, fact: Fact, status: Status, *, urgent: bool = False, more: Iterable[events.Event] = ()
+        self,
+        fact: Fact,
+        status: Status,
+        *,
+        urgent: bool = False,
+        more: Iterable[events.Event] = (),
+        tell: Callable[[], None] = _tell_nothing,
     ) -> float | None:
         """Write `status` if it differs from the fact's. Returns after how many seconds to come again if the write was
         put off.
 
-        Events of transitions are emitted after the write, so that a crash before it repeats them and one after it loses
-        at most them.
+        Events of transitions, and `tell`, follow the write, so that a crash before it repeats them and one after it
+        loses at most them. Where the answer was lost they follow as soon as the write is seen to have been made.
+        Raises PortError; Conflict where somebody else wrote the status meanwhile, which is in the store by then.
         """
         key = _key(fact)
+        lost = self._unsure.get(key)
+        if lost is not None and lost.uid == fact.meta.uid and lost.status == fact.status:
+            self._announce(fact, lost)
         if fact.status == status:
             self._waiting.pop(key, None)
             return None
         if not urgent and (delay := self._delay(key, tells=tells_news(fact.status, status))) > 0:
             return delay
         self._waiting.pop(key, None)
-        kind = KINDS[type(fact)]
+        told = (*more, *describe_transition(fact.status.conditions, status.conditions))
+        news = _News(fact.meta.uid, status, told, tell)
+        live = await self._write(fact, news)
+        if live is not None:
+            self._wrote[key] = self._clock.monotonic()
+            self._learn(fact, status, live)
+            self._announce(fact, news)
+        return None
+
+    async def _write(self, fact: Fact, news: _News) -> Manifest | None:
+        """Apply; None if the object is gone."""
+        version = fact.meta.resource_version
+        for _ in range(TRIES):
+            try:
+                return await self._apply(fact, news.status, version)
+            except NotFound:
+                self.forget(*_key(fact))
+                return None
+            except Conflict:
+                live = await self._kube.get(events.object_ref(KINDS[type(fact)], fact.meta))
+                if live is None or live["metadata"]["uid"] != fact.meta.uid:
+                    self.forget(*_key(fact))
+                    return None
+                found = _status_of(fact, live)
+                if found != fact.status:
+                    self._learn(fact, found, live)
+                    raise
+                # Others changed the rest of the object. What was decided holds until the watch brings that.
+                version = live["metadata"]["resourceVersion"]
+            except PortError as error:
+                if error.retryable:
+                    self._unsure[_key(fact)] = news
+                raise
+        raise Conflict(f"{KINDS[type(fact)]} {fact.meta.name} changes all the time")
+
+    async def _apply(self, fact: Fact, status: Status, version: str) -> Manifest:
+        # With the uid a write meant for an object of the past cannot land on its successor.
+        meta = {"name": fact.meta.name, "namespace": fact.meta.namespace, "uid": fact.meta.uid}
+        if version:
+            meta["resourceVersion"] = version
         manifest = {
             "apiVersion": names.API_VERSION,
-            "kind": kind,
-            # With the uid a write meant for an object of the past cannot land on its successor.
-            "metadata": {"name": fact.meta.name, "namespace": fact.meta.namespace, "uid": fact.meta.uid},
+            "kind": KINDS[type(fact)],
+            "metadata": meta,
             "status": status.model_dump(mode="json", by_alias=True, exclude_none=True),
         }
-        try:
-            live = await self._kube.apply(manifest, manager=names.MANAGER_STATUS, subresource="status")
-        except NotFound:
-            self.forget(*key)
-            return None
-        self._wrote[key] = self._clock.monotonic()
-        self._written[key] = _Written(fact.meta.uid, int(live["metadata"].get("resourceVersion") or 0), status)
-        ref = events.object_ref(kind, fact.meta)
-        for event in (*more, *describe_transition(fact.status.conditions, status.conditions)):
+        return await self._kube.apply(manifest, manager=names.MANAGER_STATUS, subresource="status")
+
+    def _learn(self, fact: Fact, status: Status, live: Manifest) -> None:
+        """The status is on the server. The rest stays as it is known: the watch brings this very version with what
+        others changed before it."""
+        present = self._store.get(type(fact), fact.meta.namespace, fact.meta.name)
+        version = live["metadata"].get("resourceVersion") or ""
+        if present is None or present.meta.uid != fact.meta.uid or not version.isdigit():
+            return
+        meta = share(present.meta.model_copy(update={"resource_version": version}))
+        # The fact's type says which status it has.
+        known = replace(present, meta=meta, status=cast("Any", share(status)))
+        self._store.put(type(fact), fact.meta.namespace, fact.meta.name, known, version=int(version))
+
+    def _announce(self, fact: Fact, news: _News) -> None:
+        self._unsure.pop(_key(fact), None)
+        news.tell()
+        ref = events.object_ref(KINDS[type(fact)], fact.meta)
+        for event in news.events:
             events.emit(self._recorder, ref, event)
-        return None
 
     def forget(self, kind: str, namespace: str, name: str) -> None:
         """The object is gone."""
-        self._written.pop((kind, namespace, name), None)
-        self._waiting.pop((kind, namespace, name), None)
-        self._wrote.pop((kind, namespace, name), None)
+        for memory in (self._waiting, self._wrote, self._unsure):
+            memory.pop((kind, namespace, name), None)
 
     def _delay(self, key: tuple[str, str, str], *, tells: bool) -> float:
         now = self._clock.monotonic()
@@ -153,5 +215,9 @@ def _key(fact: Region | Tier | Adapter) -> tuple[str, str, str]:
     return KINDS[type(fact)], fact.meta.namespace, fact.meta.name
 
 
-def _version(meta: ObjectMeta) -> int:
-    return int(meta.resource_version) if meta.resource_version.isdigit() else 0
+def _status_of(fact: Region | Tier | Adapter, live: Manifest) -> Status:
+    """The status that an object has on the server. Raises PortError where another version of the operator wrote it."""
+    try:
+        return type(fact.status).model_validate(live.get("status") or {})
+    except ValidationError as error:
+        raise PortError(f"the status of {fact.meta.name} cannot be read ({error.error_count()} faults)") from error

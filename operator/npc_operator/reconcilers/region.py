@@ -5,16 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from npc_operator.api import names
-from npc_operator.domain.conditions import newborn_seconds, rfc3339
+from npc_operator.api.npcregion import NPCRegionSpec
+from npc_operator.domain.conditions import Finding, newborn_seconds, rfc3339
 from npc_operator.domain.doors import SILENT_SECONDS, gone_at, is_silent, may_serve
-from npc_operator.domain.facts import Adapter, Child, Region, Tier, UnkeptRoutes
+from npc_operator.domain.facts import Adapter, CertificateFact, Child, Region, Tier, UnkeptRoutes
+from npc_operator.domain.gateway_tls import find_certificate_fault, pick_tls
 from npc_operator.domain.keys import Key
 from npc_operator.domain.outcomes import Done, Outcome, Retry, Wait
 from npc_operator.domain.region import RegionFacts, build_region_status, describe_unkept, find_quarantined
 from npc_operator.manifests.disruption import build_gateway_budget
-from npc_operator.manifests.gateway_deployment import build_gateway_deployment
+from npc_operator.manifests.gateway_deployment import build_gateway_deployment, read_tls
 from npc_operator.manifests.gateway_service import build_gateway_service, gateway_endpoint
 from npc_operator.manifests.network import build_gateway_policy
+from npc_operator.ports import PortError
 from npc_operator.reconcilers import events
 from npc_operator.reconcilers.children import Ensured
 from npc_operator.reconcilers.context import Context, split_results
@@ -35,16 +38,20 @@ async def reconcile_region(context: Context, key: Key) -> Outcome:
     world = context.world
     if not world.synced():
         return Wait("the store is being filled", 1.0)
-    known = world.store.get(Region, key.namespace, key.name)
-    if known is None:
+    region = world.store.get(Region, key.namespace, key.name)
+    if region is None:
         context.publisher.forget(names.KIND_REGION, key.namespace, key.name)
         return Done()
-    region = context.publisher.latest(known)
     active = world.active_region(key.namespace)
     holds = active is not None and active.meta.uid == region.meta.uid
     results: list[Ensured] = []
-    if holds and not region.spec.suspend and region.meta.deletion_timestamp is None:
-        results = await _keep_children(context, region)
+    spec = region.spec
+    try:
+        spec = await pick_spec(context, region)
+        if holds and not region.spec.suspend and region.meta.deletion_timestamp is None:
+            results = await _keep_children(context, region, spec)
+    except PortError as error:
+        results = [Ensured(error=f"Deployment {names.gateway(region.meta.name)}: {error}")]
     faults, errors = split_results(results)
     unkept = world.store.get(UnkeptRoutes, key.namespace, key.name)
     if unkept is not None and holds:
@@ -65,7 +72,8 @@ async def reconcile_region(context: Context, key: Key) -> Outcome:
         auth_secret=None if reference is None else world.secret(key.namespace, reference.name),
         faults=faults,
         errors=errors,
-        endpoint=gateway_endpoint(region.meta, region.spec) if holds else "",
+        certificate=_find_certificate_fault(context, region) if holds else None,
+        endpoint=gateway_endpoint(region.meta, spec) if holds else "",
         issuer=world.issuer(),
         quarantined=find_quarantined(region.spec, world.store.list(Adapter, key.namespace).values()) if holds else (),
         newborn=newborn_seconds(region.meta.creation_timestamp, context.clock.now()) > 0,
@@ -78,16 +86,38 @@ async def reconcile_region(context: Context, key: Key) -> Outcome:
     return Done(requeue_after=min((after for after in (later, look_again) if after is not None), default=None))
 
 
-async def _keep_children(context: Context, region: Region) -> list[Ensured]:
+async def pick_spec(context: Context, region: Region) -> NPCRegionSpec:
+    """The spec as it can be carried out now: without a change of certificate that gateways could not follow. Raises
+    PortError."""
+    wanted = region.spec.gateway.tls
+    if wanted is None:
+        return region.spec
+    namespace = region.meta.namespace
+    live = await context.children.present(namespace, "apps/v1", "Deployment", names.gateway(region.meta.name))
+    tls = pick_tls(
+        wanted,
+        None if live is None else read_tls(live),
+        begun=live is not None,
+        known=context.world.store.get(CertificateFact, namespace, wanted.secret_name),
+    )
+    gateway = region.spec.gateway.model_copy(update={"tls": tls})
+    return region.spec.model_copy(update={"gateway": gateway})
+
+
+def _find_certificate_fault(context: Context, region: Region) -> Finding | None:
+    tls, namespace = region.spec.gateway.tls, region.meta.namespace
+    known = None if tls is None else context.world.store.get(CertificateFact, namespace, tls.secret_name)
+    return find_certificate_fault(tls, known, namespace=namespace, now=context.clock.now())
+
+
+async def _keep_children(context: Context, region: Region, spec: NPCRegionSpec) -> list[Ensured]:
     owner = events.object_ref(names.KIND_REGION, region.meta)
     namespace = region.meta.namespace
     manifests: list[dict[str, Any]] = [
-        build_gateway_service(region.meta, region.spec),
+        build_gateway_service(region.meta, spec),
         build_gateway_budget(region.meta),
         build_gateway_policy(region.meta, context.operator),
-        build_gateway_deployment(
-            region.meta, region.spec, image=context.images.fleet, pull_policy=context.images.pull_policy
-        ),
+        build_gateway_deployment(region.meta, spec, image=context.images.fleet, pull_policy=context.images.pull_policy),
     ]
     results = [await context.children.ensure(manifest, owner) for manifest in manifests]
     wanted = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in manifests}

@@ -55,7 +55,7 @@ class Reconcilers:
             stamps=outside.stamps,
             images=outside.images,
             operator=operator,
-            publisher=Publisher(outside.kube, outside.recorder, outside.clock),
+            publisher=Publisher(outside.kube, outside.recorder, outside.clock, store),
             children=Children(outside.kube, self._world, outside.recorder),
             routes=routes,
             turns=TurnBook(store),

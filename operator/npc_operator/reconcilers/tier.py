@@ -39,11 +39,10 @@ async def reconcile_tier(context: Context, key: Key) -> Outcome:
     world = context.world
     if not world.synced():
         return Wait("the store is being filled", 1.0)
-    known = world.store.get(Tier, key.namespace, key.name)
-    if known is None:
+    tier = world.store.get(Tier, key.namespace, key.name)
+    if tier is None:
         context.publisher.forget(names.KIND_TIER, key.namespace, key.name)
         return Done()
-    tier = context.publisher.latest(known)
     region = world.region_of(key.namespace, key.name)
     population = None if region is None else tier_population(region.spec, key.name)
     wanted = decide_replicas(tier.spec, population)
