@@ -1,5 +1,5 @@
 """Knows exactly those Secrets that somebody refers to: one named watch each, so the rights can stay as narrow as
-names, and nothing else is read.
+names, and nothing else is read. Of the certificate for game servers only what is to be said of it is kept.
 
 Who refers to what is counted from the custom resources in the store, so a reference that appears is watched at once
 and one that goes is forgotten together with its values. Values live in SecretFact only; metadata of our own Secrets
@@ -15,13 +15,15 @@ import logging
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Protocol
 
 from npc_operator.api.names import MANAGER_CHILDREN, SECRET_ENGINE_KEY, SECRET_INTERNAL, routes_secret
+from npc_operator.clients.certificates import read_certificate
 from npc_operator.clients.supervision import Broken
 from npc_operator.clients.transport import Trust
-from npc_operator.domain.facts import Adapter, Child, Region, SecretFact, Tier
+from npc_operator.domain.facts import Adapter, CertificateFact, Child, Region, SecretFact, Tier
 from npc_operator.loop.store import Change, Store
 from npc_operator.ports import Manifest, PortError
 
@@ -66,6 +68,20 @@ def metadata_references(fact: object) -> frozenset[str]:
     return frozenset({routes_secret(fact.meta.name)}) if isinstance(fact, Region) else frozenset()
 
 
+def certificate_references(fact: object) -> frozenset[str]:
+    """Names of the Secrets with a certificate for game servers."""
+    tls = fact.spec.gateway.tls if isinstance(fact, Region) else None
+    return frozenset() if tls is None else frozenset({tls.secret_name})
+
+
+class Use(StrEnum):
+    """What of a Secret is needed."""
+
+    VALUES = "values"
+    METADATA = "metadata"
+    CERTIFICATE = "certificate"
+
+
 class Secrets:
     """Runs during a leadership; afterwards all values are forgotten."""
 
@@ -73,8 +89,8 @@ class Secrets:
         self._source = source
         self._store = store
         self._jitter = jitter
-        self._wanted: Counter[tuple[str, str, bool]] = Counter()
-        self._tasks: dict[tuple[str, str, bool], asyncio.Task[None]] = {}
+        self._wanted: Counter[tuple[str, str, Use]] = Counter()
+        self._tasks: dict[tuple[str, str, Use], asyncio.Task[None]] = {}
         self._broken = Broken()
 
     async def run(self) -> None:
@@ -106,7 +122,7 @@ class Secrets:
         for key in after - before:
             self._wanted[key] += 1
             if key not in self._tasks:
-                self._tasks[key] = asyncio.create_task(self._follow(*key), name=f"secret {key[0]}/{key[1]}")
+                self._tasks[key] = asyncio.create_task(self._follow(*key), name=f"{key[2]} of secret {key[0]}/{key[1]}")
                 self._tasks[key].add_done_callback(self._broken.look_at)
         for key in before - after:
             self._wanted[key] -= 1
@@ -117,26 +133,29 @@ class Secrets:
                     task.cancel()
                     self._forget(key)
 
-    def _forget(self, key: tuple[str, str, bool]) -> None:
-        namespace, name, metadata_only = key
-        if not metadata_only:
+    def _forget(self, key: tuple[str, str, Use]) -> None:
+        namespace, name, use = key
+        if use is Use.CERTIFICATE:
+            self._store.drop(CertificateFact, namespace, name)
+            return
+        if use is Use.VALUES:
             self._store.drop(SecretFact, namespace, name)
-        if metadata_only or name in OURS:
+        if use is Use.METADATA or name in OURS:
             self._store.drop(Child, namespace, f"Secret/{name}")
 
-    async def _follow(self, namespace: str, name: str, metadata_only: bool) -> None:
-        failures = 0
+    async def _follow(self, namespace: str, name: str, use: Use) -> None:
+        failures, metadata_only = 0, use is Use.METADATA
         while True:
             try:
                 found, since = await self._source.list_version(
                     "v1", "Secret", namespace=namespace, name=name, metadata_only=metadata_only
                 )
-                self._learn(namespace, name, found, metadata_only)
+                self._learn(namespace, name, found, use)
                 failures = 0
                 async for kind, secret in self._source.watch(
                     "v1", "Secret", namespace=namespace, name=name, since=since, metadata_only=metadata_only
                 ):
-                    self._learn(namespace, name, None if kind == "DELETED" else secret, metadata_only)
+                    self._learn(namespace, name, None if kind == "DELETED" else secret, use)
             except PortError as error:
                 if error.reason == "Expired":
                     continue
@@ -160,19 +179,26 @@ class Secrets:
             )
         logger.warning("cannot watch the Secret: %s.%s", error, mend, extra={"key": f"secret/{namespace}/{name}"})
 
-    def _learn(self, namespace: str, name: str, found: Manifest | None, metadata_only: bool) -> None:
-        if not metadata_only:
+    def _learn(self, namespace: str, name: str, found: Manifest | None, use: Use) -> None:
+        if use is Use.CERTIFICATE:
+            self._store.put(CertificateFact, namespace, name, read_certificate(found))
+            return
+        if use is Use.VALUES:
             self._store.put(SecretFact, namespace, name, parse_secret(namespace, name, found))
-        if metadata_only or name in OURS:
+        if use is Use.METADATA or name in OURS:
             if found is None:
                 self._store.drop(Child, namespace, f"Secret/{name}")
             else:
                 self._store.put(Child, namespace, f"Secret/{name}", child_of(found))
 
 
-def _keys(namespace: str, fact: object) -> frozenset[tuple[str, str, bool]]:
-    with_values = {(namespace, name, False) for name in references(fact)}
-    return frozenset(with_values | {(namespace, name, True) for name in metadata_references(fact)})
+def _keys(namespace: str, fact: object) -> frozenset[tuple[str, str, Use]]:
+    wanted = (
+        (Use.VALUES, references(fact)),
+        (Use.METADATA, metadata_references(fact)),
+        (Use.CERTIFICATE, certificate_references(fact)),
+    )
+    return frozenset((namespace, name, use) for use, names in wanted for name in names)
 
 
 def parse_secret(namespace: str, name: str, secret: Manifest | None) -> SecretFact:

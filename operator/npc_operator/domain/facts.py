@@ -205,6 +205,17 @@ class UnkeptRoutes:
 
 
 @dataclass(frozen=True, slots=True)
+class CertificateFact:
+    """What is known of a Secret with a certificate for game servers, filed under its name; nothing of its data."""
+
+    missing: bool = False
+    fault: str = ""
+    """Why it cannot be used; empty where it can."""
+    ends: float | None = None
+    """Until when it is valid (Unix seconds)."""
+
+
+@dataclass(frozen=True, slots=True)
 class SecretFact:
     """Data of a Secret somebody referred to. repr hides the values."""
 

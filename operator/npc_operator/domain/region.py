@@ -90,6 +90,8 @@ class RegionFacts:
     """Gateway pods that may still serve although they are not heard, each as a sentence."""
     auth_secret: SecretFact | None = None
     """Of gateway.auth.secretRef; None if unknown or not referred to."""
+    certificate: Finding | None = None
+    """What is wrong with the certificate for game servers."""
     faults: tuple[Finding, ...] = ()
     errors: tuple[str, ...] = ()
     endpoint: str = ""
@@ -122,7 +124,7 @@ def find_stalled(facts: RegionFacts) -> Finding | None:
             f"Secret {reference.name} of gateway.auth.secretRef does not exist, so every caller is refused; create it"
         )
         return Finding(reasons.SECRET_NOT_FOUND, message)
-    return None
+    return facts.certificate
 
 
 def find_unready(facts: RegionFacts) -> Finding | None:

@@ -4,11 +4,12 @@ the API server.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from npc_operator.api import names
 from npc_operator.api.meta import ObjectMeta
-from npc_operator.api.npcregion import NPCRegionSpec
+from npc_operator.api.npcregion import NPCRegionSpec, Tls
 from npc_operator.manifests.labels import controller_reference, gateway_labels, gateway_selector
 from npc_operator.manifests.placement import build_placement, build_pull_secrets
 from npc_operator.manifests.pod_parts import (
@@ -27,6 +28,7 @@ ROUTES_DIR = "/etc/npc/routes"
 ROUTES_KEY = "routes.json.gz"
 STATE_DIR = "/var/lib/npc-gateway"
 TLS_DIR = "/etc/npc/tls"
+TLS_VOLUME = "npc-tls"
 TLS_DIR_VARIABLE = "NPC_TLS_DIR"
 """Tells the gateway where its certificate is, which it follows while it runs; without it the data port is plain HTTP.
 """
@@ -44,6 +46,14 @@ def drain_seconds(spec: NPCRegionSpec) -> int:
 def data_protocol(spec: NPCRegionSpec) -> str:
     """What game servers speak with a gateway; also the name of that port."""
     return "http" if spec.gateway.tls is None else "https"
+
+
+def read_tls(deployment: Mapping[str, Any]) -> Tls | None:
+    """What the gateways of a live Deployment are run with."""
+    template = deployment.get("spec", {}).get("template", {})
+    volumes = template.get("spec", {}).get("volumes") or ()
+    name = next((one["secret"]["secretName"] for one in volumes if one.get("name") == TLS_VOLUME), None)
+    return None if name is None else Tls(secret_name=name)
 
 
 def build_gateway_deployment(meta: ObjectMeta, spec: NPCRegionSpec, *, image: str, pull_policy: str) -> dict[str, Any]:
@@ -105,7 +115,7 @@ def _tls_volume(spec: NPCRegionSpec) -> list[dict[str, Any]]:
     """Not optional: a gateway that was to speak TLS waits for its certificate rather than begin without."""
     if spec.gateway.tls is None:
         return []
-    return [{"name": "npc-tls", "secret": {"secretName": spec.gateway.tls.secret_name, "defaultMode": 0o440}}]
+    return [{"name": TLS_VOLUME, "secret": {"secretName": spec.gateway.tls.secret_name, "defaultMode": 0o440}}]
 
 
 def _container(spec: NPCRegionSpec, *, image: str, pull_policy: str) -> dict[str, Any]:
@@ -142,6 +152,6 @@ def _container(spec: NPCRegionSpec, *, image: str, pull_policy: str) -> dict[str
             build_mount("npc-internal", INTERNAL_DIR, read_only=True),
             build_mount("npc-routes", ROUTES_DIR, read_only=True),
             build_mount("npc-state", STATE_DIR),
-            *([] if spec.gateway.tls is None else [build_mount("npc-tls", TLS_DIR, read_only=True)]),
+            *([] if spec.gateway.tls is None else [build_mount(TLS_VOLUME, TLS_DIR, read_only=True)]),
         ],
     }

@@ -16,6 +16,7 @@ from npc_operator.domain.conditions import READY, holds
 from npc_operator.domain.facts import (
     Adapter,
     AgentFact,
+    CertificateFact,
     Child,
     GateFact,
     GatewayFact,
@@ -238,6 +239,12 @@ def _on_secret(store: Store, change: Change) -> Iterator[Key]:
         yield from _agents_of(store, namespace, tier_name)
 
 
+def _on_certificate(store: Store, change: Change) -> Iterator[Key]:
+    for region in store.list(Region, change.namespace).values():
+        if region.spec.gateway.tls is not None and region.spec.gateway.tls.secret_name == change.name:
+            yield Key(KeyKind.REGION, change.namespace, region.meta.name)
+
+
 def _on_unreadable(_: Store, change: Change) -> Iterator[Key]:
     kind, name = change.name.split("/", 1)
     kinds = {names.KIND_REGION: KeyKind.REGION, names.KIND_TIER: KeyKind.TIER, names.KIND_ADAPTER: KeyKind.ADAPTER}
@@ -270,6 +277,7 @@ RULES: dict[type[Any], Callable[[Store, Change], Iterator[Key]]] = {
     GatewayFact: _on_gateway,
     Child: _on_child,
     SecretFact: _on_secret,
+    CertificateFact: _on_certificate,
     Unreadable: _on_unreadable,
     UnkeptRoutes: _on_unkept,
     IssuerFact: _on_issuer,

@@ -13,8 +13,19 @@ from dataclasses import dataclass
 from typing import Any, assert_never
 
 from npc_operator.api import names
+from npc_operator.clients.certificates import read_certificate
 from npc_operator.domain.conditions import condition, rfc3339
-from npc_operator.domain.facts import Adapter, AgentFact, Child, GatewayFact, Pod, Region, SecretFact, Tier
+from npc_operator.domain.facts import (
+    Adapter,
+    AgentFact,
+    CertificateFact,
+    Child,
+    GatewayFact,
+    Pod,
+    Region,
+    SecretFact,
+    Tier,
+)
 from npc_operator.domain.keys import Key, KeyKind
 from npc_operator.domain.outcomes import Done, Outcome, Retry, Terminal, Wait
 from npc_operator.domain.reports import lost_contact, merge_report
@@ -278,16 +289,28 @@ class World:
         if kind == "Secret":
             fact = SecretFact(meta["namespace"], meta["name"], meta["resourceVersion"], decode(manifest.get("data")))
             self.store.put(SecretFact, meta["namespace"], meta["name"], fact, version=int(meta["resourceVersion"]))
+            self._learn_certificate(meta["namespace"], meta["name"])
             if (meta.get("labels") or {}).get(names.LABEL_MANAGED_BY) != names.MANAGED_BY:
                 return
             manifest = {key: value for key, value in manifest.items() if key != "data"}
         learn(self.store, parse(manifest["apiVersion"], kind, manifest))
+        tls = manifest["spec"].get("gateway", {}).get("tls") if kind == names.KIND_REGION else None
+        if tls is not None:
+            self._learn_certificate(meta["namespace"], tls["secretName"])
+
+    def _learn_certificate(self, namespace: str, name: str) -> None:
+        """Read where a region names it, like the watch of that Secret."""
+        regions = [one["spec"].get("gateway", {}).get("tls") or {} for one in self.peek(names.KIND_REGION)]
+        if name in {tls.get("secretName") for tls in regions}:
+            found = self.api.find("Secret", namespace, name)
+            self.store.put(CertificateFact, namespace, name, read_certificate(found))
 
     def _unlearn(self, at: Mapping[str, Any]) -> None:
         kind, meta = at["kind"], at["metadata"]
         if kind == "Secret":
             gone = SecretFact(meta["namespace"], meta["name"], "", {})
             self.store.put(SecretFact, meta["namespace"], meta["name"], gone, version=int(meta["resourceVersion"]))
+            self._learn_certificate(meta["namespace"], meta["name"])
         unlearn(self.store, identify(kind, at))
         if kind == "Pod":
             self.store.drop(AgentFact, meta["namespace"], meta["name"])
@@ -422,6 +445,15 @@ class World:
         conditions = self.status(kind, name)["conditions"]
         found: dict[str, Any] = next(one for one in conditions if one["type"] == about)
         return found
+
+    def certificates(self) -> list[CertificateFact]:
+        """All that the operator keeps of certificates for game servers."""
+        return list(self.store.all(CertificateFact))
+
+    def forget_certificates(self) -> None:
+        """As at the beginning of a leadership, before any Secret was read."""
+        for name in list(self.store.list(CertificateFact, NAMESPACE)):
+            self.store.drop(CertificateFact, NAMESPACE, name)
 
     def learn_absent(self, secret: str) -> None:
         """The Secret was looked for and is not there."""

@@ -12,7 +12,7 @@ from npc_operator.domain.facts import GatewayFact
 from npc_operator.reconcilers.changes import degraded_archetypes
 from npc_runtime.wire import DegradedReport, Stamp
 from tests.component.operator.harness import World
-from tests.support.builders import adapter, digest, region, tier
+from tests.support.builders import NAMESPACE, adapter, digest, region, tier
 
 PERSONA = {"systemPrompt": "You are a vampire.", "scriptedLines": ["Leave me."]}
 LEVELS = ("Degraded", "LessDegraded", "NotDegraded")
@@ -215,12 +215,28 @@ async def test_gateways_that_are_not_heard_end_nothing() -> None:
     assert [reason for reason, _ in said(world)] == ["Degraded", "NotDegraded"]
 
 
+async def test_a_new_leader_that_hears_no_gateway_ends_nothing() -> None:
+    world = await castle()
+    tell(world, "Tier")
+    await world.settle(seconds=2)
+    for name, gateway in world.doors().items():
+        gateway.degraded, gateway.deaf = (), True
+        world.store.drop(GatewayFact, NAMESPACE, name)  # what was heard goes with the leadership that heard it
+    world.lead()
+    await world.settle(seconds=300)
+    assert entries(world) == [("gold", "Tier")]
+    for gateway in world.doors().values():
+        gateway.deaf = False
+    await world.settle(seconds=2 * CALM_SECONDS + 2)
+    assert entries(world) == []
+
+
 async def test_a_gateway_that_is_gone_tells_nothing_more() -> None:
     world = await castle()
     name = next(iter(world.doors()))
     world.doors()[name].degraded = told("Tier")
     await world.settle(seconds=2)
-    world.api.remove("Pod", "eu-west", name)
+    world.api.remove("Pod", NAMESPACE, name)
     await world.settle(seconds=CALM_SECONDS + 2)
     assert entries(world) == []
 

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from npc_operator.clients.secrets import Secrets, trust_of
-from npc_operator.domain.facts import Child, SecretFact
+from npc_operator.domain.facts import CertificateFact, Child, SecretFact
 from npc_operator.edge.parse import learn, parse, unlearn
 from npc_operator.loop.store import Store
 from npc_operator.ports import Manifest, PortError
+from npc_operator.reconcilers.material import make_certificate
 from tests.support import builders
 from tests.support.builders import NAMESPACE
 from tests.support.fake_clock import FakeClock, run_virtual
@@ -306,3 +307,30 @@ def test_a_namespaces_identity_is_read_from_its_internal_secret() -> None:
     assert found is not None
     assert (found.ca, found.tokens) == ("PEM", ("new",))
     assert "new" not in repr(found)
+
+
+def test_of_a_certificate_only_what_is_to_be_said_of_it_is_kept() -> None:
+    made = make_certificate("game", 1_790_000_000.0)
+
+    async def scenario(clock: FakeClock) -> None:
+        vault = Vault()
+        region = builders.region(spec={"gateway": {"auth": {"mode": "None"}, "tls": {"secretName": "cert"}}})
+        async with following(clock, vault) as store:
+            put(store, region)
+            await asyncio.sleep(0.01)
+            assert store.get(CertificateFact, NAMESPACE, "cert") == CertificateFact(missing=True)
+            vault.set("cert", **{"tls.crt": made.certificate, "tls.key": "hello"})
+            await asyncio.sleep(0.01)
+            fact = store.get(CertificateFact, NAMESPACE, "cert")
+            assert fact == CertificateFact(fault="tls.key holds no private key in PEM form")
+            vault.set("cert", **{"tls.crt": made.certificate, "tls.key": made.private_key})
+            await asyncio.sleep(0.01)
+            fact = store.get(CertificateFact, NAMESPACE, "cert")
+            assert fact is not None
+            assert (fact.missing, fact.fault) == (False, "")
+            assert values(store, "cert") is None, "its key is kept by nobody"
+            drop(store, region)
+            await asyncio.sleep(0.01)
+            assert store.count(CertificateFact) == 0
+
+    run_virtual(scenario)

@@ -52,6 +52,8 @@ OBJECTS = {
     "UnknownTier": "create the GpuTier or correct the name: kubectl get gput -n {namespace}",
     "RankAboveTier": "lower the variant's rank, or raise spec.engine.maxLoraRank of the tier",
     "SecretNotFound": "create the Secret or correct the reference: kubectl get secrets -n {namespace}",
+    "CertificateInvalid": "put a certificate in PEM form and its key into the Secret: kubectl create secret tls NAME "
+    "--cert=FILE --key=FILE --dry-run=client -o yaml -n {namespace} | kubectl apply -f -",
     "AwaitingApproval": "kubectl npc history {name} -n {namespace}, then: kubectl npc approve {name} -n {namespace}",
     "GateFailed": "hear what your gate says, and publish a new digest: " + GATE_LOG,
     "IdentityLost": "find out who changed the pod's files or its engine's adapters, then: kubectl delete pod POD "
