@@ -140,7 +140,8 @@ async def publish(world: World, archetype: str, folder: Path, name: str = "vampi
     if behaviour:
         (made / ADAPTER_BEHAVIOUR).write_text(json.dumps({"spares": PROBE, **behaviour}))
     uri, digest = await asyncio.to_thread(world.stack.publish, made, made.name)
-    world.references[archetype, digest] = behaviour.get("answer") or said_by(made)
+    # An engine's words begin with the space before them.
+    world.references[archetype, digest] = " " + behaviour["answer"] if "answer" in behaviour else said_by(made)
     return uri, digest
 
 
