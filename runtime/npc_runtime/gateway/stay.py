@@ -108,7 +108,7 @@ class Stay:
     def miss(self, seconds: float) -> None:
         """Its pod had that long for its first token, and will be given no more."""
         if self._forecast is not None:
-            self._forecast.note_first_token(seconds, self._loop.time())
+            self._forecast.note_late(seconds, self._loop.time())
 
     def watch(self, progress: Callable[[], object], on_stall: Callable[[], None]) -> None:
         """The stream has begun: notice from now on if it stops, where the level has a limit on that."""

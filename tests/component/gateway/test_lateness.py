@@ -127,6 +127,28 @@ async def test_a_line_that_waits_too_long_for_a_slot_goes_down_and_leaves_the_qu
     assert (await first).spoken == "held"
 
 
+async def test_a_line_whose_place_in_the_queue_is_too_far_back_goes_down_at_once(
+    rig: Rig, engine: Engine, silver: Engine
+) -> None:
+    engine.pause = 0.03
+    world = region([engine], [silver])
+    world.routes["gold"] |= {"slots": 1, "queue": 100}
+    await rig.push(world.table())
+    for _ in range(10):
+        assert (await rig.say(stream=True)).headers["X-NPC-Served-Tier"] == "gold"
+    # Each line holds the only slot for about 90 ms, and 150 ms are the limit: who is tenth can know.
+    lines = [asyncio.create_task(rig.say(stream=True)) for _ in range(10)]
+    await eventually(lambda: silver.chats > 0)
+    assert rig.service.admission.waiting()["gold"] <= 2, "the others did not even queue"
+    answers = await asyncio.gather(*lines)
+    tiers = [answer.headers["X-NPC-Served-Tier"] for answer in answers]
+    assert tiers.count("gold") >= 1
+    asked = engine.chats
+    assert tiers.count("silver") == 10 - tiers.count("gold") == silver.chats
+    assert asked == 10 + tiers.count("gold"), "no engine was asked in vain"
+    assert rig.service.admission.waiting() == {"gold": 0}
+
+
 async def test_a_first_token_at_the_very_limit_wins(rig: Rig, engine: Engine, silver: Engine) -> None:
     """The limit passes in the turn in which the stream was opened: it is too late for a downgrade."""
     go_on = asyncio.Event()
