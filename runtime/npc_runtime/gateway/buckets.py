@@ -7,7 +7,7 @@ connection gets one loop's share; limits are for abuse, not for accounting.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from math import ceil
 
 from npc_runtime import wire
@@ -44,9 +44,17 @@ class Bucket:
         self._refill(now)
         return 0.0 if self._level >= 1.0 else (1.0 - self._level) / self._per_second
 
-    def take(self) -> None:
-        """Let one pass. Only right after `seconds_until_free` said 0."""
+    def try_take(self, now: float) -> bool:
+        """Let one pass, if one may now."""
+        self._refill(now)
+        if self._level < 1.0:
+            return False
         self._level -= 1.0
+        return True
+
+    def give_back(self) -> None:
+        """What was taken just now is not used after all."""
+        self._level += 1.0
 
     def header_lines(self, wait: float) -> bytes:
         """What a refused caller is told, as header lines (draft-ietf-httpapi-ratelimit-headers-10): the region's whole
@@ -65,20 +73,22 @@ class Bucket:
             self._level = min(self._capacity, self._level + elapsed * self._per_second + 1e-9)
 
 
-def take_from_all(buckets: Collection[Bucket], now: float) -> tuple[Bucket, float] | None:
+def take_from_all(buckets: Sequence[Bucket], now: float) -> tuple[Bucket, float] | None:
     """Let one request pass that all of these must allow, or none of them pays: then the one that holds it longest, and
     for how many seconds."""
-    holding: Bucket | None = None
-    longest = 0.0
+    for index, bucket in enumerate(buckets):
+        if not bucket.try_take(now):
+            for paid in buckets[:index]:
+                paid.give_back()
+            break
+    else:
+        return None
+    holding, longest = bucket, 0.0
     for bucket in buckets:
         wait = bucket.seconds_until_free(now)
         if wait > longest:
             holding, longest = bucket, wait
-    if holding is not None:
-        return holding, longest
-    for bucket in buckets:
-        bucket.take()
-    return None
+    return holding, longest
 
 
 def keep_buckets(

@@ -40,6 +40,12 @@ class _State(enum.Enum):
     CLOSED = enum.auto()
 
 
+# On the way of every line: a global is a fifth of what a member of an enum costs.
+_HEAD = _State.HEAD
+_BODY = _State.BODY
+_ANSWERING = _State.ANSWERING
+
+
 class ClientConnection(asyncio.Protocol):
     """One game server's connection. Implements `answer.Client`."""
 
@@ -67,7 +73,7 @@ class ClientConnection(asyncio.Protocol):
         self._service = service
         self._loop = service.loop
         self._transport: asyncio.Transport | None = None
-        self._state = _State.HEAD
+        self._state = _HEAD
         self._buffer = b""
         self._head: RequestHead | None = None
         self._head_begun = False
@@ -100,7 +106,7 @@ class ClientConnection(asyncio.Protocol):
         if self._state is _State.LINGERING:
             return
         self._buffer = self._buffer + data if self._buffer else data
-        if self._state is _State.ANSWERING:
+        if self._state is _ANSWERING:
             if len(self._buffer) > limits.MAX_PIPELINED_BYTES and self._transport is not None:
                 self._transport.pause_reading()
             return
@@ -139,12 +145,12 @@ class ClientConnection(asyncio.Protocol):
     @property
     def is_idle(self) -> bool:
         """Whether no byte of a request is here and no answer is running."""
-        return self._state is _State.HEAD and not self._buffer
+        return self._state is _HEAD and not self._buffer
 
     @property
     def is_busy(self) -> bool:
         """Whether a request is arriving or being answered, or the end of an answer may still be on its way."""
-        arriving = self._state is _State.HEAD and bool(self._buffer)
+        arriving = self._state is _HEAD and bool(self._buffer)
         return arriving or self._state in (_State.BODY, _State.ANSWERING, _State.LINGERING)
 
     def expire(self) -> None:
@@ -196,20 +202,17 @@ class ClientConnection(asyncio.Protocol):
             return
         self._advancing = True
         try:
-            while self._step():
-                pass
+            while True:
+                state = self._state
+                if state is _HEAD:
+                    if not self._buffer or self._write_paused or not self._read_head():
+                        return
+                elif state is not _BODY or not self._read_body():
+                    return  # bytes are missing, or an answer is running
         except Refused as refusal:
             self._refuse(refusal.fault)
         finally:
             self._advancing = False
-
-    def _step(self) -> bool:
-        """Go one state further; False when bytes are missing or an answer is running."""
-        if self._state is _State.HEAD:
-            return bool(self._buffer) and not self._write_paused and self._read_head()
-        if self._state is _State.BODY:
-            return self._read_body()
-        return False
 
     def _read_head(self) -> bool:
         bounds = self._service.limits
@@ -234,7 +237,7 @@ class ClientConnection(asyncio.Protocol):
         self._buffer = buffer[end:]
         self._head = head
         self.record, self._id_line = self._service.begin(head)
-        self._state = _State.BODY
+        self._state = _BODY
         if head.content_length > bounds.max_body_bytes:
             raise Refused(errors.body_too_large(bounds.max_body_bytes))
         fault = self._service.precheck(self, head)
@@ -242,7 +245,7 @@ class ClientConnection(asyncio.Protocol):
             if head.chunked or len(self._buffer) < head.content_length:
                 raise Refused(fault)
             self._buffer = self._buffer[head.content_length :]
-            self._state = _State.ANSWERING
+            self._state = _ANSWERING
             self.send_fault(fault, b"")
             return True
         if head.has_body:
@@ -277,7 +280,7 @@ class ClientConnection(asyncio.Protocol):
             self._missing = 0
             body = b"".join(self._body)
             self._body = []
-        self._state = _State.ANSWERING
+        self._state = _ANSWERING
         try:
             self._service.answer(self, head, body)
         except Refused as refusal:
@@ -343,7 +346,7 @@ class ClientConnection(asyncio.Protocol):
             self._linger()
             self._service.note_end()
             return
-        self._state = _State.HEAD
+        self._state = _HEAD
         self._head = None
         self.deadline = self._loop.time() + limits.IDLE_SECONDS
         if self._transport is not None and not self._transport.is_closing() and not self._transport.is_reading():
@@ -381,7 +384,7 @@ class ClientConnection(asyncio.Protocol):
             if self.record is not None:
                 self._service.log(self.record)
                 self.record = None
-        elif self._state is _State.BODY and self.record is not None:
+        elif self._state is _BODY and self.record is not None:
             self.record.status = STATUS_CLIENT_GONE
             self.record.reason = errors.Reason.CLIENT_GONE.value
             self._service.log(self.record)

@@ -7,6 +7,7 @@ stands at a chunk boundary, where an error event can still be put.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 import httptools
 
@@ -26,7 +27,8 @@ class BrokenAnswer(Exception):
 
 
 class EngineHead:
-    """Status line and headers of an engine's answer, as far as the gateway cares."""
+    """Status line and headers of an engine's answer, as far as the gateway cares. Nobody changes it once it is parsed:
+    answers with the same head share it."""
 
     __slots__ = ("chunked", "content_encoding", "content_length", "content_type", "keep_alive", "retry_after", "status")
 
@@ -63,8 +65,11 @@ class EngineHead:
                 pass
 
 
+@lru_cache(maxsize=64)
 def parse_engine_head(data: bytes) -> EngineHead:
     """Parse one whole head, its final empty line included.
+
+    Remembered, because but for the second in its Date the head of one streamed answer is that of all others.
 
     Raises:
         BrokenAnswer: not HTTP/1.1, or its body has no declared end.
@@ -169,7 +174,12 @@ class ChunkedAnswer:
 
 
 def _read_size(data: bytes, position: int, line_end: int) -> int:
-    """The size in a chunk's header, extensions read over; BrokenAnswer if there is none, or a larger one than is held."""
+    """The size in a chunk's header, extensions read over.
+
+    Raises:
+        BrokenAnswer: there is none, or it is larger than what is held.
+
+    """
     match = _CHUNK_LINE.fullmatch(data, position, line_end)
     if match is None:
         raise BrokenAnswer("a chunk header is malformed")

@@ -52,17 +52,30 @@ _MAX_EXCESS_BYTES = 16 << 10
 
 
 class _Collector:
-    """Receives llhttp's callbacks for one head."""
+    """Receives llhttp's callbacks for one head.
 
-    __slots__ = ("headers", "repeated", "target")
+    A dictionary takes the headers itself, without a call into Python for each; that one came twice is then seen from
+    their number, and `_Repeats` looks at them one by one.
+    """
+
+    __slots__ = ("named", "on_header", "target")
 
     def __init__(self) -> None:
-        self.headers: dict[bytes, bytes] = {}
-        self.repeated: bytes | None = None
+        self.named: dict[bytes, bytes] = {}
+        """As they are spelt."""
+        self.on_header = self.named.__setitem__
         self.target = b""
 
     def on_url(self, url: bytes) -> None:
         self.target += url
+
+
+class _Repeats:
+    """Receives the headers of a head in which one occurs twice."""
+
+    def __init__(self) -> None:
+        self.headers: dict[bytes, bytes] = {}
+        self.repeated: bytes | None = None
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
@@ -104,18 +117,14 @@ def parse_head(head: bytes) -> RequestHead:
 
     """
     collector = _Collector()
-    parser = httptools.HttpRequestParser(collector)
-    try:
-        parser.feed_data(head)
-    except httptools.HttpParserUpgrade:
-        # An Upgrade that is not taken is no fault (RFC 9110, 7.8): the request is answered in HTTP/1.1. CONNECT ends
-        # up here too.
-        pass
-    except httptools.HttpParserError as error:
-        raise Refused(malformed(f"Not a valid HTTP/1.1 request: {error}.")) from error
-    headers = collector.headers
-    if collector.repeated is not None:
-        raise Refused(malformed(f"The header '{collector.repeated.decode()}' is repeated."))
+    parser = _parse(head, collector)
+    headers = {name.lower(): value for name, value in collector.named.items()}
+    if len(headers) != head.count(b"\r\n") - 2:
+        repeats = _Repeats()
+        _parse(head, repeats)
+        headers = repeats.headers
+        if repeats.repeated is not None:
+            raise Refused(malformed(f"The header '{repeats.repeated.decode()}' is repeated."))
     if parser.get_http_version() != "1.1":
         raise Refused(unsupported_version())
     host = headers.get(b"host")
@@ -141,6 +150,19 @@ def parse_head(head: bytes) -> RequestHead:
     )
     _set_framing(request)
     return request
+
+
+def _parse(head: bytes, collector: object) -> httptools.HttpRequestParser:
+    parser = httptools.HttpRequestParser(collector)
+    try:
+        parser.feed_data(head)
+    except httptools.HttpParserUpgrade:
+        # An Upgrade that is not taken is no fault (RFC 9110, 7.8): the request is answered in HTTP/1.1. CONNECT ends
+        # up here too.
+        pass
+    except httptools.HttpParserError as error:
+        raise Refused(malformed(f"Not a valid HTTP/1.1 request: {error}.")) from error
+    return parser
 
 
 def _set_framing(request: RequestHead) -> None:

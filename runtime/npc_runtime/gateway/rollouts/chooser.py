@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Final
 
 from npc_runtime.gateway.hashing import bucket
 from npc_runtime.gateway.rollouts.heard import Heard
@@ -21,6 +23,11 @@ from npc_runtime.gateway.routing import pinned
 from npc_runtime.gateway.table import Alias, CompiledTable, Share, Target
 
 log = logging.getLogger(__name__)
+
+REMEMBERED_NPCS: Final = 16_384
+"""NPCs whose bucket is remembered, about 4 MB: a region has at most so many that speak, and each speaks often."""
+
+_bucket = lru_cache(maxsize=REMEMBERED_NPCS)(bucket)
 
 Usable = Callable[[str, str], Sequence[object]]
 """(tier, served name) -> the pods that may be asked for it right now."""
@@ -76,7 +83,7 @@ class Rollouts:
         if npc is None:
             tally = place.tally
             return alias.stable, NOBODY if tally is None else StableLine(tally, self._clock, control=False)
-        number = bucket(alias.archetype_bytes, npc)
+        number = _bucket(alias.archetype_bytes, npc)
         share, candidate = alias.share, alias.candidate
         if share is None or candidate is None:
             place.heard.note(number, self._clock())

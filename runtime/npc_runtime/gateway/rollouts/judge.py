@@ -13,7 +13,7 @@ import asyncio
 import logging
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from npc_runtime.gateway.rollouts.answers import Words
@@ -27,6 +27,10 @@ PIECE_BYTES = 16 << 10
 
 MAX_WAITING = 2_000
 """Pieces the thread may be behind: at most 32 MB."""
+
+GATHER_SECONDS = 0.05
+"""How long pieces are gathered before the thread is woken for them: each time that it wakes it takes the interpreter
+from the event loop, so it does so some times a second and not for each answer. A verdict may take five seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,43 +122,72 @@ class Judge:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._gathered: list[_Job] = []
+        self._gathering: asyncio.TimerHandle | None = None
+        self._batches: queue.SimpleQueue[list[_Job] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        # Each is written by one side only: what waits is their difference.
+        self._taken = 0
+        self._read = 0
 
     def open(self, must_not_match: Sequence[str], must_match: Sequence[str] = ()) -> Reading:
         """Begin with an answer that must not hold any of the first patterns, and must hold each of the others."""
         return Reading(self, must_not_match, must_match)
 
     def take(self, job: _Job) -> bool:
-        """Queue a piece of an answer; False when too much waits already."""
-        if self._jobs.qsize() >= MAX_WAITING:
+        """Take a piece of an answer; False when too much waits already."""
+        if self._taken - self._read >= MAX_WAITING:
             return False
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="judge", daemon=True)
-            self._thread.start()
-        self._jobs.put(job)
+        self._taken += 1
+        self._gathered.append(job)
+        if self._gathering is None:
+            self._gathering = self._loop.call_later(GATHER_SECONDS, self._hand_over)
         return True
 
     def close(self) -> None:
         """End the thread once it has read what it has; its last findings are told to nobody."""
+        if self._gathering is not None:
+            self._gathering.cancel()
         if self._thread is not None:
-            self._jobs.put(None)
+            self._batches.put(None)
             self._thread.join(timeout=2)
             self._thread = None
 
+    def _hand_over(self) -> None:
+        self._gathering = None
+        batch, self._gathered = self._gathered, []
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="judge", daemon=True)
+            self._thread.start()
+        self._batches.put(batch)
+
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            reading, pieces, body, tell = job
-            finding = None
-            try:
-                reading.read(pieces, body)
-                if tell is not None:
-                    finding = reading.finding()
-            except Exception:  # one answer that cannot be read must not end the thread, and with it all judging
-                log.exception("an answer could not be judged")
-                finding = Finding(Outcome.OK, judged=False)
-            if tell is not None and finding is not None:
+        while (batch := self._batches.get()) is not None:
+            found = [(job[3], finding) for job in batch if (finding := self._judge(job)) is not None]
+            if found:
                 try:
-                    self._loop.call_soon_threadsafe(tell, finding)
+                    self._loop.call_soon_threadsafe(_tell_all, found)
                 except RuntimeError:
                     return  # the loop is closed: nobody listens any more
+
+    def _judge(self, job: _Job) -> Finding | None:
+        reading, pieces, body, tell = job
+        finding = None
+        try:
+            reading.read(pieces, body)
+            if tell is not None:
+                finding = reading.finding()
+        except Exception:  # one answer that cannot be read must not end the thread, and with it all judging
+            log.exception("an answer could not be judged")
+            finding = Finding(Outcome.OK, judged=False)
+        self._read += 1
+        return finding if tell is not None else None
+
+
+def _tell_all(found: Iterable[tuple[Tell | None, Finding]]) -> None:
+    for tell, finding in found:
+        if tell is not None:
+            try:
+                tell(finding)
+            except Exception:  # one line's fault must not keep the others from being counted
+                log.exception("an answer that was judged could not be counted")

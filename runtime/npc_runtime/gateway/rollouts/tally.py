@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from npc_runtime import wire
 from npc_runtime.gateway.rollouts.guard import why_withdrawn
 from npc_runtime.gateway.rollouts.observer import Outcome
 from npc_runtime.gateway.rollouts.pairing import Pairs
 from npc_runtime.gateway.table import CompiledTable
+
+_OK: Final = Outcome.OK
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,11 @@ class Side:
 
     def count(self, outcome: Outcome, *, probe: bool, mismatched: bool = False) -> None:
         """Count one answer, in one way only. What the client ended and what says nothing of the digest is none."""
+        if outcome is _OK and not mismatched:
+            # Nearly every one, and comparing members of an enum takes its time.
+            self.requests += 1
+            self.probes += probe
+            return
         match outcome:
             case Outcome.CLIENT_GONE | Outcome.UNTOLD:
                 return
@@ -81,7 +89,7 @@ class Side:
                 self.mismatched += mismatched
         self.requests += 1
         self.probes += probe
-        if self.first_bad_ms is None and (mismatched or outcome not in (Outcome.OK, Outcome.LATE)):
+        if self.first_bad_ms is None and (mismatched or outcome is not Outcome.LATE):
             self.first_bad_ms = int(time.time() * 1000)
 
     @property
