@@ -83,6 +83,8 @@ class Fleet:
         self.table: CompiledTable | None = None
         self.affinity: Affinity | None = None
         """Who chooses among several pods; None: the least busy one is taken."""
+        self.has_choice = False
+        """Whether any tier has more than one pod that takes lines: without, no line needs a place on a ring."""
         self.holds = Holds(self._is_able)
         """The levels that lines pass over for a while: keys are those of rungs, and tiers."""
         self.ejections: dict[str, int] = {}
@@ -167,6 +169,7 @@ class Fleet:
                 accepting[endpoint.facts.tier].append(endpoint)
         self._usable = dict(usable)
         self._accepting = dict(accepting)
+        self.has_choice = any(len(pods) > 1 for pods in accepting.values())
         self.holds.look(self._loop.time())
 
     def _note_failure(self, endpoint: Endpoint, reached: bool) -> None:

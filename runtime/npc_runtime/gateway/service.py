@@ -271,7 +271,7 @@ class Service:
                 ladder=ladder,
                 npc=npc,
                 place=None
-                if self.fleet.affinity is None
+                if self.fleet.affinity is None or not self.fleet.has_choice
                 else line_key(
                     archetype=ladder.archetype.encode(), npc=npc, player=player, messages=payload["messages"]
                 ),
