@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hack.bench import objects
+from hack.bench.__main__ import build_parser
 from hack.bench.operators import USER
 from hack.bench.pods import build_pod, pick_addresses, ready_status
 from hack.bench.row_cold import describe_cpu, pick_median
@@ -23,8 +20,6 @@ from npc_operator.api.archetypeadapter import ArchetypeAdapterSpec
 from npc_operator.api.gputier import GpuTierSpec
 from npc_operator.api.npcregion import NPCRegionSpec
 from npc_operator.edge.parse import parse_pod
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 def request(verb: str, resource: str, *, user: str = USER, code: int = 200, uri: str = "") -> Request:
@@ -121,14 +116,16 @@ def test_ready_speaks_of_the_present_generation_only() -> None:
     assert not objects.is_ready({"metadata": {"generation": 1}})
 
 
-def test_help_names_every_row() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "hack.bench", "--help"], cwd=ROOT, capture_output=True, check=True, text=True
-    )
-    assert all(f"\n  {row.name} " in done.stdout for row in ROWS)
+def test_help_names_every_row(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        build_parser().parse_args(["--help"])
+    assert ended.value.code == 0
+    told = capsys.readouterr().out
+    assert all(f"\n  {row.name} " in told for row in ROWS)
 
 
-def test_an_unknown_row_is_a_usage_error() -> None:
-    done = subprocess.run([sys.executable, "-m", "hack.bench", "nothing"], cwd=ROOT, capture_output=True, check=False)
-    assert done.returncode == 2
-    assert json.dumps("nothing").strip('"') in done.stderr.decode()
+def test_an_unknown_row_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        build_parser().parse_args(["nothing"])
+    assert ended.value.code == 2
+    assert "nothing" in capsys.readouterr().err

@@ -61,6 +61,6 @@ def test_the_agent_says_which_pod_it_belongs_to() -> None:
 def test_the_gateways_line_about_a_request_has_no_place_for_words_or_keys() -> None:
     assert set(Record.__slots__) == {
         *("request_id", "method", "path", "status", "reason", "archetype", "tier", "digest", "pod"),
-        *("served_tier", "degraded"),
+        *("served_tier", "degraded", "resumed"),
         *("npc", "player", "key_name", "attempts", "first_token", "duration", "at"),
     }
