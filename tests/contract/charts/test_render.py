@@ -98,6 +98,11 @@ def test_crds_are_kept_unless_one_asks_otherwise(helm: Helm) -> None:
         ("npc-region", {"region": {"defaultTeir": "gold"}}, "defaultTeir"),
         ("npc-region", {"adapters": {"zombie": {"variants": []}}}, "variants"),
         ("npc-region", {"apiKeys": {"names": ["with space"]}}, "apiKeys"),
+        ("npc-region", {"region": {"rolloutLimits": {"maxConcurrent": 0}}}, "maxConcurrent"),
+        ("npc-region", {"region": {"gateway": {"tls": {"secret": "cert"}}}}, "secretName|secret"),
+        ("npc-region", {"region": {"quarantinedDigests": ["vampire"]}}, "quarantinedDigests"),
+        ("npc-region", {"tiers": {"gold": {"objectives": {"firstTokenMillis": 9}}}}, "firstTokenMillis"),
+        ("npc-region", {"adapters": {"zombie": {"rollout": {"strategy": "Slowly"}}}}, "strategy"),
     ],
 )
 def test_a_wrong_or_unknown_value_is_refused_by_name(
@@ -187,7 +192,7 @@ def test_no_rule_has_a_wildcard_and_only_regions_grant_secrets(helm: Helm) -> No
         for item in helm.render(chart):
             for rule in item.get("rules", ()):
                 assert "*" not in yaml.safe_dump(rule)
-                if "secrets" in rule["resources"]:
+                if "secrets" in rule.get("resources", ()):
                     assert chart == "npc-region"
 
 
@@ -241,7 +246,7 @@ def test_monitors_come_when_asked_for_and_known_to_the_cluster(helm: Helm) -> No
     assert names(helm.render("npc-operator", wanted), "ServiceMonitor") == []
     monitor = one(helm.render("npc-operator", wanted, *MONITORING), "ServiceMonitor")
     assert monitor["metadata"]["labels"]["release"] == "prometheus"
-    assert monitor["spec"]["endpoints"] == [{"port": "metrics", "interval": "30s"}]
+    assert monitor["spec"]["endpoints"] == [{"port": "metrics", "interval": "30s", "honorLabels": True}]
     pods = {"metrics": {"podMonitor": {"enabled": True}}}
     assert names(helm.render("npc-operator", pods, *MONITORING), "PodMonitor") == ["npc-operator"]
     region = helm.render("npc-region", {"podMonitor": {"enabled": True}}, *MONITORING)
@@ -264,6 +269,83 @@ def test_a_region_has_the_tiers_it_names_and_no_others(helm: Helm) -> None:
     missing = {"region": {"tiers": [{"tier": "iron", "npcs": {"min": 1, "max": 9}}]}}
     with pytest.raises(HelmRefused, match=r"names the tier .*iron.* but tiers\.iron is not there"):
         helm.render("npc-region", missing)
+
+
+def fallbacks(helm: Helm, values: dict[str, Any]) -> dict[str, str]:
+    rendered = helm.render("npc-region", values)
+    return {tier: one(rendered, "GpuTier", tier)["spec"].get("fallbackTier", "") for tier in names(rendered, "GpuTier")}
+
+
+def named(*tiers: str) -> dict[str, Any]:
+    return {"region": {"tiers": [{"tier": tier, "npcs": {"min": 1, "max": 9}} for tier in tiers]}}
+
+
+def test_gold_falls_back_to_silver_and_silver_to_bronze_unless_one_says_otherwise(helm: Helm) -> None:
+    assert fallbacks(helm, {}) == {"gold": "silver", "silver": "bronze", "bronze": ""}
+    assert fallbacks(helm, {"tiers": {"gold": {"fallbackTier": "bronze"}}})["gold"] == "bronze"
+    assert fallbacks(helm, {"tiers": {"gold": {"fallbackTier": None}}})["gold"] == ""
+
+
+def test_a_tier_that_the_region_does_without_is_passed_over(helm: Helm) -> None:
+    assert fallbacks(helm, named("gold", "bronze")) == {"gold": "bronze", "bronze": ""}
+    assert fallbacks(helm, named("gold", "silver")) == {"gold": "silver", "silver": ""}
+    assert fallbacks(helm, named("gold")) == {"gold": ""}
+
+
+def test_a_tier_that_nobody_knows_is_left_for_the_operator_to_name(helm: Helm) -> None:
+    assert fallbacks(helm, {"tiers": {"gold": {"fallbackTier": "platinum"}}})["gold"] == "platinum"
+
+
+def test_everything_about_rollouts_and_callers_arrives_as_it_is(helm: Helm) -> None:
+    voice = {
+        "persona": {"systemPrompt": "You are old.", "scriptedLines": ["Go.", "Not now."]},
+        "answers": {"mustNotMatch": ["(?i)as an ai"]},
+        "rollout": {
+            "strategy": "Canary",
+            "steps": [5, 100],
+            "stepSeconds": 30,
+            "ceilingPercent": 5,
+            "approvedDigest": "sha256:" + "b" * 64,
+            "overrides": [{"npcPrefix": "test-", "to": "Candidate"}],
+            "onTooLittleTraffic": "Hold",
+            "analysis": {"minRequests": 10, "maxErrorPercent": 1, "gate": {"image": "r/gate:1", "args": ["{{ .x }}"]}},
+        },
+        "quarantinedDigests": ["sha256:" + "c" * 64],
+        "variants": [{"tier": "gold", "source": {"uri": "s3://b-1/a", "digest": "sha256:" + "a" * 64}}],
+    }
+    region = {
+        "rolloutLimits": {"maxConcurrent": 2, "ceilingPercent": 25},
+        "quarantinedDigests": ["sha256:" + "d" * 64],
+        "gateway": {
+            "tls": {"secretName": "cert"},
+            "limits": {"rate": {"requestsPerSecond": 500, "burst": 900}},
+            "auth": {
+                "policies": [{"name": "game-server", "tiers": ["gold"], "rate": {"requestsPerSecond": 5}}],
+                "serviceAccounts": {"audience": "npc", "allowed": ["game:server"]},
+            },
+        },
+    }
+    objectives = {"firstTokenMilliseconds": 900, "stallSeconds": 5, "queueLines": 8}
+    rendered = helm.render(
+        "npc-region", {"region": region, "tiers": {"gold": {"objectives": objectives}}, "adapters": {"vampire": voice}}
+    )
+    assert one(rendered, "ArchetypeAdapter")["spec"] == {"archetype": "vampire", **voice}
+    assert one(rendered, "GpuTier", "gold")["spec"]["objectives"] == objectives
+    spec = one(rendered, "NPCRegion")["spec"]
+    assert (spec["rolloutLimits"], spec["quarantinedDigests"]) == (
+        region["rolloutLimits"],
+        region["quarantinedDigests"],
+    )
+    assert spec["gateway"]["tls"] == {"secretName": "cert"}
+    assert spec["gateway"]["limits"]["rate"] == {"requestsPerSecond": 500, "burst": 900}
+    auth = spec["gateway"]["auth"]
+    assert auth["policies"] == region["gateway"]["auth"]["policies"]  # type: ignore[index]
+    assert auth["serviceAccounts"] == {"audience": "npc", "allowed": ["game:server"]}
+
+
+def test_what_the_tool_writes_is_left_to_it_unless_values_say_something(helm: Helm) -> None:
+    """Helm would take back what `kubectl npc quarantine --region` wrote, or the tool would have to refuse."""
+    assert not {"quarantinedDigests", "rolloutLimits"} & set(one(helm.render("npc-region"), "NPCRegion")["spec"])
 
 
 def test_specs_in_values_arrive_as_they_are(helm: Helm) -> None:

@@ -143,6 +143,16 @@ def test_the_specs_in_the_region_charts_values_are_specs_of_our_kinds() -> None:
         assert GpuTierSpec.model_validate(tier).quality in ("Gold", "Silver", "Bronze")
 
 
+def test_where_a_tier_cannot_speak_the_next_one_does_by_default() -> None:
+    tiers = values("npc-region")["tiers"]
+    chain = {name: GpuTierSpec.model_validate(tier).fallback_tier or "" for name, tier in tiers.items()}
+    assert chain == {"gold": "silver", "silver": "bronze", "bronze": ""}
+
+
+def test_what_the_tool_writes_into_regions_is_in_no_default() -> None:
+    assert not {"quarantinedDigests", "rolloutLimits", "suspend"} & set(values("npc-region")["region"])
+
+
 @pytest.mark.parametrize(
     ("broken", "where"),
     [
@@ -186,6 +196,26 @@ def test_every_example_is_what_it_says(path: Path) -> None:
     # Nothing in the example is unknown: what was parsed holds every field that was written.
     written = parsed.model_dump(mode="json", by_alias=True, exclude_unset=True)
     assert written == loaded["spec"]
+
+
+def test_the_examples_show_what_rollouts_can_be_told() -> None:
+    written: set[str] = set()
+    for path in (ROOT / "examples").glob("*.yaml"):
+        loaded = yaml.safe_load(path.read_text())
+        if loaded.get("kind") == "ArchetypeAdapter":
+            rollout = loaded["spec"].get("rollout", {})
+            written |= {*loaded["spec"], *rollout, *rollout.get("analysis", {})}
+    assert written >= {
+        *("persona", "answers", "quarantinedDigests", "steps", "stepSeconds", "ceilingPercent", "approvedDigest"),
+        *("overrides", "onTooLittleTraffic", "minRequests", "maxErrorPercent", "gate"),
+    }
+
+
+def test_the_example_of_a_gate_sets_what_the_example_gate_reads() -> None:
+    loaded = yaml.safe_load((ROOT / "examples" / "rollout-gate.yaml").read_text())
+    program = (ROOT / "examples" / "gate" / "gate.py").read_text()
+    for one in loaded["spec"]["rollout"]["analysis"]["gate"]["env"]:
+        assert f'environment.get("{one["name"]}"' in program
 
 
 def test_every_kind_has_an_example() -> None:
