@@ -95,6 +95,28 @@ async def test_agents_prove_identity_before_each_step_and_a_mute_one_holds_it() 
     assert {entry.identity_check for agent in world.pods("gold").values() for entry in agent.desired} == {2}
 
 
+async def test_a_pod_that_never_proves_its_identity_is_named_and_nobody_loses_what_they_hear() -> None:
+    world = await castle(loadTimeoutSeconds=30)
+    players = Players(world)
+    world.set_digest("vampire", NEW)
+    await until(world, players, 25)
+    name, mute = next(iter(world.pods("gold").items()))
+    mute.silent_about_identity = True
+    await players.play(STEP + 29)
+    assert world.said(names.KIND_ADAPTER, "vampire", "Reconciling")[1] == reasons.CHECKING
+    await players.play(3)
+    assert world.said(names.KIND_ADAPTER, "vampire", "Stalled")[:2] == ("True", reasons.IDENTITY_TIMEOUT)
+    assert f"pod {name} for {OLD_NAME} and {NEW_NAME}; 25% of the NPCs" in world.variant("vampire")["message"]
+    assert world.said(names.KIND_ADAPTER, "vampire", "Ready")[0] == "True"
+    writes = len(world.writes())
+    await players.play(120)
+    assert (len(world.writes()), shares(world)) == (writes, both(25))
+    mute.silent_about_identity = False
+    await players.play(1)
+    assert shares(world) == both(50)
+    assert world.variant("vampire")["reason"] == reasons.WATCHING
+
+
 async def test_a_bad_candidate_is_off_every_route_within_two_seconds_of_the_evidence_and_stays_off() -> None:
     world = await castle()
     players = Players(world, bad={NEW})
