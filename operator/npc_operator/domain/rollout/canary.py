@@ -16,7 +16,7 @@ from npc_operator.domain.conditions import parse_rfc3339, rfc3339
 from npc_operator.domain.rollout import identity
 from npc_operator.domain.rollout.facts import Decision, RolloutFacts, State
 from npc_operator.domain.rollout.history import BY_CEILING, BY_STEPS, BY_TRAFFIC, remember
-from npc_operator.domain.rollout.loading import describe_progress, find_holder
+from npc_operator.domain.rollout.loading import describe_progress, find_blocking_pod
 from npc_operator.domain.rollout.rollback import find_bad, find_failed_gate, reject
 from npc_operator.domain.rollout.settle import settle
 from npc_operator.domain.rollout.words import (
@@ -33,6 +33,10 @@ from npc_runtime.wire import NPC_BUCKETS
 
 PATIENCE = 3
 """A step that has too few answers after so many times its length does something about it."""
+SKEW_SECONDS = 2.0
+"""How far ahead the beginning of a step may be: whole seconds are written, and two leaders' clocks differ."""
+UNWATCHED_LOOK_SECONDS = 1.0
+"""How soon to ask again whether every gateway is heard."""
 
 
 def advance_canary(facts: RolloutFacts, state: State, now: float) -> Decision:
@@ -50,9 +54,11 @@ def advance_canary(facts: RolloutFacts, state: State, now: float) -> Decision:
 
 
 def _load(facts: RolloutFacts, state: State, now: float) -> Decision:
-    held, deadline = find_holder(facts, now if state.since is None else state.since, now)
-    waits_for_stable = state.stands_in() and state.stable is not None and facts.all_have(facts.wanted.digest)
-    awaited = state.stable.digest if waits_for_stable and state.stable is not None else ""
+    since = now if state.since is None else state.since
+    held, deadline = find_blocking_pod(facts, since, now)
+    awaited = ""
+    if state.stands_in() and state.stable is not None and facts.all_have(facts.wanted.digest):
+        awaited, deadline = state.stable.digest, since + facts.rollout.load_timeout_seconds
     return settle(
         facts,
         state,
@@ -80,12 +86,13 @@ def _prepare(facts: RolloutFacts, state: State, rollout: RolloutStatus, now: flo
 
 def _watch(facts: RolloutFacts, state: State, rollout: RolloutStatus, now: float) -> Decision:
     """Some NPCs hear it, and nothing speaks against it."""
+    rollout = _begun_by_now(rollout, now)
     below = max(rollout.below, threshold(rollout.percent, facts.evidence.lowest_heard))
     counts = {"requests": facts.evidence.candidate.requests, "crashes": facts.crashes}
     rollout = rollout.model_copy(update={"below": below, **counts})
     target = next_percent(facts, rollout)
     if rollout.phase == "Checking" and target is not None:
-        return _check(facts, state, rollout, target, now)
+        return _go_on(facts, state, rollout, target, now)
     began = parse_rfc3339(rollout.since) or now
     had_enough = _was_held_for_approval(facts, rollout)
     due = began + facts.rollout.step_seconds
@@ -102,11 +109,29 @@ def _watch(facts: RolloutFacts, state: State, rollout: RolloutStatus, now: float
         if facts.rollout.on_too_little_traffic == "Hold":
             state = _note_hold(state, facts, rollout, now, by=BY_TRAFFIC, why=reasons.TOO_LITTLE_TRAFFIC)
             return settle(facts, _put(state, rollout, phase="Holding"), reconciling=describe_shortage(facts, rollout))
-    if rollout.percent == 100:
-        return _promote(facts, state, rollout, now)
-    if target is None:
+    if target is None and (rollout.percent < 100 or facts.ceiling() < 100):
         return _hold_for_approval(facts, state, rollout, now)
+    return _go_on(facts, state, rollout, target, now)
+
+
+def _go_on(facts: RolloutFacts, state: State, rollout: RolloutStatus, target: int | None, now: float) -> Decision:
+    """To the next share, or, with all of them, to being stable: only while every gateway is heard. One that is cut off
+    goes on with the share it knows, and takes a bad candidate off alone."""
+    if facts.unwatched is not None:
+        state = replace(state, rollout=rollout)
+        return settle(facts, state, reconciling=facts.unwatched, requeue_after=UNWATCHED_LOOK_SECONDS)
+    if target is None:
+        return _promote(facts, state, rollout, now)
     return _check(facts, state, rollout, target, now)
+
+
+def _begun_by_now(rollout: RolloutStatus, now: float) -> RolloutStatus:
+    """A step that began in time to come was begun by another clock, or before this one was set back: it would last as
+    much longer, so it begins now."""
+    began = parse_rfc3339(rollout.since)
+    if began is None or began <= now + SKEW_SECONDS:
+        return rollout
+    return rollout.model_copy(update={"since": rfc3339(math.ceil(now))})
 
 
 def _keep_watching(facts: RolloutFacts, state: State, rollout: RolloutStatus, now: float, *, until: float) -> Decision:
@@ -125,7 +150,7 @@ def _check(facts: RolloutFacts, state: State, rollout: RolloutStatus, target: in
     )
     if identity.is_proven(facts, state, number):
         return _step(facts, state, rollout, target, now)
-    held, load_by = find_holder(facts, state.since or now, now)
+    held, load_by = find_blocking_pod(facts, state.since or now, now)
     late, prove_by = identity.find_late(facts, state, number, now if asked is None else asked, now)
     deadline = min((due for due in (load_by, prove_by) if due is not None), default=None)
     return settle(
@@ -183,7 +208,7 @@ def _promote(facts: RolloutFacts, state: State, rollout: RolloutStatus, now: flo
 
 def _hold_for_approval(facts: RolloutFacts, state: State, rollout: RolloutStatus, now: float) -> Decision:
     state = _note_hold(state, facts, rollout, now, by=BY_CEILING, why=reasons.AWAITING_APPROVAL)
-    return settle(facts, _put(state, rollout, phase="Holding"), stalled=describe_approval(facts))
+    return settle(facts, _put(state, rollout, phase="Holding"), stalled=describe_approval(facts, rollout))
 
 
 def _note_hold(state: State, facts: RolloutFacts, rollout: RolloutStatus, now: float, *, by: str, why: str) -> State:

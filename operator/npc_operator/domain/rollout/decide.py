@@ -15,11 +15,14 @@ from npc_operator.domain.conditions import Finding
 from npc_operator.domain.rollout.canary import advance_canary
 from npc_operator.domain.rollout.facts import Decision, RolloutFacts, State, read_state
 from npc_operator.domain.rollout.history import BY_OBSERVATION, BY_STRATEGY, halt, remember
-from npc_operator.domain.rollout.loading import describe_progress, find_holder, pick_adopted
+from npc_operator.domain.rollout.loading import describe_progress, find_blocking_pod, pick_adopted
 from npc_operator.domain.rollout.quarantine import apply_quarantine, describe_quarantine
 from npc_operator.domain.rollout.rollback import describe_rejection, find_bad, reject
 from npc_operator.domain.rollout.settle import settle
 from npc_operator.domain.rollout.words import describe_approval
+
+BEFORE_TRAFFIC = frozenset({"Waiting", "Gating", "Checking"})
+"""Phases of a candidate that has, or is to have, a turn among the region's rollouts."""
 
 
 def decide_rollout(facts: RolloutFacts, now: float) -> Decision:
@@ -57,7 +60,7 @@ def decide_rollout(facts: RolloutFacts, now: float) -> Decision:
         state = replace(halt(state, now, by=BY_OBSERVATION, why=why), candidate=wanted, since=None)
         return settle(facts, state, stalled=facts.waiting, reconciling=facts.queued)
     state = replace(state, candidate=wanted, since=now if state.since is None else state.since)
-    if facts.rollout.strategy == "Canary" and stable is not None:
+    if facts.rollout.strategy == "Canary" and stable is not None and not _is_overdue(facts, state, now):
         return advance_canary(facts, state, now)
     return _advance_at_once(facts, state, now)
 
@@ -91,9 +94,17 @@ def _drop(facts: RolloutFacts, state: State, now: float, why: str = "") -> State
     return replace(halt(state, now, by=by, why=why), candidate=None, since=None)
 
 
+def _is_overdue(facts: RolloutFacts, state: State, now: float) -> bool:
+    """Whether no adapter answers although the wanted digest could: what a step would be compared with was to be brought
+    back first, and does not come."""
+    since = now if state.since is None else state.since
+    late = now >= since + facts.rollout.load_timeout_seconds
+    return state.stands_in() and late and facts.all_have(facts.wanted.digest)
+
+
 def _advance_at_once(facts: RolloutFacts, state: State, now: float) -> Decision:
     """All traffic moves when every pod has it: the first digest of a voice, or because the spec says so."""
-    wanted, stable = facts.wanted, state.stable
+    wanted, stable = facts.wanted, None if state.stands_in() else state.stable
     if state.has_traffic() and (bad := find_bad(facts, state)) is not None:
         return reject(facts, state, *bad, now)
     if stable is not None and facts.ceiling() < 100:
@@ -101,7 +112,7 @@ def _advance_at_once(facts: RolloutFacts, state: State, now: float) -> Decision:
         rollout = state.rollout or RolloutStatus(phase="Loading")
         state = replace(state, rollout=rollout.model_copy(update={"phase": "Holding" if held else "Loading"}))
         if held:
-            return settle(facts, state, stalled=describe_approval(facts))
+            return settle(facts, state, stalled=describe_approval(facts, state.rollout or rollout))
     elif facts.all_have(wanted.digest):
         previous = stable.digest if stable is not None else ""
         before = state.rollout.percent if state.rollout is not None else 0
@@ -117,7 +128,7 @@ def _advance_at_once(facts: RolloutFacts, state: State, now: float) -> Decision:
             to_percent=100,
         )
         return settle(facts, state, moved_from=previous)
-    held_up, deadline = find_holder(facts, now if state.since is None else state.since, now)
+    held_up, deadline = find_blocking_pod(facts, now if state.since is None else state.since, now)
     return settle(
         facts,
         state,
@@ -131,6 +142,9 @@ def freeze(facts: RolloutFacts, by: str, now: float) -> Decision:
     """Suspended `by` the voice itself, its tier or its region: the digests stay, only the counts follow what is
     observed. A quarantine holds all the same: it was named after that, or needs nobody's leave."""
     state = apply_quarantine(facts, read_state(facts.status), now)
+    if state.rollout is not None and state.rollout.phase in BEFORE_TRAFFIC and not state.has_traffic():
+        # What goes nowhere must keep no turn from others.
+        state = replace(state, rollout=RolloutStatus(phase="Loading"))
     if state.candidate is not None and state.candidate.digest in facts.quarantined:
         state = replace(halt(state, now, by=facts.quarantined_by or BY_OBSERVATION), candidate=None, since=None)
     suspended = Finding(reasons.SUSPENDED, f"spec.suspend of {by} is true: what is resident serves on, nothing changes")

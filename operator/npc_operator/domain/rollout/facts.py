@@ -50,6 +50,8 @@ class RolloutFacts:
     """What gateways saw of the wanted digest."""
     verdict: Verdict = NO_VERDICT
     """What that comes to."""
+    unwatched: Finding | None = None
+    """Why nobody can say what all of the wanted digest's answers are like, so that no more NPCs may hear it."""
     crashes: int = 0
     """Engine processes that ended while they had the candidate, since it has traffic."""
     quarantined: frozenset[str] = frozenset()

@@ -34,7 +34,7 @@ def pick_adopted(facts: RolloutFacts) -> Revision | None:
     return Revision(digest=digest, uri=known.get(digest, ""), rank=facts.wanted.rank)
 
 
-def find_holder(facts: RolloutFacts, since: float, now: float) -> tuple[Finding | None, float | None]:
+def find_blocking_pod(facts: RolloutFacts, since: float, now: float) -> tuple[Finding | None, float | None]:
     """The pod that holds the move for good or for too long, and the next time at which that has to be asked again."""
     name, timeout = facts.name(facts.wanted.digest), facts.rollout.load_timeout_seconds
     refused: list[tuple[str, str]] = []

@@ -13,7 +13,7 @@ from npc_operator.domain import reasons
 from npc_operator.domain.conditions import Finding
 from npc_operator.domain.desired import ANY_RANK
 from npc_operator.domain.rollout.facts import RolloutFacts, State
-from npc_operator.domain.rollout.history import BY_QUARANTINE, halt, remember, was_stable
+from npc_operator.domain.rollout.history import BECAME_STABLE, BY_QUARANTINE, halt, remember
 from npc_runtime.wire import AdapterPhase
 
 _ANSWERS = {
@@ -59,9 +59,13 @@ def apply_quarantine(facts: RolloutFacts, state: State, now: float) -> State:
 
 def pick_last_good(facts: RolloutFacts, state: State) -> Revision | None:
     """The newest digest that was stable, may be used, was not taken back since, and is refused by no pod."""
-    taken_back = state.rejected.digest if state.rejected is not None else ""
-    for entry in was_stable(state.history):
-        if entry.digest in facts.quarantined or entry.digest == taken_back or _is_refused(facts, entry.digest):
+    taken_back = set() if state.rejected is None else {state.rejected.digest}
+    for entry in state.history:
+        if entry.reason == reasons.ROLLED_BACK:
+            taken_back.add(entry.digest)
+        if entry.reason not in BECAME_STABLE or entry.digest in taken_back:
+            continue
+        if entry.digest in facts.quarantined or _is_refused(facts, entry.digest):
             continue
         if not entry.uri and not facts.all_have(entry.digest):
             continue  # nobody knows any more where it came from

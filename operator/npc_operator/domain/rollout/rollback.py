@@ -28,22 +28,22 @@ CRASHES = 2
 """Engine processes that have to end before the candidate is held responsible: one may end for any reason."""
 LOSING = frozenset({"IdentityLost", "ProbeFailed", "ProbeMismatch"})
 """An agent's reasons for trying again that speak against the adapter itself, not against the way to it."""
+OR_ENGINE = frozenset({"ProbeFailed"})
+"""Of those, what an engine in trouble says of every adapter: they count where the stable digest is proven beside it."""
 
 
 def find_bad(facts: RolloutFacts, state: State) -> tuple[Finding, str] | None:
     """Why a candidate that every pod had proven must be taken back, and which policy says so; the surest first."""
     if facts.wanted.digest in facts.quarantined:
-        return Finding(reasons.QUARANTINED, "its digest is quarantined"), BY_QUARANTINE
-    lost = _find_lost(facts)
+        return Finding(reasons.QUARANTINED, "its digest is quarantined"), facts.quarantined_by or BY_QUARANTINE
+    lost = _find_lost(facts, state)
     if lost is not None:
         return lost, BY_PROOF
-    if state.has_traffic():
-        if facts.crashes >= CRASHES:
-            message = f"{facts.crashes} engine processes ended while they had it"
-            return Finding(reasons.CRASH_LOOPING, message), BY_ENGINE
-        if facts.verdict.bad is not None:
-            return facts.verdict.bad, BY_ANALYSIS
-    return None
+    if facts.crashes >= CRASHES and state.has_traffic():
+        message = f"{facts.crashes} engine processes ended while they had it"
+        return Finding(reasons.CRASH_LOOPING, message), BY_ENGINE
+    # Also of one that lost its traffic to a want of slots and is about to have some again.
+    return None if facts.verdict.bad is None else (facts.verdict.bad, BY_ANALYSIS)
 
 
 def find_failed_gate(facts: RolloutFacts) -> tuple[Finding, str] | None:
@@ -53,14 +53,18 @@ def find_failed_gate(facts: RolloutFacts) -> tuple[Finding, str] | None:
     return Finding(reasons.GATE_FAILED, facts.gate.message or "the gate did not pass"), BY_GATE
 
 
-def _find_lost(facts: RolloutFacts) -> Finding | None:
+def _find_lost(facts: RolloutFacts, state: State) -> Finding | None:
     name = facts.name(facts.wanted.digest)
+    stable = "" if state.stable is None else facts.name(state.stable.digest)
     found = []
     for engine in facts.engines:
         report = engine.report(name)
         if report is None:
             continue
-        if report.phase is AdapterPhase.REFUSED or (report.phase is AdapterPhase.RETRYING and report.reason in LOSING):
+        losing = report.phase is AdapterPhase.RETRYING and report.reason in LOSING
+        if losing and report.reason in OR_ENGINE and not engine.proven(stable):
+            continue
+        if losing or report.phase is AdapterPhase.REFUSED:
             found.append((report.reason, f"pod {engine.pod.name}: {quote(report)}"))
     if not found:
         return None

@@ -98,15 +98,15 @@ def describe_shortage(facts: RolloutFacts, rollout: RolloutStatus) -> Finding:
     return Finding(reasons.TOO_LITTLE_TRAFFIC, text)
 
 
-def describe_approval(facts: RolloutFacts) -> Finding:
-    """At the ceiling: which field a person has to set."""
+def describe_approval(facts: RolloutFacts, rollout: RolloutStatus) -> Finding:
+    """At the ceiling, or above one that was lowered since: which field a person has to set."""
     whose = (
         "rollout.ceilingPercent"
         if facts.rollout.ceiling_percent <= facts.ceiling_percent
         else "rolloutLimits.ceilingPercent of the region"
     )
     text = (
-        f"{_about(facts)} holds at {facts.ceiling()}% of the NPCs ({whose}); to let it go on set "
+        f"{_about(facts)} holds at {rollout.percent}% of the NPCs ({whose} is {facts.ceiling()}); to let it go on set "
         f"spec.rollout.approvedDigest to {facts.wanted.digest}"
     )
     return Finding(reasons.AWAITING_APPROVAL, text)
