@@ -17,8 +17,9 @@ from npc_operator.api.npcregion import RolloutLimits
 from npc_operator.domain import reasons
 from npc_operator.domain.adapter import Check, build_status, suspended_by
 from npc_operator.domain.analysis.verdict import judge
-from npc_operator.domain.conditions import Finding, newborn_seconds
+from npc_operator.domain.conditions import Finding, join_messages, newborn_seconds
 from npc_operator.domain.desired import pick_quarantined, pick_rollout, variant_status, wanted_revision, was_taken_back
+from npc_operator.domain.doors import may_serve
 from npc_operator.domain.engines import Engine
 from npc_operator.domain.facts import Adapter, Region, Tier
 from npc_operator.domain.holdings import Held
@@ -30,6 +31,7 @@ from npc_operator.domain.rollout.audit import build_records
 from npc_operator.ports import Meter
 from npc_operator.reconcilers import events
 from npc_operator.reconcilers.context import Context
+from npc_operator.reconcilers.evidence import LISTENING_SECONDS
 
 audit = logging.getLogger("npc_operator.audit")
 
@@ -132,7 +134,16 @@ def collect_trial(context: Context, adapter: Adapter, facts: RolloutFacts, regio
         return facts
     world, namespace, digest = context.world, adapter.meta.namespace, facts.wanted.digest
     mark = ("", 0) if rollout is None else (rollout.since, rollout.step)
-    evidence = world.evidence(namespace, facts.archetype, facts.tier, digest, mark=mark)
+    evidence = world.evidence(
+        namespace,
+        facts.archetype,
+        facts.tier,
+        digest,
+        now=context.clock.monotonic(),
+        mark=mark,
+        # A step that is shorter ends before anybody is heard for so long.
+        listening=min(LISTENING_SECONDS, facts.rollout.step_seconds),
+    )
     crashes = 0
     if rollout is not None and rollout.since:
         engines = world.engines(namespace, facts.tier)
@@ -143,8 +154,27 @@ def collect_trial(context: Context, adapter: Adapter, facts: RolloutFacts, regio
         gate=world.gate(namespace, facts.archetype, facts.tier, digest),
         evidence=evidence,
         verdict=judge(evidence, facts.rollout.analysis),
+        unwatched=find_unwatched(context, region, facts) if rollout is not None and rollout.since else None,
         crashes=crashes,
     )
+
+
+def find_unwatched(context: Context, region: Region | None, facts: RolloutFacts) -> Finding | None:
+    """Gateways that may have lines of the candidate to answer while nobody hears what becomes of them."""
+    doors = () if region is None else context.world.doors(region.meta.namespace, region.meta.name)
+    silent = [
+        f"{door.pod.name} on node {door.pod.node or 'unknown'}"
+        for door in doors
+        if (door.fact is None or not door.fact.reachable)
+        and may_serve(door.pod, heard=door.fact is not None)
+        and not context.routes.is_gone(door)
+    ]
+    heard = any(door.fact is not None and door.fact.reachable for door in doors)
+    if heard and not silent:
+        return None
+    who = f"gateway {join_messages(silent)} is not heard" if silent else "no gateway is heard"
+    text = f"tier {facts.tier}: {who}, so nobody can say what all answers of {facts.name(facts.wanted.digest)} are like"
+    return Finding(reasons.GATEWAY_SILENT, f"{text}; it goes no further until then")
 
 
 def pick_stand_in(adapter: Adapter) -> StandIn:

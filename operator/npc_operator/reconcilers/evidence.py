@@ -22,6 +22,10 @@ Mark = tuple[str, int]
 Place = tuple[str, str, str, str]
 """Namespace, archetype, tier, digest of the candidate."""
 
+LISTENING_SECONDS = 30.0
+"""How long a gateway process must have been heard before its lowest NPC counts: the first that speaks to one that has
+just started may be any, and a share that was raised to it would be nearly everybody."""
+
 _SIDE = ("requests", "probes", "errors", "truncated", "empty", "mismatched")
 _TIMES = ("pairs", "slower", "timed", "over_limit")
 _NOTHING = (0,) * (2 * len(_SIDE) + len(_TIMES))
@@ -44,9 +48,16 @@ class _Run:
     """Answers of the candidate that it had counted when the present step began."""
     lowest: int | None = None
     npcs: int = 0
+    since: float | None = None
+    """When this leader first looked at it (monotonic seconds)."""
 
     def counted(self) -> Tally:
         return _less(self.last, self.begin)
+
+    def look(self, now: float) -> float:
+        """For how many seconds it has been looked at."""
+        self.since = now if self.since is None else self.since
+        return now - self.since
 
     def in_step(self) -> int:
         return self.last[_CANDIDATE_REQUESTS] - self.at_step
@@ -59,6 +70,8 @@ class _Case:
     mark: Mark
     runs: dict[str, _Run] = field(default_factory=dict)
     """By gateway pod."""
+    left: set[Mark] = field(default_factory=set)
+    """Steps that are over."""
     past: Tally = _NOTHING
     """Of runs that ended."""
     past_in_step: int = 0
@@ -75,9 +88,10 @@ class _Case:
             self.npcs = max(self.npcs, run.npcs)
 
     def begin_step(self, mark: Mark) -> None:
-        """Steps only follow each other: news of an earlier one is late."""
-        if mark == self.mark or mark < self.mark:
+        """News of a step that is over is late. Clocks do not say which that is: they differ, and are set back."""
+        if mark == self.mark or mark in self.left:
             return
+        self.left.add(self.mark)
         self.mark, self.past_in_step = mark, 0
         for run in self.runs.values():
             run.at_step = run.last[_CANDIDATE_REQUESTS]
@@ -105,10 +119,19 @@ class Ledger:
                     case.end(change.name)
 
     def evidence(
-        self, namespace: str, archetype: str, tier: str, candidate: str, *, mark: Mark | None = None
+        self,
+        namespace: str,
+        archetype: str,
+        tier: str,
+        candidate: str,
+        *,
+        now: float,
+        mark: Mark | None = None,
+        listening: float = LISTENING_SECONDS,
     ) -> Evidence:
-        """Everything known of a candidate (a digest) until now. `mark` is the step that the caller knows it to be in,
-        where that may be news; a step that just began has no answers yet."""
+        """Everything known of a candidate (a digest) until `now` (monotonic). `mark` is the step that the caller knows
+        it to be in, where that may be news; a step that just began has no answers yet. `listening`: after how many
+        seconds a gateway's lowest NPC counts."""
         case = self._cases.get((namespace, archetype, tier, candidate))
         if case is None:
             return Evidence()
@@ -117,7 +140,7 @@ class Ledger:
         total = case.past
         for run in case.runs.values():
             total = _plus(total, run.counted())
-        heard = [run.lowest for run in case.runs.values() if run.lowest is not None]
+        heard = [run.lowest for run in case.runs.values() if run.look(now) >= listening and run.lowest is not None]
         times = dict(zip(_TIMES, total[2 * len(_SIDE) :], strict=True))
         return Evidence(
             candidate=Side(**dict(zip(_SIDE, total[: len(_SIDE)], strict=True))),

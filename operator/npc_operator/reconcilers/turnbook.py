@@ -1,7 +1,7 @@
 """Who may have a candidate with traffic now, from the newest that is known of each voice.
 
-The store hears of a written status only when the watch brings it back; in that moment another voice must not be given
-the turn that was just taken. So each voice's claim is kept here as it was last decided.
+Between a decision and the answer to its write another voice must not be given the turn that was just taken. So each
+voice's claim is kept here as it was last decided.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ class TurnBook:
         claims[adapter.meta.name] = mine
         if mine.holds:
             return True
-        others = (claim for name, claim in claims.items() if name != adapter.meta.name)
+        # Of one that is gone the key may not have run yet, and nobody would wake this one again afterwards.
+        present = self._store.list(Adapter, adapter.meta.namespace)
+        others = (claim for name, claim in claims.items() if name != adapter.meta.name and name in present)
         return adapter.meta.name in pick_turns((*others, replace(mine, waits=True)), most=most)
 
     def note(self, adapter: Adapter) -> None:

@@ -31,7 +31,7 @@ from npc_operator.domain.facts import (
 )
 from npc_operator.domain.region import names_tier, pick_active_region
 from npc_operator.loop.store import Change, Store
-from npc_operator.reconcilers.evidence import Ledger, Mark
+from npc_operator.reconcilers.evidence import LISTENING_SECONDS, Ledger, Mark
 from npc_operator.reconcilers.roster import Roster
 from npc_operator.reconcilers.voices import Voices
 from npc_runtime.wire import Voice
@@ -145,10 +145,18 @@ class World:
         )
 
     def evidence(
-        self, namespace: str, archetype: str, tier: str, candidate: str, *, mark: Mark | None = None
+        self,
+        namespace: str,
+        archetype: str,
+        tier: str,
+        candidate: str,
+        *,
+        now: float,
+        mark: Mark | None = None,
+        listening: float = LISTENING_SECONDS,
     ) -> Evidence:
         """What all gateways saw of a candidate (a digest) until now; see Ledger.evidence."""
-        return self._ledger.evidence(namespace, archetype, tier, candidate, mark=mark)
+        return self._ledger.evidence(namespace, archetype, tier, candidate, now=now, mark=mark, listening=listening)
 
     def gate(self, namespace: str, archetype: str, tier: str, candidate: str) -> GateFact | None:
         """How far the user's own test of a candidate is; None while it has not begun."""

@@ -189,11 +189,11 @@ async def test_too_few_players_make_gateways_ask_themselves() -> None:
 
 
 async def test_an_empty_share_is_raised_to_the_lowest_npc_heard() -> None:
-    world = await castle()
+    world = await castle(stepSeconds=60)
     players = Players(world, lowest=4321)
     world.set_digest("vampire", NEW)
     await until(world, players, 10)
-    await players.play(3)
+    await players.play(35)
     for gateway in world.doors().values():
         alias = gateway.alias("vampire")
         assert alias is not None

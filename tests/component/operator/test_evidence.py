@@ -65,7 +65,9 @@ class Scene:
         self.store.put(GatewayFact, NAMESPACE, pod, GatewayFact(f"uid-{pod}", boot, STAMP, rollouts=reports))
 
     def seen(self, candidate: str = NEW, **more: Any) -> Any:
-        return self.ledger.evidence(NAMESPACE, "vampire", "gold", candidate, **more)
+        """What is known, of gateways that were listened to for long enough."""
+        wanted: dict[str, Any] = {"now": 0.0, "listening": 0.0, **more}
+        return self.ledger.evidence(NAMESPACE, "vampire", "gold", candidate, **wanted)
 
 
 def test_what_all_gateways_saw_is_added_up() -> None:
@@ -159,6 +161,36 @@ def test_a_caller_that_knows_of_the_next_step_first_sees_no_answers_of_the_last(
     assert scene.seen(mark=("2026-11-01T00:01:00Z", 2)).step_requests == 3
 
 
+def test_a_step_that_begins_earlier_than_the_last_one_is_no_late_news() -> None:
+    scene = Scene()
+    scene.hear("gw-0")
+    scene.put(voice(step=1, since="2026-11-01T00:05:00Z"))
+    scene.hear("gw-0", said(30))
+    scene.put(voice(step=2, since="2026-11-01T00:01:00Z"))  # the clock was set back, or it is another leader's
+    assert scene.seen().step_requests == 0
+    scene.put(voice(step=1, since="2026-11-01T00:05:00Z"))  # late news
+    scene.hear("gw-0", said(31))
+    assert scene.seen().step_requests == 1
+
+
+def test_the_lowest_npc_of_a_gateway_counts_once_it_was_listened_to_for_a_while() -> None:
+    scene = Scene()
+    scene.put(voice())
+    scene.hear("gw-0", said(10, lowest_heard=9000))
+
+    def lowest(now: float) -> int | None:
+        found: int | None = scene.seen(now=now, listening=30.0).lowest_heard
+        return found
+
+    assert [lowest(100.0), lowest(129.0), lowest(130.0)] == [None, None, 9000]
+    scene.hear("gw-1", said(1, lowest_heard=7000))
+    assert [lowest(131.0), lowest(161.0)] == [9000, 7000]
+    scene.hear("gw-1", said(1, lowest_heard=9500), boot="b2")
+    scene.hear("gw-0", boot="b2")
+    scene.hear("gw-0", said(1, lowest_heard=9900), boot="b2")
+    assert [lowest(162.0), lowest(192.0)] == [None, 9500]
+
+
 def test_another_leader_knows_all_that_was_counted_but_not_since_when() -> None:
     scene = Scene(voice(step=2))
     scene.hear("gw-0", said(40, 2, withdrawn="5 of 40 bad"))
@@ -213,7 +245,7 @@ def test_a_world_hands_its_ledger_out() -> None:
     store.put(GatewayFact, NAMESPACE, "gw-0", GatewayFact("u", "b", STAMP))
     store.put(Adapter, NAMESPACE, "vampire", voice())
     store.put(GatewayFact, NAMESPACE, "gw-0", GatewayFact("u", "b", STAMP, rollouts=(said(2),)))
-    seen = world.evidence(NAMESPACE, "vampire", "gold", NEW)
+    seen = world.evidence(NAMESPACE, "vampire", "gold", NEW, now=0.0)
     assert (seen.candidate.requests, seen.step_requests) == (2, 2)
 
 
