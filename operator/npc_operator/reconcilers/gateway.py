@@ -21,7 +21,7 @@ async def reconcile_gateway(context: Context, key: Key) -> Outcome:
         context.routes.forget_gateway(key.namespace, key.name)
         return Done()
     region = world.active_region(key.namespace)
-    if region is None or region.meta.name != pod.region or region.spec.suspend:
+    if region is None or region.meta.name != pod.region:
         return Done()
     for attempt in range(2):
         door = next((door for door in world.doors(key.namespace, pod.region) if door.pod.name == pod.name), None)
@@ -30,6 +30,10 @@ async def reconcile_gateway(context: Context, key: Key) -> Outcome:
         if not door.fact.reachable:
             # A push would only wait for its time limit, and so keep others from running; being heard wakes this key.
             return Wait(f"gateway {pod.name} is not heard", UNHEARD_LOOK_SECONDS)
+        if region.spec.suspend and not context.routes.offers_banned(
+            key.namespace, region, context.routes.applied(door)
+        ):
+            return Done()
         table = context.routes.present(key.namespace, region, context.clock.monotonic())
         if isinstance(table, Waiting):
             return Wait(table.reason, 1.0)

@@ -16,9 +16,10 @@ from npc_operator.api import names
 from npc_operator.api.npcregion import NPCRegionSpec
 from npc_operator.domain.callers import SALT, build_identity, hash_api_keys
 from npc_operator.domain.conditions import parse_rfc3339
+from npc_operator.domain.desired import pick_quarantined
 from npc_operator.domain.doors import gone_at, may_serve
 from npc_operator.domain.engines import Engine
-from npc_operator.domain.facts import GatewayFact, Pod, Region, SecretFact, Tier
+from npc_operator.domain.facts import Adapter, GatewayFact, Pod, Region, SecretFact, Tier
 from npc_operator.domain.fallbacks import pick_fallbacks
 from npc_operator.domain.rotation import pick_engine_keys, pick_tokens
 from npc_operator.domain.routes import (
@@ -36,7 +37,7 @@ from npc_operator.domain.routes import (
 from npc_operator.manifests.gateway_deployment import ROUTES_KEY
 from npc_operator.ports import Clock, Manifest, Stamps
 from npc_operator.reconcilers.world import Door, World
-from npc_runtime.wire import Alias, Endpoint, RouteTable, Stamp, TierRoutes
+from npc_runtime.wire import Alias, Endpoint, RouteTable, Stamp, TierRoutes, served_name
 
 REMEMBERED = 64
 """Tables of a region whose content is remembered by stamp; a gateway further behind counts as unknown until it has
@@ -215,6 +216,28 @@ class RouteBook:
             elif wanted in content:
                 return True
         return False
+
+    def offers_banned(self, namespace: str, region: Region, stamp: Stamp | None) -> bool:
+        """Whether routes with this stamp may name what is quarantined: that much of them changes even while the region
+        is suspended."""
+        banned = self._banned(namespace, region)
+        page = self._pages.get((namespace, region.meta.name))
+        content = None if page is None or stamp is None else page.contents.get(stamp.order())
+        return bool(banned) and (content is None or any(name in banned for _, name in content))
+
+    def keeps_banned(self, namespace: str, region: Region) -> bool:
+        """The same of the region's Secret."""
+        banned = self._banned(namespace, region)
+        kept = self._kept.get((namespace, region.meta.name))
+        return bool(banned) and (kept is None or any(name in banned for _, name in kept))
+
+    def _banned(self, namespace: str, region: Region) -> frozenset[str]:
+        """Served names of quarantined digests."""
+        return frozenset(
+            served_name(adapter.spec.archetype, digest)
+            for adapter in self._world.store.list(Adapter, namespace).values()
+            for digest in pick_quarantined(adapter, region)
+        )
 
     def _open(self, key: tuple[str, str], table: RouteTable, version: int, now: float) -> RouteTable:
         stamped = table.model_copy(update={"stamp": self._stamps.next()})

@@ -44,7 +44,9 @@ class RoutesReconciler:
             context.world.store.drop(UnkeptRoutes, key.namespace, key.name)
             context.routes.forget_region(key.namespace, key.name)
             return Done()
-        if region.spec.suspend or region.meta.deletion_timestamp is not None:
+        if region.meta.deletion_timestamp is not None:
+            return Done()
+        if region.spec.suspend and not context.routes.keeps_banned(key.namespace, region):
             return Done()
         now = context.clock.monotonic()
         present = context.routes.present(key.namespace, region, now)

@@ -1,0 +1,209 @@
+"""Rollouts while something is wrong around them: gateways that start anew, are cut off or never take a table, voices
+that go or are paused while others wait for their turn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from npc_operator.api import names
+from npc_operator.domain import reasons
+from npc_operator.domain.keys import Key, KeyKind
+from npc_operator.domain.outcomes import Done, Outcome
+from npc_operator.domain.routes import routed_names
+from npc_operator.reconcilers.routebook import read_routes
+from npc_runtime.wire import served_name
+from tests.component.operator.harness import World
+from tests.component.operator.players import Players
+from tests.support.builders import NAMESPACE, adapter, digest, region, tier
+
+OLD, NEW = digest("vampire-1"), digest("vampire-2")
+OLD_NAME, NEW_NAME = served_name("vampire", OLD), served_name("vampire", NEW)
+
+
+async def trying(percent: int = 10, *, gateways: int = 2, **rollout: Any) -> tuple[World, Players]:
+    """A vampire whose candidate has a share of the NPCs."""
+    world = World()
+    world.put(region(tiers={"gold": 100}, spec={"gateway": {"replicas": gateways}}), tier("gold"))
+    world.put(adapter("vampire", digests={"gold": OLD}, spec={"rollout": {"stepSeconds": 10, **rollout}}))
+    await world.settle()
+    world.set_digest("vampire", NEW)
+    players = Players(world)
+    for _ in range(100):
+        if percent_of(world) == percent:
+            return world, players
+        await players.play(1)
+    raise AssertionError(f"never {percent}%: {world.variant('vampire')}")
+
+
+def percent_of(world: World) -> int:
+    found: int = world.variant("vampire").get("rollout", {}).get("percent", 0)
+    return found
+
+
+def below(world: World) -> int:
+    alias = next(iter(world.doors().values())).alias("vampire")
+    assert alias is not None
+    assert alias.rollout is not None
+    return alias.rollout.candidate_below
+
+
+# --- gateways ---
+
+
+async def test_the_first_npc_that_speaks_to_a_gateway_that_started_anew_does_not_widen_the_share() -> None:
+    world, players = await trying(gateways=1, stepSeconds=600)
+    players.lowest = 40
+    await players.play(60)
+    assert below(world) == 1000
+    for gateway in world.doors().values():
+        gateway.restart()
+    players.lowest = 9000
+    await players.play(3)
+    assert below(world) == 1000
+    players.lowest = 40
+    await players.play(60)
+    assert below(world) == 1000
+
+
+@pytest.mark.parametrize("policy", ["Proceed", "Probe", "Hold"])
+async def test_no_step_is_taken_while_no_gateway_can_be_heard(policy: str) -> None:
+    world, players = await trying(onTooLittleTraffic=policy)
+    for gateway in world.doors().values():
+        gateway.deaf = True
+    await world.settle(seconds=600)
+    assert percent_of(world) == 10
+    for gateway in world.doors().values():
+        gateway.deaf = False
+    await players.play(20)
+    assert percent_of(world) > 10
+
+
+async def test_a_gateway_that_is_cut_off_holds_the_share_that_it_goes_on_with_and_is_named() -> None:
+    world, players = await trying()
+    name, cut = next(iter(world.doors().items()))
+    cut.deaf = True
+    await players.play(40)
+    assert percent_of(world) == 10
+    status, reason, message = world.said(names.KIND_ADAPTER, "vampire", "Reconciling")
+    assert (status, reason) == ("True", reasons.GATEWAY_SILENT)
+    assert name in message
+    assert world.said(names.KIND_ADAPTER, "vampire", "Ready")[0] == "True"
+    players.bad = {NEW}
+    await players.play(5, each_second=50)
+    assert world.variant("vampire")["rejected"]["digest"] == NEW, "what the other one saw is enough to take it back"
+
+
+async def test_all_npcs_hear_a_candidate_that_becomes_stable_only_when_every_gateway_is_heard() -> None:
+    world, players = await trying(100, steps=[100])
+    cut = next(iter(world.doors().values()))
+    cut.deaf = True
+    await players.play(40)
+    assert (percent_of(world), world.variant("vampire")["stable"]["digest"]) == (100, OLD)
+    cut.deaf = False
+    await players.play(5)
+    assert world.variant("vampire")["stable"]["digest"] == NEW
+
+
+async def test_a_gateway_whose_pod_is_gone_for_good_holds_nothing() -> None:
+    world, players = await trying()
+    name, cut = next(iter(world.doors().items()))
+    cut.deaf = True
+    await players.play(15)
+    assert percent_of(world) == 10
+    world.api.remove("Pod", NAMESPACE, name)
+    await players.play(15)
+    assert percent_of(world) > 10
+
+
+# --- turns ---
+
+
+async def three_voices(most: int = 1) -> tuple[World, Players]:
+    """Three voices with one turn among them; the first by name has it."""
+    world = World()
+    world.put(region(tiers={"gold": 100}, spec={"rolloutLimits": {"maxConcurrent": most}}), tier("gold"))
+    for number, importance in enumerate(("Normal", "Critical", "Normal")):
+        spec = {"importance": importance, "rollout": {"stepSeconds": 5, "steps": [50, 100]}}
+        world.put(adapter(f"voice-{number}", spec=spec))
+    await world.settle()
+    players = Players(world)
+    world.set_digest("voice-0", digest("voice-0-2"))
+    await players.play(2)
+    for number in (1, 2):
+        world.set_digest(f"voice-{number}", digest(f"voice-{number}-2"))
+    await players.play(1)
+    assert [phase(world, number) for number in range(3)] == ["Watching", "Waiting", "Waiting"]
+    return world, players
+
+
+def phase(world: World, number: int) -> str:
+    return str(world.variant(f"voice-{number}").get("rollout", {}).get("phase", ""))
+
+
+async def test_a_voice_that_was_paused_while_it_waited_takes_no_turn_from_others() -> None:
+    world, players = await three_voices()
+    world.edit(names.KIND_ADAPTER, "voice-1", lambda live: live["spec"].update(suspend=True))
+    await players.play(30, each_second=60)
+    assert world.variant("voice-0")["stable"]["digest"] == digest("voice-0-2")
+    assert world.variant("voice-2")["stable"]["digest"] == digest("voice-2-2")
+    world.edit(names.KIND_ADAPTER, "voice-1", lambda live: live["spec"].update(suspend=False))
+    await players.play(30, each_second=60)
+    assert world.variant("voice-1")["stable"]["digest"] == digest("voice-1-2")
+
+
+async def test_a_voice_that_was_paused_with_traffic_keeps_its_turn() -> None:
+    world, players = await three_voices()
+    world.edit(names.KIND_ADAPTER, "voice-0", lambda live: live["spec"].update(suspend=True))
+    await players.play(30, each_second=60)
+    assert [phase(world, number) for number in range(3)] == ["Watching", "Waiting", "Waiting"]
+
+
+async def test_the_turn_of_a_voice_that_is_deleted_is_not_lost() -> None:
+    world, _ = await three_voices()
+    reconcile = world.reconcilers.reconcile
+    gone = Key(KeyKind.ADAPTER, NAMESPACE, "voice-0")
+
+    async def late(key: Key) -> Outcome:
+        """The key of what is gone runs after all others that its going wakes."""
+        if key == gone and world.queue.depth():
+            return Done(requeue_after=1.0)
+        return await reconcile(key)
+
+    world.reconcilers.reconcile = late  # type: ignore[method-assign]
+    world.api.remove(names.KIND_ADAPTER, NAMESPACE, "voice-0")
+    await world.settle(seconds=5)
+    assert phase(world, 1) == "Watching"
+
+
+# --- quarantine while nothing else may change ---
+
+
+@pytest.mark.parametrize("kind", [names.KIND_ADAPTER, names.KIND_TIER, names.KIND_REGION])
+async def test_a_quarantine_holds_whatever_is_suspended(kind: str) -> None:
+    world, _ = await trying()
+    name = {names.KIND_ADAPTER: "vampire", names.KIND_TIER: "gold", names.KIND_REGION: "eu-west"}[kind]
+    world.edit(kind, name, lambda live: live["spec"].update(suspend=True))
+    await world.settle(seconds=5)
+    assert {gateway.routes("gold")["vampire"] for gateway in world.doors().values()} == {OLD_NAME}
+    world.edit(names.KIND_ADAPTER, "vampire", lambda live: live["spec"].update(quarantinedDigests=[NEW]))
+    await world.settle(seconds=2)
+    assert names_of(world) == {OLD_NAME}
+    world.edit(names.KIND_REGION, "eu-west", lambda live: live["spec"].update(quarantinedDigests=[OLD]))
+    await world.settle(seconds=2)
+    assert names_of(world) == set()
+    await world.settle(seconds=10)
+    kept = read_routes(world.live("Secret", names.routes_secret("eu-west")))
+    assert kept is not None
+    assert routed_names(kept) == frozenset(), "who starts from the Secret hears of it too"
+
+
+def names_of(world: World) -> set[str]:
+    """What gateways ask engines for."""
+    return {
+        target.served_name
+        for gateway in world.doors().values()
+        for alias in (gateway.table.aliases if gateway.table is not None else ())
+        for target in alias.targets
+    }
