@@ -86,13 +86,17 @@ async def test_each_level_on_the_way_down_and_up_is_one_event_that_says_what_ans
         ),
         (
             "Degraded",
-            "vampire asked on tier gold is answered by the base model with its persona's prompt: tier gold is scaled"
-            " to 0; tier silver is scaled to 0",
+            (
+                "vampire asked on tier gold is answered by the base model with its persona's prompt: "
+                "tier gold is scaled to 0; tier silver is scaled to 0"
+            ),
         ),
         (
             "Degraded",
-            "vampire asked on tier gold is answered by scripted lines: tier gold is scaled to 0; tier silver is scaled"
-            " to 0",
+            (
+                "vampire asked on tier gold is answered by scripted lines: "
+                "tier gold is scaled to 0; tier silver is scaled to 0"
+            ),
         ),
         (
             "LessDegraded",
@@ -307,5 +311,3 @@ def test_only_voices_of_which_a_gateway_tells_something_else_look_again(
         None if said_then is None else GatewayFact("u", "b", STAMP, degraded=said_then) for said_then in (old, new)
     )
     assert degraded_archetypes(before, after) == archetypes
-
-
