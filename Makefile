@@ -15,7 +15,7 @@ PYTHON := $(VENV)/bin/python
 PYTEST_ARGS ?=
 PYTEST := $(PYTHON) -m pytest
 # What tests run beside the cluster. Built or fetched before them, because a test has not the minutes it takes once.
-HAVE_PROGRAMS = $(PYTHON) -m hack.cluster.binaries helm helm3 versitygw >/dev/null && $(PYTHON) -m hack.models venv >/dev/null
+HAVE_PROGRAMS = $(PYTHON) -m hack.cluster.binaries helm helm3 promtool versitygw >/dev/null && $(PYTHON) -m hack.models venv >/dev/null
 
 ##@ Start here
 

@@ -13,10 +13,11 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hack.cluster import promtool
 from hack.cluster.console import run_logged, say, step
 from hack.cluster.downloads import Release, fetch
 from hack.cluster.errors import ClusterError
@@ -54,7 +55,8 @@ def architecture() -> str:
 class Tool:
     """One program. ``package`` is what ``go install`` builds; empty for parts of the combined Kubernetes program.
 
-    ``alias`` is the name Go gives the program where it differs from ours.
+    ``alias`` is the name Go gives the program where it differs from ours. ``build`` makes it where neither will do, and
+    ``inputs`` changes with what that is made of.
     """
 
     name: str
@@ -62,6 +64,8 @@ class Tool:
     package: str = ""
     release: Release | None = None
     alias: str = ""
+    build: Callable[[Path], None] | None = None
+    inputs: str = ""
 
 
 def _tools() -> dict[str, Tool]:
@@ -117,6 +121,17 @@ def _tools() -> dict[str, Tool]:
             Release(f"{s3}/{s3_name}.tar.gz", f"{s3}/checksums.txt", f"{s3_name}/versitygw"),
         )
     )
+    rules = f"prometheus-{promtool.PROMETHEUS[1:]}.linux-{arch}"
+    url = f"https://github.com/prometheus/prometheus/releases/download/{promtool.PROMETHEUS}"
+    tools.append(
+        Tool(
+            "promtool",
+            promtool.PROMETHEUS,
+            release=Release(f"{url}/{rules}.tar.gz", f"{url}/sha256sums.txt", f"{rules}/promtool"),
+            build=promtool.build,
+            inputs=promtool.key(),
+        )
+    )
     tools.append(Tool("kwok", KWOK, "sigs.k8s.io/kwok/cmd/kwok"))
     # Karpenter's core with fake instances; Go calls this program kwok too.
     tools.append(Tool("karpenter-kwok", KARPENTER, "sigs.k8s.io/karpenter/kwok", alias="kwok"))
@@ -157,7 +172,9 @@ def binary(name: str) -> Path:
             if fetch(tool.release, downloaded, what=f"{tool.name} {tool.version}"):
                 return downloaded
             downloaded.parent.rmdir()
-        if tool.package:
+        if tool.build is not None:
+            _build_apart(tool, tool.build, built)
+        elif tool.package:
             _install(tool, built)
         else:
             _build_combined(built.parent)
@@ -174,6 +191,8 @@ def _folder(key: str) -> Path:
 
 
 def _built_path(tool: Tool) -> Path:
+    if tool.build is not None:
+        return _folder(f"{tool.name}-{tool.version}-{tool.inputs}-built") / tool.name
     if tool.package:
         return _folder(f"{tool.name}-{tool.version}-built") / tool.name
     return _folder(f"kube-{KUBERNETES}-{_module_key()}-built") / tool.name
@@ -188,7 +207,7 @@ def _module_key() -> str:
 
 
 def _combined_parts() -> list[str]:
-    return [tool.name for tool in _tools().values() if not tool.package]
+    return [tool.name for tool in _tools().values() if not tool.package and tool.build is None]
 
 
 def _build_combined(folder: Path) -> None:
@@ -227,6 +246,14 @@ def _install(tool: Tool, built: Path) -> None:
         )
     if tool.alias:
         (temporary / tool.alias).rename(temporary / tool.name)
+    _publish(temporary, built.parent)
+
+
+def _build_apart(tool: Tool, build: Callable[[Path], None], built: Path) -> None:
+    """What has a module of its own."""
+    temporary = _empty(built.parent.with_name(f".{built.parent.name}.new"))
+    with step(f"building {tool.name} {tool.version}", usually="1 to 3 minutes once, on 2 cores"):
+        build(temporary / tool.name)
     _publish(temporary, built.parent)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from hack.cluster import binaries, downloads
+from hack.cluster import binaries, downloads, promtool
 from hack.cluster.downloads import Release, fetch, find_checksum
 from hack.cluster.errors import ClusterError
 from hack.cluster.golang import parse_version
@@ -217,6 +217,13 @@ def test_programs_are_had_by_name_before_somebody_is_in_a_hurry(
     assert capsys.readouterr().out == f"{mine}\n"
     assert binaries.main(["rm"]) == 1
     assert "unknown program 'rm'" in capsys.readouterr().err
+
+
+def test_promtool_is_built_from_the_version_that_is_downloaded() -> None:
+    text = (Path(promtool.__file__).parent / "promtool" / "go.mod").read_text()
+    assert f"{promtool.PACKAGE} {promtool.PACKAGE_VERSION}\n" in text
+    major, minor, patch = promtool.PROMETHEUS[1:].split(".")
+    assert f"v0.{major}{int(minor):02}.{patch}" == promtool.PACKAGE_VERSION
 
 
 def test_tests_get_every_program_they_run_before_they_begin() -> None:
