@@ -203,7 +203,3 @@ class KeyedQueue(Generic[K]):
         if not self._waiting_since:
             return 0.0
         return self._clock.monotonic() - min(self._waiting_since.values())
-
-    def idle(self) -> bool:
-        """Nothing runs and nothing waits but delayed looks."""
-        return not self._running and not self._waiting_since

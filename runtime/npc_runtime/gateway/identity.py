@@ -22,8 +22,8 @@ from npc_runtime.gateway.errors import Refused, foreign_subject, token_refused, 
 
 log = logging.getLogger(__name__)
 
-ALGORITHMS: Final = ("RS256", "ES256")
-"""What API servers sign with. The key decides which of them, never the token."""
+ALGORITHMS: Final = {"RSA": "RS256", "EC": "ES256"}
+"""What API servers sign with, by type of key. The key decides which of them, never the token."""
 
 LEEWAY_SECONDS: Final = 60
 """How far the clocks of issuer and gateway may differ."""
@@ -133,7 +133,7 @@ def _read_keys(text: str) -> dict[str, jwt.PyJWK]:
 
 
 def _read_key(entry: dict[str, Any]) -> jwt.PyJWK | None:
-    algorithm = {"RSA": "RS256", "EC": "ES256"}.get(str(entry.get("kty")))
+    algorithm = ALGORITHMS.get(str(entry.get("kty")))
     if algorithm is None or not isinstance(entry.get("kid"), str) or not entry["kid"]:
         return None
     if entry.get("use", "sig") != "sig" or entry.get("alg", algorithm) != algorithm:

@@ -199,12 +199,12 @@ def test_depth_and_age_speak_of_what_waits_for_a_reason() -> None:
     clock = FakeClock()
     queue = queue_of(clock)
     queue.add_after("later", 60)
-    assert (queue.depth(), queue.oldest_seconds(), queue.idle()) == (0, 0.0, True)
+    assert (queue.depth(), queue.oldest_seconds(), queue.running()) == (0, 0.0, 0)
     queue.add("a")
     clock.advance(2)
     queue.add("b")
     clock.advance(1)
-    assert (queue.depth(), queue.oldest_seconds(), queue.idle()) == (2, 3.0, False)
+    assert (queue.depth(), queue.oldest_seconds(), queue.running()) == (2, 3.0, 0)
     assert queue.take() == "a"
     assert (queue.depth(), queue.oldest_seconds(), queue.running()) == (1, 1.0, 1)
 

@@ -25,11 +25,6 @@ class Together:
         self._withdrawn: dict[tuple[str, str, str], tuple[Pair, str]] = {}
 
     @property
-    def trying(self) -> bool:
-        """Whether there is anything to ask for."""
-        return bool(self._trying)
-
-    @property
     def withdrawn(self) -> Sequence[tuple[Pair, str]]:
         """What was taken off and why, for workers that start later."""
         return list(self._withdrawn.values())
