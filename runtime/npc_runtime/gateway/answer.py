@@ -52,9 +52,11 @@ def is_failing(head: EngineHead) -> bool:
     return head.status >= 500 or head.status in (401, 403) or 300 <= head.status < 400
 
 
-def find_failure(head: EngineHead, body: bytes, *, archetype: str, tier: str) -> Failure | None:
+def find_failure(
+    head: EngineHead, body: bytes, *, archetype: str, tier: str, can_read: Callable[[bytes], bool] | None
+) -> Failure | None:
     """Why this complete answer is none that the client should get while another pod might give one; None for one that
-    is passed on, a refusal of the request itself included."""
+    is passed on, a refusal of the request itself included. With `can_read` the words must be found in it."""
     status = head.status
     if status == 404:
         # The name was unloaded a moment ago; the caller's archetype is fine, so 404 must not reach it.
@@ -62,6 +64,8 @@ def find_failure(head: EngineHead, body: bytes, *, archetype: str, tier: str) ->
     if is_failing(head):
         is_json = status >= 500 and head.content_type.startswith(b"application/json")
         return Failure(f"it answered {status}", errors.engine_failed(), (head, body) if is_json else None)
+    if status < 400 and can_read is not None and not can_read(body):
+        return Failure("there are no words in its answer", errors.engine_failed())
     return None
 
 

@@ -283,7 +283,9 @@ class Exchange:
 
     def on_answer(self, head: EngineHead, body: bytes) -> None:
         """Pass a complete answer on, unless it says that this pod cannot answer and another might."""
-        failure = find_failure(head, body, archetype=self._ladder.archetype, tier=self._ladder.tier)
+        failure = find_failure(
+            head, body, archetype=self._ladder.archetype, tier=self._ladder.tier, can_read=self._question.can_read
+        )
         if failure is not None:
             self._failed_attempt(failure)
             return

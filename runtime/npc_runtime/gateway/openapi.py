@@ -3,95 +3,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from npc_runtime.gateway.chat import MAX_ARCHETYPE, ROLES
-from npc_runtime.gateway.http.limits import MAX_ID_BYTES, MAX_REQUEST_ID_BYTES
-
-Json = dict[str, Any]
-
-_ID_PATTERN = r"^[!-~]([ -~]*[!-~])?$"
-
-
-def _header(name: str, example: str, description: str, **schema: object) -> Json:
-    return {
-        "name": name,
-        "in": "header",
-        "required": False,
-        "description": description,
-        "schema": {"type": "string", **schema},
-        "example": example,
-    }
-
-
-def _error(description: str, *, headers: Mapping[str, Json] | None = None) -> Json:
-    return {
-        "description": description,
-        "headers": {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}, **(headers or {})},
-        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
-    }
-
-
-_RETRY = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}}
-
-_COMMON_ERRORS: Json = {
-    "400": _error("The request is not HTTP/1.1 or not what the schema says; also what the engine refuses."),
-    "408": _error("The request did not arrive in time."),
-    "414": _error("The path is too long."),
-    "417": _error("An expectation other than 100-continue."),
-    "431": _error("Request line and headers are too large."),
-    "501": _error("A transfer coding other than chunked."),
-    "505": _error("Not HTTP/1.1."),
-}
-
-_UNAUTHORIZED: Json = _error(
-    "No valid API key or service account token, or one that has expired.",
-    headers={"WWW-Authenticate": {"schema": {"type": "string"}, "description": "Bearer"}},
+from npc_runtime.gateway.http.limits import MAX_ID_BYTES
+from npc_runtime.gateway.openapi_parts import (
+    COMMON_ERRORS,
+    FORBIDDEN,
+    ID_PATTERN,
+    LINE_ERRORS,
+    LINE_HEADERS,
+    NOT_READY,
+    PLAYER_ID,
+    REQUEST_ID,
+    RESUME,
+    SCHEMAS,
+    TIER,
+    UNAUTHORIZED,
+    Json,
+    error,
+    header,
 )
-
-_FORBIDDEN: Json = _error(
-    "The key's policy leaves out this archetype or tier, or the service account may not ask here."
-)
-
-_TOO_MANY: Json = _error(
-    "The rate of the key or the region is used up, the tier has no room for another line, or the engine has none.",
-    headers={
-        **_RETRY,
-        "RateLimit-Policy": {
-            "description": "Whose rate it is: so many requests (q) in so many seconds (w). Only for used-up rates.",
-            "schema": {"type": "string"},
-        },
-        "RateLimit": {
-            "description": "What is left (r) and when there is more (t, seconds). Only for used-up rates.",
-            "schema": {"type": "string"},
-        },
-    },
-)
-
-_NOT_READY: Json = _error(
-    "No route table yet, no pod with the adapter resident, or too many connections.", headers=_RETRY
-)
-
-_COMPLETION_HEADERS: Json = {
-    "X-Request-Id": {"$ref": "#/components/headers/RequestId"},
-    "X-NPC-Served-Tier": {
-        "description": "The tier that answered; with a scripted line the tier that was asked.",
-        "schema": {"type": "string"},
-    },
-    "X-NPC-Served-By": {
-        "description": "The full digest of the adapter that answered, `base` for the base model, or `scripted`.",
-        "schema": {"type": "string", "pattern": "^(sha256:[0-9a-f]{64}|base|scripted)$"},
-    },
-    "X-NPC-Degraded": {
-        "description": (
-            "Only where less than the archetype's adapter on the chosen tier answered: its adapter on another tier, "
-            "the base model with its persona, or a line that was written before."
-        ),
-        "required": False,
-        "schema": {"type": "string", "enum": ["Tier", "BaseModel", "Scripted"]},
-    },
-}
+from npc_runtime.gateway.retelling import MARK
 
 _PATHS: Json = {
     "/v1/chat/completions": {
@@ -106,36 +36,18 @@ _PATHS: Json = {
             ),
             "security": [{"apiKey": []}],
             "parameters": [
-                _header(
+                header(
                     "X-NPC-Id",
                     "gold-vampire-0001",
                     "Which NPC speaks: decides the tier by its prefix, and keeps one voice during a rollout.",
                     minLength=1,
                     maxLength=MAX_ID_BYTES,
-                    pattern=_ID_PATTERN,
+                    pattern=ID_PATTERN,
                 ),
-                _header(
-                    "X-Player-Id",
-                    "player-17",
-                    "Who is spoken to; with X-NPC-Id the conversation, whose lines go to one pod where possible.",
-                    minLength=1,
-                    maxLength=MAX_ID_BYTES,
-                    pattern=_ID_PATTERN,
-                ),
-                _header(
-                    "X-NPC-Tier",
-                    "gold",
-                    "The tier that shall answer, instead of the assigned or default one.",
-                    minLength=1,
-                    maxLength=63,
-                    pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
-                ),
-                _header(
-                    "X-Request-Id",
-                    "4f1c-29",
-                    f"Sent back and logged if it is 1 to {MAX_REQUEST_ID_BYTES} printable ASCII characters; "
-                    "another is made otherwise.",
-                ),
+                PLAYER_ID,
+                TIER,
+                RESUME,
+                REQUEST_ID,
             ],
             "requestBody": {
                 "required": True,
@@ -153,7 +65,14 @@ _PATHS: Json = {
             "responses": {
                 "200": {
                     "description": "The line.",
-                    "headers": _COMPLETION_HEADERS,
+                    "headers": {
+                        **LINE_HEADERS,
+                        "Trailer": {
+                            "description": f"With X-NPC-Resume: `{MARK}`, which follows a stream that was resumed.",
+                            "required": False,
+                            "schema": {"const": MARK},
+                        },
+                    },
                     "content": {
                         "application/json": {"schema": {"type": "object"}},
                         "text/event-stream": {
@@ -166,17 +85,63 @@ _PATHS: Json = {
                         },
                     },
                 },
-                **_COMMON_ERRORS,
-                "401": _UNAUTHORIZED,
-                "403": _FORBIDDEN,
-                "404": _error("The archetype or tier does not exist in this region."),
-                "413": _error("The body is too large."),
-                "422": _error("The engine cannot process the request."),
-                "429": _TOO_MANY,
-                "500": _error("The engine failed on this request, on every pod that was asked."),
-                "502": _error("No engine could be reached, or none gave a usable answer.", headers=_RETRY),
-                "503": _NOT_READY,
-                "504": _error("The answer took longer than the region allows."),
+                **LINE_ERRORS,
+            },
+        }
+    },
+    "/v1/npcs/{npc}/lines": {
+        "post": {
+            "operationId": "createLine",
+            "summary": "One line of an NPC, in words",
+            "description": (
+                "What a game server needs of a line, and no more: the same keys, tiers, rollouts and fallbacks as chat "
+                "completions, and never streamed. The scene is told first, then what was said before, then the "
+                "player's words."
+            ),
+            "security": [{"apiKey": []}],
+            "parameters": [
+                {
+                    "name": "npc",
+                    "in": "path",
+                    "required": True,
+                    "description": (
+                        "Which NPC speaks, percent-encoded where needed: decides the tier by its prefix, and keeps one "
+                        "voice during a rollout."
+                    ),
+                    "schema": {"type": "string", "minLength": 1, "maxLength": MAX_ID_BYTES, "pattern": ID_PATTERN},
+                    "example": "quest-lady-orlok",
+                },
+                PLAYER_ID,
+                TIER,
+                REQUEST_ID,
+            ],
+            "requestBody": {
+                "required": True,
+                "content": {
+                    "application/json": {
+                        "schema": {"$ref": "#/components/schemas/LineRequest"},
+                        "example": {
+                            "archetype": "vampire",
+                            "text": "Who goes there?",
+                            "context": {
+                                "scene": "Midnight, at the castle's gate. It rains.",
+                                "turns": [
+                                    {"who": "player", "text": "Open!"},
+                                    {"who": "npc", "text": "The master sleeps."},
+                                ],
+                            },
+                            "maxTokens": 60,
+                        },
+                    }
+                },
+            },
+            "responses": {
+                "200": {
+                    "description": "The line.",
+                    "headers": LINE_HEADERS,
+                    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Line"}}},
+                },
+                **LINE_ERRORS,
             },
         }
     },
@@ -191,11 +156,11 @@ _PATHS: Json = {
                     "headers": {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}},
                     "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Models"}}},
                 },
-                **_COMMON_ERRORS,
-                "401": _UNAUTHORIZED,
-                "403": _FORBIDDEN,
-                "413": _error("The body is too large."),
-                "503": _NOT_READY,
+                **COMMON_ERRORS,
+                "401": UNAUTHORIZED,
+                "403": FORBIDDEN,
+                "413": error("The body is too large."),
+                "503": NOT_READY,
             },
         }
     },
@@ -210,70 +175,10 @@ _PATHS: Json = {
                     "headers": {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}},
                     "content": {"application/json": {"schema": {"type": "object"}}},
                 },
-                **_COMMON_ERRORS,
-                "413": _error("The body is too large."),
+                **COMMON_ERRORS,
+                "413": error("The body is too large."),
             },
         }
-    },
-}
-
-_SCHEMAS: Json = {
-    "Completion": {
-        "type": "object",
-        "required": ["model", "messages"],
-        "properties": {
-            "model": {"type": "string", "minLength": 1, "maxLength": MAX_ARCHETYPE, "description": "The archetype."},
-            "messages": {
-                "type": "array",
-                "minItems": 1,
-                "items": {
-                    "type": "object",
-                    "required": ["role"],
-                    "properties": {"role": {"type": "string", "enum": sorted(ROLES)}},
-                    "additionalProperties": True,
-                },
-            },
-            "stream": {"type": ["boolean", "null"], "default": False},
-            "priority": {"description": "Taken out: the archetype's importance decides who goes first."},
-            "cache_salt": {"description": "Replaced where the caller's key has a salt of its own."},
-        },
-        "additionalProperties": True,
-    },
-    "Models": {
-        "type": "object",
-        "required": ["object", "data"],
-        "properties": {
-            "object": {"const": "list"},
-            "data": {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "required": ["id", "object", "created", "owned_by"],
-                    "properties": {
-                        "id": {"type": "string"},
-                        "object": {"const": "model"},
-                        "created": {"type": "integer"},
-                        "owned_by": {"type": "string"},
-                    },
-                },
-            },
-        },
-    },
-    "Error": {
-        "type": "object",
-        "required": ["error"],
-        "properties": {
-            "error": {
-                "type": "object",
-                "required": ["message", "type", "param", "code"],
-                "properties": {
-                    "message": {"type": "string"},
-                    "type": {"type": "string"},
-                    "param": {"type": ["string", "null"]},
-                    "code": {"type": ["string", "integer", "null"]},
-                },
-            }
-        },
     },
 }
 
@@ -290,7 +195,7 @@ def document() -> Json:
         "servers": [{"url": "/"}],
         "paths": _PATHS,
         "components": {
-            "schemas": _SCHEMAS,
+            "schemas": SCHEMAS,
             "headers": {
                 "RequestId": {"description": "Names this request in the access log.", "schema": {"type": "string"}}
             },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from npc_runtime.gateway import chat
@@ -13,13 +14,20 @@ from npc_runtime.gateway.table import Target
 class Question:
     """One line's request, written anew for each digest that is asked."""
 
-    __slots__ = ("_cache_salt", "_trace", "payload", "retelling")
+    __slots__ = ("_cache_salt", "_trace", "can_read", "payload", "retelling")
 
     def __init__(
-        self, payload: dict[str, Any], *, trace: bytes, cache_salt: str | None, in_sentences: bool = False
+        self,
+        payload: dict[str, Any],
+        *,
+        trace: bytes,
+        cache_salt: str | None,
+        in_sentences: bool = False,
+        can_read: Callable[[bytes], bool] | None = None,
     ) -> None:
         """`trace` is whole header lines; `cache_salt` is None where the caller's key has none; `in_sentences`: another
-        pod may go on where one broke in the middle."""
+        pod may go on where one broke in the middle; `can_read` says whether a whole answer is one."""
+        self.can_read = can_read
         self.payload = payload
         """As it came, but for what engines are told beside the line."""
         self.retelling = Retelling(payload) if in_sentences else None

@@ -18,8 +18,9 @@ from npc_runtime import wire
 from npc_runtime.gateway import chat, errors
 from npc_runtime.gateway.access_log import AccessLog, Record
 from npc_runtime.gateway.admission import Admission
-from npc_runtime.gateway.affinity import Affinity, line_key
+from npc_runtime.gateway.affinity import Affinity
 from npc_runtime.gateway.answer import Client
+from npc_runtime.gateway.asking import Asking
 from npc_runtime.gateway.callers import Callers, Proof
 from npc_runtime.gateway.errors import Fault, Refused
 from npc_runtime.gateway.exchange import Exchange, Means
@@ -27,11 +28,11 @@ from npc_runtime.gateway.fleet import Fleet
 from npc_runtime.gateway.forecast import Forecasts
 from npc_runtime.gateway.http.parser import RequestHead
 from npc_runtime.gateway.http.response import JSON
+from npc_runtime.gateway.lines import find_npc
 from npc_runtime.gateway.metrics import Metrics
 from npc_runtime.gateway.openapi import document
-from npc_runtime.gateway.question import Question
 from npc_runtime.gateway.rollouts.observer import NOBODY, Chooser, Observer
-from npc_runtime.gateway.routing import choose_target, choose_tier, nothing_answers
+from npc_runtime.gateway.routing import choose_target
 from npc_runtime.gateway.table import Alias, CompiledTable, Target
 
 log = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ class Service:
         self.forecasts = Forecasts()
         self.chooser: Chooser = ByHash()
         """Takes effect with the next table."""
-        self._means: Means | None = None
+        self._asking: Asking | None = None
         self.draining = False
         """Answers say `Connection: close` from now on."""
         self._access_log = access_log
@@ -139,7 +140,8 @@ class Service:
     def apply(self, table: CompiledTable) -> None:
         """Serve from this table from now on."""
         self.fleet.apply(table)
-        self._means = Means(self.fleet, self.chooser, self.admission, self.forecasts, self.loop)
+        means = Means(self.fleet, self.chooser, self.admission, self.forecasts, self.loop)
+        self._asking = Asking(means, self.callers, self.metrics)
         self.metrics.keep_only({(archetype, tier) for archetype in table.archetypes for tier in table.tiers})
         self.callers.apply(table, workers=self._workers)
         self.admission.apply(table.source, workers=self._workers)
@@ -191,7 +193,9 @@ class Service:
         """What can be refused before a body is read: path, method, readiness, key."""
         method = _METHODS.get(head.path)
         if method is None:
-            return errors.unknown_path()
+            if find_npc(head.path) is None:
+                return errors.unknown_path()
+            method = b"POST"
         if head.method != method:
             return errors.method_not_allowed(method.decode())
         if head.path == OPENAPI:
@@ -216,13 +220,23 @@ class Service:
 
         """
         if head.path == COMPLETIONS:
-            self._complete(connection, head, body)
-            return
+            self._ask().complete(connection, head, body)
+        elif head.path in _METHODS:
+            self._describe(connection, head.path)
+        elif (npc := find_npc(head.path)) is not None:
+            self._ask().say(connection, head, body, npc)
+
+    def _ask(self) -> Asking:
+        if self._asking is None:
+            raise Refused(errors.not_ready())
+        return self._asking
+
+    def _describe(self, connection: Connection, path: bytes) -> None:
         if connection.record is not None:
             connection.record.status = 200
         self.metrics.unrouted.count_answer(200)
         proof = connection.proof
-        if head.path != MODELS or proof is None:
+        if path != MODELS or proof is None:
             connection.send_whole(200, JSON, self._openapi, b"")
         else:
             connection.send_whole(200, JSON, proof.caller.models(), b"")
@@ -241,50 +255,6 @@ class Service:
         if self._access_log.enabled:
             record.at = time.time()
             self._access_log.add(record)
-
-    def _complete(self, connection: Connection, head: RequestHead, body: bytes) -> None:
-        table, means = self.fleet.table, self._means
-        record, proof = connection.record, connection.proof
-        if table is None or means is None or record is None or proof is None:
-            raise Refused(errors.not_ready())
-        caller = proof.caller
-        if (fault := self.callers.take(caller)) is not None:
-            raise Refused(fault)
-        headers = head.headers
-        npc = chat.parse_id("X-NPC-Id", headers.get(b"x-npc-id"))
-        player = chat.parse_id("X-Player-Id", headers.get(b"x-player-id"))
-        record.npc = "" if npc is None else npc.decode("ascii")
-        record.player = "" if player is None else player.decode("ascii")
-        payload = chat.parse_completion(body)
-        tier = choose_tier(table, wanted=headers.get(b"x-npc-tier"), npc=npc)
-        if (fault := caller.refusal(payload["model"], tier)) is not None:
-            raise Refused(fault)
-        ladder = self.fleet.ladder(tier, payload["model"])
-        if ladder is None:
-            raise Refused(nothing_answers(table, archetype=payload["model"], tier=tier))
-        record.archetype = ladder.archetype
-        record.tier = tier
-        connection.run(
-            Exchange(
-                means=means,
-                client=connection,
-                ladder=ladder,
-                npc=npc,
-                place=None
-                if self.fleet.affinity is None or not self.fleet.has_choice
-                else line_key(
-                    archetype=ladder.archetype.encode(), npc=npc, player=player, messages=payload["messages"]
-                ),
-                question=Question(
-                    payload,
-                    trace=chat.trace_lines(headers),
-                    cache_salt=caller.cache_salt,
-                    in_sentences=chat.parse_resume(headers.get(b"x-npc-resume"), payload),
-                ),
-                series=self.metrics.series(ladder.archetype, tier),
-                record=record,
-            )
-        )
 
     # --- housekeeping
 
