@@ -138,6 +138,7 @@ async def test_a_busy_pod_gets_fewer_new_lines(rig: Rig, engine: Engine, second:
     slow = asyncio.gather(*(rig.say(stream=True) for _ in range(6)))
     await eventually(lambda: engine.running + second.running == 6)
     await eventually(lambda: second.running == 0)
+    second.pause = 0.0
     for _ in range(6):
         await rig.say()
     assert engine.chats == 3
