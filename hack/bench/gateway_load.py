@@ -8,7 +8,9 @@ measured.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import cast
@@ -23,14 +25,25 @@ class Outcome:
     rate: float
     sent: int = 0
     failed: int = 0
+    shed: int = 0
+    """Answered with 429."""
+    marked: int = 0
+    """Answers whose head held the mark that was looked for."""
     latencies: list[float] = field(default_factory=list)
+    firsts: list[float] = field(default_factory=list)
+    """Until the first bytes of an answer, for those that were complete in the end."""
     lateness: list[float] = field(default_factory=list)
     """How late the generator itself was: above a few milliseconds the machine, not the server, is the limit."""
 
     def percentile(self, share: float) -> float:
         """The latency below which `share` of the answers lie; infinite without answers."""
-        ordered = sorted(self.latencies)
-        return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else float("inf")
+        return at_share(self.latencies, share)
+
+
+def at_share(values: Sequence[float], share: float) -> float:
+    """The value below which `share` of them lie; infinite without any."""
+    ordered = sorted(values)
+    return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else float("inf")
 
 
 class _Line(asyncio.Protocol):
@@ -43,6 +56,9 @@ class _Line(asyncio.Protocol):
         self._asked = False
         self._first = True
         self._ok = False
+        self._shed = False
+        self._marked = False
+        self._first_at = 0.0
         self._tail = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -59,12 +75,21 @@ class _Line(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._first:
             self._first = False
+            self._first_at = perf_counter()
             self._ok = data.startswith(b"HTTP/1.1 200 ")
+            self._shed = data.startswith(b"HTTP/1.1 429 ")
+            self._marked = self._load.mark != b"" and self._load.mark in data
         tail = data[-64:] if len(data) >= 64 else (self._tail + data)[-64:]
         self._tail = tail
         if self._asked and (tail.endswith(END) or not self._ok):
             self._asked = False
-            self._load.answered(self, self._due, ok=self._ok and b"[DONE]" in tail)
+            if self._shed:
+                self._load.refused(self)
+            else:
+                first = self._first_at - self._due
+                self._load.answered(
+                    self, self._due, ok=self._ok and b"[DONE]" in tail, first=first, marked=self._marked
+                )
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -76,10 +101,12 @@ class _Line(asyncio.Protocol):
 class Load:
     """A generator for one address."""
 
-    def __init__(self, host: str, port: int, request: bytes) -> None:
+    def __init__(self, host: str, port: int, requests: Sequence[bytes], *, mark: bytes = b"") -> None:
+        """Sends `requests` in turn; answers whose head holds `mark` are counted apart."""
         self._host = host
         self._port = port
-        self._request = request
+        self._requests = itertools.cycle(requests)
+        self.mark = mark
         self._loop = asyncio.get_running_loop()
         self._idle: deque[_Line] = deque()
         self._lines: set[_Line] = set()
@@ -87,13 +114,23 @@ class Load:
         self._running = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def answered(self, line: _Line, due: float, *, ok: bool) -> None:
+    def answered(self, line: _Line, due: float, *, ok: bool, first: float = 0.0, marked: bool = False) -> None:
         """Called by a line when its answer is complete or will not come."""
-        self._running -= 1
         if ok:
             self._outcome.latencies.append(perf_counter() - due)
+            self._outcome.firsts.append(first)
+            self._outcome.marked += marked
         else:
             self._outcome.failed += 1
+        self._give_back(line)
+
+    def refused(self, line: _Line) -> None:
+        """Called by a line that was turned away."""
+        self._outcome.shed += 1
+        self._give_back(line)
+
+    def _give_back(self, line: _Line) -> None:
+        self._running -= 1
         if line.is_open():
             self._idle.append(line)
 
@@ -125,16 +162,17 @@ class Load:
     def _send(self, due: float) -> None:
         self._outcome.sent += 1
         self._running += 1
+        request = next(self._requests)
         while self._idle:
             line = self._idle.pop()
             if line.is_open():
-                line.ask(self._request, due)
+                line.ask(request, due)
                 return
-        task = asyncio.ensure_future(self._open(due))
+        task = asyncio.ensure_future(self._open(request, due))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _open(self, due: float) -> None:
+    async def _open(self, request: bytes, due: float) -> None:
         try:
             _, line = await self._loop.create_connection(lambda: _Line(self), self._host, self._port)
         except OSError:
@@ -142,4 +180,4 @@ class Load:
             self._outcome.failed += 1
             return
         self._lines.add(line)
-        line.ask(self._request, due)
+        line.ask(request, due)

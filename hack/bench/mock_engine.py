@@ -1,7 +1,7 @@
-"""An engine that costs almost nothing: answers every chat completion like vLLM would, after a fixed time.
+"""Engines that cost almost nothing: they answer every chat completion like vLLM would, after a fixed time.
 
-Prints its port as one line of JSON and serves until it is ended. Bytes are prepared once; a request is found by its
-framing alone.
+Prints the ports as one line of JSON and serves until it is ended. With --hold a stream stays open after its first
+event. Bytes are prepared once; a request is found by its framing alone.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ def _whole(body: bytes) -> bytes:
 class MockEngine(asyncio.Protocol):
     """One connection; one request at a time, as the gateway and the router send them."""
 
-    def __init__(self, *, seconds: float, chunks: int) -> None:
+    def __init__(self, *, seconds: float, chunks: int, hold: bool) -> None:
+        self._hold = hold
         self._gap = seconds / chunks
         self._seconds = seconds
         self._chunks = [_chunk(f"word{index} ") for index in range(chunks)]
@@ -88,7 +89,7 @@ class MockEngine(asyncio.Protocol):
     def _stream(self, index: int) -> None:
         last = index == len(self._chunks) - 1
         self._write((HEAD if index == 0 else b"") + self._chunks[index] + (END if last else b""))
-        if not last:
+        if not last and not self._hold:
             self._loop.call_later(self._gap, self._stream, index + 1)
 
     def _write(self, data: bytes) -> None:
@@ -97,19 +98,25 @@ class MockEngine(asyncio.Protocol):
 
 
 async def _serve(arguments: argparse.Namespace) -> None:
-    server = await asyncio.get_running_loop().create_server(
-        lambda: MockEngine(seconds=arguments.milliseconds / 1000, chunks=arguments.chunks),
-        "127.0.0.1",
-        arguments.port,
-        backlog=4096,
-    )
-    print(json.dumps({"port": server.sockets[0].getsockname()[1]}), flush=True)
-    await server.serve_forever()
+    loop = asyncio.get_running_loop()
+    seconds = arguments.milliseconds / 1000
+    servers = [
+        await loop.create_server(
+            lambda: MockEngine(seconds=seconds, chunks=arguments.chunks, hold=arguments.hold),
+            "127.0.0.1",
+            0,
+            backlog=4096,
+        )
+        for _ in range(arguments.count)
+    ]
+    print(json.dumps({"ports": [server.sockets[0].getsockname()[1] for server in servers]}), flush=True)
+    await asyncio.gather(*(server.serve_forever() for server in servers))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--count", type=int, default=1, help="of engines, each on a port of its own")
+    parser.add_argument("--hold", action="store_true", help="streams stay open after their first event")
     parser.add_argument("--milliseconds", type=float, default=20.0, help="from the request to the end of the answer")
     parser.add_argument("--chunks", type=int, default=8)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -46,10 +46,14 @@ class Bucket:
 
     def try_take(self, now: float) -> bool:
         """Let one pass, if one may now."""
-        self._refill(now)
-        if self._level < 1.0:
+        level = self._level
+        elapsed = now - self._at
+        if elapsed > 0:  # as `_refill` does
+            self._at = now
+            level = self._level = min(self._capacity, level + elapsed * self._per_second + 1e-9)
+        if level < 1.0:
             return False
-        self._level -= 1.0
+        self._level = level - 1.0
         return True
 
     def give_back(self) -> None:

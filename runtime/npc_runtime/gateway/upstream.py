@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Protocol, cast
 
 from npc_runtime.gateway.http.engine_answer import (
+    WHOLE_CHUNKS,
     BrokenAnswer,
     ChunkedAnswer,
     EngineHead,
@@ -156,6 +157,11 @@ class EngineConnection(asyncio.Protocol):
             # Most of what a gateway does: an event arrives, an event leaves.
             chunks = self._chunks
             assert chunks is not None  # noqa: S101 (only streams have a sink)
+            if WHOLE_CHUNKS.get(data[: data.find(b"\r\n")]) == len(data) and data.endswith(b"\r\n") and not chunks.held:
+                # One whole chunk, as `feed` would find out: engines send one for each token.
+                chunks.passed_last = data
+                sink(data)
+                return
             try:
                 data = chunks.feed(data)
             except BrokenAnswer as error:

@@ -15,11 +15,13 @@ from npc_runtime.gateway.http.limits import MAX_ENGINE_CHUNK_BYTES
 
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?")
 _MAX_CHUNK_LINE = 256
+_TAIL_BYTES = 64
 # Sizes as engines write them for one token's event: a look-up instead of a pattern, once for each token of each line.
 _PLAIN_SIZES = {b"%x" % size: size for size in range(1, 2048)}
+WHOLE_CHUNKS = {written: len(written) + size + 4 for written, size in _PLAIN_SIZES.items() if size >= _TAIL_BYTES}
+"""How long a chunk is in all, by its size as it is written: for chunks that fill the tail that is kept."""
 # With the end of the chunk around it: a character may say "data: [DONE]", but its JSON cannot end a chunk like this.
 _DONE_ENDS = (b"data: [DONE]\n\n\r\n", b"data: [DONE]\r\n\r\n\r\n")
-_TAIL_BYTES = 64
 
 
 class BrokenAnswer(Exception):
@@ -97,27 +99,24 @@ def parse_engine_head(data: bytes) -> EngineHead:
 class ChunkedAnswer:
     """Finds chunk boundaries in a stream and holds back the bytes after the last one."""
 
-    __slots__ = ("_held", "_last", "done")
+    __slots__ = ("done", "held", "passed_last")
 
     def __init__(self) -> None:
-        self._held = b""
-        self._last = b""  # what was passed on last, with enough before it to hold a whole [DONE] event
+        self.held = b""
+        """Bytes after the last whole chunk."""
+        self.passed_last = b""
+        """What was passed on last, with enough before it to hold a whole [DONE] event: another object each time."""
         self.done = False
 
     @property
     def said_done(self) -> bool:
         """Whether the events so far ended with OpenAI's `data: [DONE]`."""
-        return self._last.endswith(_DONE_ENDS)
-
-    @property
-    def passed_last(self) -> bytes:
-        """The end of what was passed on so far: another object each time that something is."""
-        return self._last
+        return self.passed_last.endswith(_DONE_ENDS)
 
     @property
     def between_events(self) -> bool:
         """Whether what was passed on ends with a whole event, so another event may follow."""
-        return not self._last or self._last.endswith((b"\n\n\r\n", b"\r\n\r\n\r\n"))
+        return not self.passed_last or self.passed_last.endswith((b"\n\n\r\n", b"\r\n\r\n\r\n"))
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes of the body and return those up to the last chunk boundary, the terminal chunk left out.
@@ -126,7 +125,7 @@ class ChunkedAnswer:
             BrokenAnswer: the framing is broken, or something follows the terminal chunk.
 
         """
-        held = self._held
+        held = self.held
         if held:
             data = held + data
         position = 0
@@ -147,7 +146,7 @@ class ChunkedAnswer:
                     if data[line_end + 2 : line_end + 4] != b"\r\n" or size > line_end + 4:
                         raise BrokenAnswer("something follows the end of the answer")
                     self.done = True
-                    self._held = b""
+                    self.held = b""
                     return self._passed(data[:position])
             end = line_end + 2 + length
             if size < end + 2:
@@ -156,20 +155,20 @@ class ChunkedAnswer:
                 raise BrokenAnswer("a chunk does not end where it said")
             position = end + 2
         if position < size:
-            self._held = data[position:]
+            self.held = data[position:]
             return self._passed(data[:position])
         if held:
-            self._held = b""
+            self.held = b""
         if size >= _TAIL_BYTES:
-            self._last = data
+            self.passed_last = data
             return data
         return self._passed(data)
 
     def _passed(self, data: bytes) -> bytes:
         if len(data) >= _TAIL_BYTES:
-            self._last = data
+            self.passed_last = data
         elif data:
-            self._last = self._last[-_TAIL_BYTES:] + data
+            self.passed_last = self.passed_last[-_TAIL_BYTES:] + data
         return data
 
 
