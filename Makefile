@@ -29,6 +29,10 @@ help: ## List the commands
 demo: venv ## Bring up a cluster, a region of three vLLM tiers, and swap an adapter under load
 	$(PYTHON) -m hack.demo up
 
+.PHONY: demo-rollback
+demo-rollback: venv ## A bad vampire is caught at 10% and taken back while you watch, on the demo's region
+	$(PYTHON) -m hack.demo rollback
+
 .PHONY: demo-down
 demo-down: venv ## Remove the demo and its cluster
 	$(PYTHON) -m hack.demo down

@@ -1,4 +1,4 @@
-"""`python -m hack.demo up | down`: see `make demo`."""
+"""`python -m hack.demo up | rollback | down`: see `make demo` and `make demo-rollback`."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m hack.demo", description="Show the main job on a real cluster.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up", help="bring everything up, swap a voice under load, kill an engine; can be run again")
+    commands.add_parser("rollback", help="a bad voice is caught and taken back while you watch; can be run again")
     down = commands.add_parser("down", help="remove the demo and its cluster")
     down.add_argument(
         "--keep-cluster", action="store_true", help="only uninstall regions, operator and kinds, in that order"
     )
     options = parser.parse_args(arguments)
     console = Console()
-    if options.command == "up":
+    if options.command != "down":
         # Before the minutes that building takes, and with nothing there yet that could be diagnosed.
         try:
             engine_python()
@@ -50,15 +51,18 @@ async def _run(console: Console, options: argparse.Namespace) -> int:
     try:
         if options.command == "up":
             await show.up(console)
+        elif options.command == "rollback":
+            await show.take_back(console)
         else:
             await show.down(console, keep_cluster=options.keep_cluster)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is told, diagnosed, and ends in a status that is not 0
         console.step(f"Not as it should be: {str(error) or type(error).__name__}")
         if not isinstance(error, EXPECTED):
             console.text("".join(traceback.format_exception(error)))
-        if options.command == "up":
+        if options.command != "down":
             console.text(await show.what_is_wrong())
-            console.say("the cluster stays for a closer look; `make demo` tries again, `make demo-down` removes it")
+            again = "make demo" if options.command == "up" else "make demo-rollback"
+            console.say(f"the cluster stays for a closer look; `{again}` tries again, `make demo-down` removes it")
         return 1
     return 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 from hack.cluster import api
-from hack.demo import acts
+from hack.demo import acts, rollback
 from hack.demo.console import Console
 from hack.stack import commands, install, regions, storage
 from hack.stack.diagnosis import diagnose
@@ -13,10 +13,10 @@ from hack.stack.engines import vllm_plan
 from hack.stack.helm import Helm
 from hack.stack.install import OPERATOR_NAMESPACE, Stack
 from hack.stack.kubectl import Kubectl
-from hack.stack.references import references
-from hack.stack.region import SECRET_API_KEYS, three_tiers
+from hack.stack.references import References, references
+from hack.stack.region import SECRET_API_KEYS, RegionPlan, three_tiers
 from hack.stack.regions import KEY_NAME, Region
-from hack.stack.watching import until_all_ready
+from hack.stack.watching import is_settled, until_all_ready
 
 REGION = "eu-west"
 VOICES = {"vampire": "vampire-v1", "zombie": "zombie-v1", "merchant": "merchant-v1"}
@@ -28,11 +28,58 @@ READY_SECONDS = 600.0
 
 async def up(console: Console) -> None:
     """Everything, or an exception that says what is not as it should be."""
+    stack, known = await _bring_up(console)
+    region = await _install(console, stack)
+    console.step("Everything is ready")
+    await _look(console, region)
+    console.step("Every voice on every tier, through the gateway")
+    await acts.let_them_speak(console, region, known, tuple(region.plan.tiers))
+    console.step(f"A new {SWAPPED} under a steady load of streaming lines")
+    await acts.swap_under_load(console, region, known, SWAPPED, SWAPPED_TO)
+    console.step(f"An engine is killed: tier {KILLED_TIER}")
+    await acts.kill_an_engine(console, region, KILLED_TIER)
+    await acts.let_them_speak(console, region, known, (KILLED_TIER,))
+    console.step(f"Done in {console.elapsed:.0f} s, and everything was as it should be. To go on playing:")
+    console.text("\n".join(commands_to_play(stack, region)))
+
+
+async def take_back(console: Console) -> None:
+    """The chapter on a bad vampire, on the demo's region as it is; where there is none, it is brought up first."""
+    stack, known = await _bring_up(console)
+    region = await regions.find(stack, _plan(stack))
+    objects = [] if region is None else await region.objects()
+    if region is not None and objects and all(is_settled(seen) for seen in objects):
+        console.say(f"the region {REGION} is there and everything of it is ready")
+    else:
+        region = await _install(console, stack)
+    began = console.elapsed
+    console.step(f"A bad {rollback.VOICE} under a steady load of streaming lines")
+    await rollback.take_back(console, region, known)
+    console.step(f"Done, {console.elapsed - began:.0f} s after the region was ready. To look at what was decided:")
+    lines = commands_to_play(stack, region)
+    at = lines.index(f"kubectl get npc -n {region.namespace}")
+    console.text("\n".join([*lines[:at], f"kubectl events -n {region.namespace} --for npca/{rollback.VOICE}"]))
+
+
+async def _bring_up(console: Console) -> tuple[Stack, References]:
     console.step("Bringing up a cluster and what a region needs")
     stack = await install.bring_up(console.say)
     console.say("answers: what each adapter must say, from a lone vLLM")
-    known = await references(stack.catalog)
+    return stack, await references(stack.catalog)
 
+
+def _plan(stack: Stack) -> RegionPlan:
+    """The voices move at once when their bytes change: steps have a chapter of their own."""
+    return three_tiers(
+        REGION,
+        vllm_plan(stack.images.engine_base),
+        model_uri=stack.model_uri,
+        voices={archetype: stack.adapter(name) for archetype, name in VOICES.items()},
+    )
+
+
+async def _install(console: Console, stack: Stack) -> Region:
+    """Operator and region, ready."""
     console.step("Installing the operator with Helm")
     console.command("helm upgrade --install npc-crds charts/npc-crds -n npc-system")
     console.command("helm upgrade --install npc-operator charts/npc-operator -n npc-system")
@@ -41,28 +88,12 @@ async def up(console: Console) -> None:
 
     console.step(f"Installing the region {REGION}: gold and silver on demand, bronze on spot; three voices")
     console.command(f"helm upgrade --install {REGION} charts/npc-region -n {REGION} --values ...")
-    plan = three_tiers(
-        REGION,
-        vllm_plan(stack.images.engine_base),
-        model_uri=stack.model_uri,
-        voices={archetype: stack.adapter(name) for archetype, name in VOICES.items()},
-    )
+    plan = _plan(stack)
     region = await regions.install(stack, plan)
     console.say("what is pending, and why, as the operator's status says it:")
     objects = len(plan.tiers) + len(plan.adapters) + 1
     await until_all_ready(stack.kubectl, REGION, expected=objects, say=console.say, timeout=READY_SECONDS)
-
-    console.step("Everything is ready")
-    await _look(console, region)
-    console.step("Every voice on every tier, through the gateway")
-    await acts.let_them_speak(console, region, known, tuple(plan.tiers))
-    console.step(f"A new {SWAPPED} under a steady load of streaming lines")
-    await acts.swap_under_load(console, region, known, SWAPPED, SWAPPED_TO)
-    console.step(f"An engine is killed: tier {KILLED_TIER}")
-    await acts.kill_an_engine(console, region, KILLED_TIER)
-    await acts.let_them_speak(console, region, known, (KILLED_TIER,))
-    console.step(f"Done in {console.elapsed:.0f} s, and everything was as it should be. To go on playing:")
-    console.text("\n".join(commands_to_play(stack, region)))
+    return region
 
 
 async def down(console: Console, *, keep_cluster: bool) -> None:
@@ -116,5 +147,6 @@ def commands_to_play(stack: Stack, region: Region) -> list[str]:
         f'curl -si {region.url}/v1/chat/completions -H "Authorization: Bearer $KEY" -H "X-NPC-Tier: gold" \\',
         "  -H 'Content-Type: application/json' \\",
         f"""  -d '{{"model": "{SWAPPED}", "max_tokens": 16, "messages": [{question}]}}'""",
-        "make demo-down    # removes the demo and its cluster",
+        "make demo-rollback   # a bad vampire is caught and taken back",
+        "make demo-down       # removes the demo and its cluster",
     ]

@@ -101,6 +101,19 @@ async def install(stack: Stack, plan: RegionPlan, *, fake_engine: str = "") -> R
             what="bound",
         )
     await stack.helm.upgrade(plan.name, "npc-region", namespace, plan.values())
+    return await _reach(stack, plan, key)
+
+
+async def find(stack: Stack, plan: RegionPlan) -> Region | None:
+    """The region of a plan as it is there, whatever was changed since it was installed; None if it is not."""
+    key = await _existing_key(stack.kubectl, plan.name)
+    if not key or plan.name not in await stack.helm.releases("npc-region"):
+        return None
+    return await _reach(stack, plan, key)
+
+
+async def _reach(stack: Stack, plan: RegionPlan, key: str) -> Region:
+    namespace = plan.name
     if stack.cluster.driver not in reach.ON_THE_NETWORK:
         # A port is forwarded to a pod that runs; a ClusterIP is there before any.
         await stack.kubectl.until("deployment", f"{plan.name}-gateway", namespace, is_rolled_out, timeout=120)
