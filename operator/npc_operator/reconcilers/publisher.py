@@ -38,6 +38,9 @@ BURST = 40.0
 """Ordinary writes that are made at once."""
 RATE = 40.0
 """Ordinary writes a second that are made at once; beyond it patience begins."""
+HEARING_SECONDS = 3.0
+"""How long a new leader listens before it says that less serves than its predecessor knew of: it has heard no agent and
+no gateway at first, and what it did not hear yet is no news."""
 TRIES = 3
 """Writes of one status whose object others keep changing, before its key has to wait."""
 
@@ -73,6 +76,8 @@ class Publisher:
         """Writes that nobody answered: they may have been made."""
         self._tokens = BURST
         self._filled = clock.monotonic()
+        self._begun: float | None = None
+        """When this leader looked at the first status."""
 
     async def publish(
         self,
@@ -90,6 +95,8 @@ class Publisher:
         loses at most them. Where the answer was lost they follow as soon as the write is seen to have been made.
         Raises PortError; Conflict where somebody else wrote the status meanwhile, which is in the store by then.
         """
+        if self._begun is None:
+            self._begun = self._clock.monotonic()
         key = _key(fact)
         lost = self._unsure.get(key)
         if lost is not None and lost.uid == fact.meta.uid and lost.status == fact.status:
@@ -97,7 +104,7 @@ class Publisher:
         if fact.status == status:
             self._waiting.pop(key, None)
             return None
-        if not urgent and (delay := self._delay(key, tells=tells_news(fact.status, status))) > 0:
+        if not urgent and (delay := self._delay(key, fact.status, status)) > 0:
             return delay
         self._waiting.pop(key, None)
         told = (*more, *describe_transition(fact.status.conditions, status.conditions))
@@ -172,8 +179,11 @@ class Publisher:
         for memory in (self._waiting, self._wrote, self._unsure):
             memory.pop((kind, namespace, name), None)
 
-    def _delay(self, key: tuple[str, str, str], *, tells: bool) -> float:
-        now = self._clock.monotonic()
+    def _delay(self, key: tuple[str, str, str], before: Status, after: Status) -> float:
+        now, tells = self._clock.monotonic(), tells_news(before, after)
+        listening = 0.0 if self._begun is None else self._begun + HEARING_SECONDS - now
+        if listening > 0 and (not tells or takes_back(before, after)):
+            return listening
         since = self._waiting.setdefault(key, now)
         due = since + PATIENCE_SECONDS
         if now >= due:
@@ -190,6 +200,15 @@ class Publisher:
 def tells_news(before: Status, after: Status) -> bool:
     """Whether a status says more than other numbers: about another generation, or with other conditions or reasons."""
     return _words(before) != _words(after)
+
+
+def takes_back(before: Status, after: Status) -> bool:
+    """Whether what was ready is not any more, of the same generation."""
+    return (
+        before.observed_generation == after.observed_generation
+        and holds(before.conditions, READY)
+        and not holds(after.conditions, READY)
+    )
 
 
 def _words(status: Status) -> tuple[object, ...]:

@@ -31,6 +31,7 @@ from npc_operator.domain.facts import (
 from npc_operator.domain.keys import Key, KeyKind
 from npc_operator.domain.placement import rank_importance
 from npc_operator.domain.turns import claim_turn
+from npc_operator.loop.queue import Lane
 from npc_operator.loop.store import Change, Store
 from npc_operator.reconcilers.changes import (
     archetype_of,
@@ -49,6 +50,8 @@ from npc_operator.reconcilers.changes import (
     waits_for_turn,
 )
 
+ORDERS = frozenset({KeyKind.AGENT, KeyKind.GATEWAY, KeyKind.ROUTES})
+"""Kinds of keys that are small, and whose effect people wait for."""
 NEXT_IN_LINE = 16
 """Adapters that wait for a slot and look again when one may be free. One change frees one or two; the others are there
 because some of these may have theirs already and not have said so yet."""
@@ -58,6 +61,14 @@ def triggers(store: Store, change: Change) -> Iterable[Key]:
     """The keys to mark. The store already holds `change.new`."""
     rule = RULES.get(change.kind)
     return () if rule is None else rule(store, change)
+
+
+def pick_lane(store: Store, key: Key) -> Lane:
+    """Which keys hurry: orders to agents and gateways, and a voice with a candidate that NPCs hear. Taking that back
+    must not wait until a thousand others have looked again."""
+    if key.kind is KeyKind.ADAPTER:
+        return Lane.URGENT if has_turn(store.get(Adapter, key.namespace, key.name)) else Lane.NORMAL
+    return Lane.URGENT if key.kind in ORDERS else Lane.NORMAL
 
 
 def _on_region(store: Store, change: Change) -> Iterator[Key]:

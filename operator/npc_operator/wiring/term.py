@@ -15,19 +15,19 @@ from npc_operator.clients.polls import Polls
 from npc_operator.clients.recorder import EventRecorder
 from npc_operator.clients.secrets import Secrets, trust_of
 from npc_operator.clients.supervision import endless
-from npc_operator.domain.keys import Key, KeyKind
+from npc_operator.domain.keys import Key
 from npc_operator.edge.resync import Resync
 from npc_operator.loop.queue import KeyedQueue, Lane
 from npc_operator.loop.runner import Runner
 from npc_operator.loop.store import Change, Store
 from npc_operator.ports import Clock, Images, Outside, Stamps
+from npc_operator.reconcilers.triggers import pick_lane
 from npc_operator.settings import Settings
 from npc_operator.wiring.decisions import Decisions
 
 logger = logging.getLogger(__name__)
 
 LAST_WORDS_SECONDS = 0.5
-_URGENT = frozenset({KeyKind.AGENT, KeyKind.GATEWAY, KeyKind.ROUTES})
 _BREATH = 200
 
 
@@ -122,4 +122,4 @@ class Leadership:
             logger.exception("cannot tell what a change concerns", extra={"key": about})
             return
         for key in keys:
-            self.queue.add(key, lane if lane is not None else Lane.URGENT if key.kind in _URGENT else Lane.NORMAL)
+            self.queue.add(key, pick_lane(self._store, key) if lane is None else lane)

@@ -26,16 +26,17 @@ from npc_operator.domain.facts import (
     SecretFact,
     Tier,
 )
-from npc_operator.domain.keys import Key, KeyKind
+from npc_operator.domain.keys import Key
 from npc_operator.domain.outcomes import Done, Outcome, Retry, Terminal, Wait
 from npc_operator.domain.reports import lost_contact, merge_report
 from npc_operator.edge.parse import identify, learn, parse, unlearn
-from npc_operator.loop.queue import KeyedQueue, Lane
+from npc_operator.loop.queue import KeyedQueue
 from npc_operator.loop.store import Change, Store
 from npc_operator.manifests.network import OperatorPeer
 from npc_operator.manifests.secrets import decode
 from npc_operator.ports import Images, Manifest, ObjectRef, Outside, PortError
 from npc_operator.reconcilers import Reconcilers, triggers
+from npc_operator.reconcilers.triggers import pick_lane
 from npc_runtime.wire import EngineState, Stamp
 from tests.support.builders import NAMESPACE
 from tests.support.fake_agents import FakeAgent, FakeAgents
@@ -208,8 +209,7 @@ class World:
 
     def _mark(self, queue: KeyedQueue[Key], change: Change) -> None:
         for key in triggers(self.store, change):
-            urgent = key.kind in (KeyKind.AGENT, KeyKind.GATEWAY, KeyKind.ROUTES)
-            queue.add(key, Lane.URGENT if urgent else Lane.NORMAL)
+            queue.add(key, pick_lane(self.store, key))
 
     def end_at(self, call: int, when: str) -> None:
         """End the leader `before` or `after` its n-th mutating call from now."""

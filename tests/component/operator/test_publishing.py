@@ -11,15 +11,14 @@ import pytest
 
 from npc_operator.api import names
 from npc_operator.domain import reasons
-from npc_operator.domain.keys import Key, KeyKind
+from npc_operator.domain.facts import AgentFact, GatewayFact
 from npc_operator.ports import Conflict, Manifest, PortError
 from tests.component.operator.harness import World
 from tests.component.operator.players import Players
-from tests.support.builders import NAMESPACE, adapter, digest, region, tier
+from tests.support.builders import adapter, digest, region, tier
 from tests.support.fake_kube import Call
 
 OLD, NEW = digest("vampire-1"), digest("vampire-2")
-VAMPIRE = Key(KeyKind.ADAPTER, NAMESPACE, "vampire")
 
 
 async def trying(*, bad: bool) -> tuple[World, Players]:
@@ -152,3 +151,44 @@ async def test_a_decision_that_was_never_written_is_not_recorded_as_one(caplog: 
         await world.settle(seconds=2)
     assert len([record for record in caplog.records if record.name == "npc_operator.audit"]) == 1
     assert shares(world) == [100]
+
+
+# --- a new leader ---
+
+
+async def forget_pods(world: World) -> None:
+    """Another leader begins, and has heard nobody for a second."""
+    for kind in (AgentFact, GatewayFact):
+        for namespace, name, _ in list(world.store.items(kind)):
+            world.store.drop(kind, namespace, name)
+    world.lead()
+    world.controllers_run = False
+    await world.settle(seconds=1)
+    world.controllers_run = True
+
+
+@pytest.mark.parametrize("percent", [0, 10])
+async def test_a_new_leader_that_has_heard_nobody_yet_neither_writes_nor_says_that_nothing_serves(percent: int) -> None:
+    if percent:
+        world, _ = await trying(bad=False)
+    else:
+        world = World()
+        world.put(region(tiers={"gold": 100}), tier("gold"), adapter("vampire", digests={"gold": OLD}))
+        await world.settle(seconds=30)
+    await world.settle(seconds=6)  # the Secret with the routes is written every five seconds
+    told = len(world.recorder.events)
+    world.api.forget_calls()
+    await forget_pods(world)
+    assert world.writes() == []
+    await world.settle(seconds=2)
+    assert (world.writes(), world.recorder.events[told:]) == ([], [])
+
+
+async def test_what_a_new_leader_still_does_not_hear_after_a_while_it_says() -> None:
+    world, _ = await trying(bad=False)
+    await world.settle(seconds=2)
+    for agent in world.pods("gold").values():
+        agent.deaf = True
+    await forget_pods(world)
+    await world.settle(seconds=3)
+    assert world.said(names.KIND_ADAPTER, "vampire", "Ready")[:2] == ("Unknown", reasons.AGENT_UNKNOWN)

@@ -25,7 +25,8 @@ OLD_NAME, NEW_NAME = served_name("vampire", OLD), served_name("vampire", NEW)
 async def trying(percent: int = 10, *, gateways: int = 2, **rollout: Any) -> tuple[World, Players]:
     """A vampire whose candidate has a share of the NPCs."""
     world = World()
-    world.put(region(tiers={"gold": 100}, spec={"gateway": {"replicas": gateways}}), tier("gold"))
+    world.put(region(tiers={"gold": 100}, spec={"gateway": {"replicas": gateways}}))
+    world.put(tier("gold", engine={"maxCpuLoras": 64}))
     world.put(adapter("vampire", digests={"gold": OLD}, spec={"rollout": {"stepSeconds": 10, **rollout}}))
     await world.settle()
     world.set_digest("vampire", NEW)
@@ -207,3 +208,30 @@ def names_of(world: World) -> set[str]:
         for alias in (gateway.table.aliases if gateway.table is not None else ())
         for target in alias.targets
     }
+
+
+# --- a crowd ---
+
+
+async def test_taking_a_candidate_back_does_not_wait_behind_voices_that_look_again() -> None:
+    world, players = await trying()
+    voices = [f"voice-{number:03}" for number in range(40)]
+    world.put(*(adapter(name) for name in voices))
+    await world.settle(seconds=3)
+    for name in voices:
+        world.edit(names.KIND_ADAPTER, name, lambda live: live["metadata"].update(labels={"reviewed": "yes"}))
+    players.bad = {NEW}
+    players.speak(50)
+    world.report()
+    ran: list[str] = []
+    reconcile = world.reconcilers.reconcile
+
+    async def note(key: Key) -> Outcome:
+        ran.append(key.name)
+        return await reconcile(key)
+
+    world.reconcilers.reconcile = note  # type: ignore[method-assign]
+    await world.settle(seconds=1)
+    assert set(voices) <= set(ran)
+    assert ran.index("vampire") < min(ran.index(name) for name in voices)
+    assert world.variant("vampire")["rejected"]["digest"] == NEW

@@ -249,6 +249,21 @@ async def test_applying_onto_an_outdated_version_is_a_conflict(world: World) -> 
         await world.kube.apply(wanted, manager=OURS)
 
 
+async def test_a_status_decided_from_an_outdated_version_is_a_conflict(world: World) -> None:
+    made = await world.kube.apply(adapter(world), manager=OURS)
+    version = made["metadata"]["resourceVersion"]
+    first, late = adapter_status(world, ready="True"), adapter_status(world, ready="False")
+    for one in (first, late):
+        one["metadata"]["resourceVersion"] = version
+    written = await world.kube.apply(first, manager=STATUS, subresource="status")
+    with pytest.raises(Conflict):
+        await world.kube.apply(late, manager=STATUS, subresource="status")
+    live = await world.kube.get(ref(made))
+    assert live is not None
+    assert live["metadata"]["resourceVersion"] == written["metadata"]["resourceVersion"] != version
+    assert live["status"]["conditions"][0]["status"] == "True"
+
+
 async def test_creating_what_exists_is_a_conflict(world: World) -> None:
     await world.kube.create(config(world, {"k": "v"}), manager=OURS)
     with pytest.raises(Conflict):
