@@ -25,8 +25,8 @@ DURATION_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0
 
 
 Dumped = list[Any]
-"""One series as JSON: archetype, tier, in flight, retries, answers, errors, degraded lines, and two histograms as
-counts and total."""
+"""One series as JSON: archetype, tier, in flight, retries, resumed lines, answers, errors, degraded lines, and two
+histograms as counts and total."""
 
 
 class Histogram:
@@ -62,7 +62,7 @@ class Histogram:
 class Series:
     """Everything counted for one archetype on one tier."""
 
-    __slots__ = ("answers", "degraded", "duration", "errors", "first_token", "in_flight", "retries")
+    __slots__ = ("answers", "degraded", "duration", "errors", "first_token", "in_flight", "resumed", "retries")
 
     def __init__(self) -> None:
         self.in_flight = 0
@@ -71,6 +71,8 @@ class Series:
         self.degraded: dict[str, int] = {}
         """Lines answered by less than what was asked for, by the level that answered."""
         self.retries = 0
+        self.resumed = 0
+        """Lines that broke off and that another pod went on with, or was asked to."""
         self.first_token = Histogram(FIRST_TOKEN_SECONDS)
         self.duration = Histogram(DURATION_SECONDS)
 
@@ -125,6 +127,7 @@ class Metrics:
                 *key,
                 series.in_flight,
                 series.retries,
+                series.resumed,
                 {str(status): count for status, count in series.answers.items()},
                 {reason.value: count for reason, count in series.errors.items()},
                 series.degraded,
@@ -136,10 +139,11 @@ class Metrics:
 
     def add(self, dumped: list[Dumped]) -> None:
         """Add what another process counted."""
-        for archetype, tier, in_flight, retries, answers, faults, degraded, *histograms in dumped:
+        for archetype, tier, in_flight, retries, resumed, answers, faults, degraded, *histograms in dumped:
             series = self.series(archetype, tier) if archetype else self.unrouted
             series.in_flight += in_flight
             series.retries += retries
+            series.resumed += resumed
             for status, count in answers.items():
                 series.answers[int(status)] = series.answers.get(int(status), 0) + count
             for reason, count in faults.items():
@@ -185,6 +189,11 @@ class GatewayCollector(Collector):
             "npc_gateway_errors", "Failed requests by the gateway's reason.", labels=(*labels, "reason")
         )
         retries = CounterMetricFamily("npc_gateway_retries", "Requests sent to another pod.", labels=labels)
+        resumed = CounterMetricFamily(
+            "npc_gateway_resumed_lines",
+            "Lines that broke off in the middle and that another pod went on with, or was asked to.",
+            labels=labels,
+        )
         degraded = CounterMetricFamily(
             "npc_gateway_degraded_lines",
             "Lines answered by less than the archetype's adapter on the tier that was asked: by another tier, by the "
@@ -212,10 +221,11 @@ class GatewayCollector(Collector):
             if key == ("", ""):
                 continue
             retries.add_metric(key, series.retries)
+            resumed.add_metric(key, series.resumed)
             in_flight.add_metric(key, series.in_flight)
             first_token.add_metric(key, series.first_token.buckets(), series.first_token.total)
             duration.add_metric(key, series.duration.buckets(), series.duration.total)
-        yield from (requests, errors, degraded, retries, in_flight, first_token, duration)
+        yield from (requests, errors, degraded, retries, resumed, in_flight, first_token, duration)
         ejections = CounterMetricFamily(
             "npc_gateway_ejections", "How often a pod was left out for what it did to lines.", labels=("tier",)
         )

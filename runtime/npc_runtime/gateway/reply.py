@@ -98,4 +98,6 @@ class Reply:
             record.reason = reason.value
         if record.degraded:
             series.count_degraded(record.degraded)
+        if record.resumed:
+            series.resumed += 1
         record.status = status

@@ -105,7 +105,9 @@ async def test_a_resumed_line_is_logged_and_counted_and_leaves_nothing_behind(
     (logged,) = rig.access_lines()
     assert (logged["status"], logged["resumed"], logged["attempts"]) == (200, True, 2)
     assert "reason" not in logged
-    assert 'npc_gateway_retries_total{archetype="vampire",tier="gold"} 1.0' in await rig.metrics()
+    counted = await rig.metrics()
+    for name in ("npc_gateway_retries_total", "npc_gateway_resumed_lines_total"):
+        assert f'{name}{{archetype="vampire",tier="gold"}} 1.0' in counted
     assert all(endpoint.in_flight == 0 for endpoint in rig.service.fleet.endpoints)
 
 

@@ -81,7 +81,7 @@ def test_every_metric_of_candidates_and_of_degradation_is_on_the_dashboard() -> 
     about = {
         name
         for name in KNOWN
-        if re.search(r"candidate|stable_|stand_in|decisions|degraded|eject|lines_waiting|verdict", name)
+        if re.search(r"candidate|stable_|stand_in|decisions|degraded|resumed|eject|lines_waiting|verdict", name)
         and not name.endswith(("_count", "_sum"))
     }
     assert about <= shown
