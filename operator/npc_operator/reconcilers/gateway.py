@@ -11,6 +11,9 @@ from npc_operator.reconcilers.context import Context
 from npc_operator.reconcilers.routebook import Waiting
 
 UNHEARD_LOOK_SECONDS = 30.0
+TAKEN_BACK_SECONDS = 1.0
+"""How soon to try again at a gateway that still asks for what it must not: a rollback is to be everywhere in two
+seconds."""
 
 
 async def reconcile_gateway(context: Context, key: Key) -> Outcome:
@@ -47,6 +50,9 @@ async def reconcile_gateway(context: Context, key: Key) -> Outcome:
             context.routes.restamp(key.namespace, region, stale.current, context.clock.monotonic())
             continue
         except PortError as error:
+            if context.routes.goes_by_too_much(door, table):
+                # What was taken back is heard there until it takes the routes: no growing pauses between tries.
+                return Wait(f"gateway {pod.name} goes by routes that were taken back: {error}", TAKEN_BACK_SECONDS)
             return Retry(f"gateway {pod.name}: {error}")
         context.routes.acknowledge(door.pod, accepted.boot_id, accepted.stamp)
         return Done()

@@ -191,6 +191,14 @@ class RouteBook:
     def up_to_date(self, door: Door, table: RouteTable) -> bool:
         return self.applied(door) == table.stamp
 
+    def goes_by_too_much(self, door: Door, table: RouteTable) -> bool:
+        """Whether a gateway may go on asking for something that the present routes have taken off, as far as is
+        known."""
+        stamp = self.applied(door)
+        page = self._pages.get((door.pod.namespace, table.region))
+        content = None if page is None or stamp is None else page.contents.get(stamp.order())
+        return content is None or not content <= routed_names(table)
+
     def may_be_used(self, namespace: str, tier: str, served_name: str) -> bool:
         """Whether a gateway may still send a line to a served name on a tier."""
         region = self._world.active_region(namespace)

@@ -118,6 +118,20 @@ async def test_a_gateway_whose_pod_is_gone_for_good_holds_nothing() -> None:
     assert percent_of(world) > 10
 
 
+async def test_a_gateway_that_could_take_no_routes_for_a_while_hears_of_a_rollback_as_soon_as_it_can() -> None:
+    world, players = await trying()
+    slow = next(iter(world.doors().values()))
+    slow.refusing = True
+    players.bad = {NEW}
+    players.speak(50)
+    await world.settle(seconds=55)
+    assert world.variant("vampire")["rejected"]["digest"] == NEW
+    assert NEW_NAME in names_of(world)
+    slow.refusing = False
+    await world.settle(seconds=1.5)
+    assert names_of(world) == {OLD_NAME}
+
+
 # --- turns ---
 
 

@@ -33,6 +33,15 @@ def test_a_clock_that_is_set_back_makes_a_step_at_most_as_long_again(back: float
     assert story.rollout.percent == 25
 
 
+def test_a_step_of_which_nobody_can_read_when_it_began_begins_now() -> None:
+    story = Story()
+    story.watch(10)
+    story.status = story.known.model_copy(update={"rollout": story.rollout.model_copy(update={"since": "yesterday"})})
+    story.later(1000)
+    assert parse_rfc3339(story.rollout.since) == story.now
+    story.watch(25)
+
+
 def test_leaders_whose_clocks_differ_a_little_do_not_begin_a_step_anew() -> None:
     story = Story()
     story.now += 0.5

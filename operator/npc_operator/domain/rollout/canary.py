@@ -127,9 +127,9 @@ def _go_on(facts: RolloutFacts, state: State, rollout: RolloutStatus, target: in
 
 def _begun_by_now(rollout: RolloutStatus, now: float) -> RolloutStatus:
     """A step that began in time to come was begun by another clock, or before this one was set back: it would last as
-    much longer, so it begins now."""
+    much longer, so it begins now. So does one of which nobody can read when it began."""
     began = parse_rfc3339(rollout.since)
-    if began is None or began <= now + SKEW_SECONDS:
+    if began is not None and began <= now + SKEW_SECONDS:
         return rollout
     return rollout.model_copy(update={"since": rfc3339(math.ceil(now))})
 
