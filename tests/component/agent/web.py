@@ -77,8 +77,11 @@ def web_server(folder: Path, internal: Path) -> Iterator[Web]:
             self.send_header("ETag", tag)
             self.end_headers()
             if body:
-                self.wfile.write(rest[: web.cut_at] if web.cut_at else rest)
                 self.close_connection = bool(web.cut_at)
+                try:
+                    self.wfile.write(rest[: web.cut_at] if web.cut_at else rest)
+                except (ConnectionError, ssl.SSLEOFError):
+                    self.close_connection = True  # an agent that has heard enough hangs up
             return None
 
         def plain(self, status: int) -> None:
