@@ -34,7 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     defaults = Options()
     names = "\n".join(
-        f"  {row.name:<10} {row.what} ({row.minutes}{'; needs root' if row.needs_cluster else ''})" for row in ROWS
+        f"  {row.name:<16} {row.what} ({row.minutes}{'; needs root' if row.needs_cluster else ''})" for row in ROWS
     )
     parser = argparse.ArgumentParser(
         prog="python -m hack.bench",

@@ -72,6 +72,9 @@ class _Line(asyncio.Protocol):
     def is_open(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
 
+    def is_streaming(self) -> bool:
+        return self._asked and not self._first and self._ok and self.is_open()
+
     def data_received(self, data: bytes) -> None:
         if self._first:
             self._first = False
@@ -134,8 +137,13 @@ class Load:
         if line.is_open():
             self._idle.append(line)
 
-    async def run(self, *, rate: float, seconds: float) -> Outcome:
-        """Send `rate` requests a second for so long, then wait (at most 10 s) for the last answers."""
+    @property
+    def open_streams(self) -> int:
+        """Answers that have begun, and not yet ended."""
+        return sum(line.is_streaming() for line in self._lines)
+
+    async def run(self, *, rate: float, seconds: float, patience: float = 10.0) -> Outcome:
+        """Send `rate` requests a second for so long, then wait (at most `patience` seconds) for the last answers."""
         outcome = self._outcome = Outcome(rate)
         count = int(rate * seconds)
         begin = perf_counter() + 0.01
@@ -146,7 +154,7 @@ class Load:
                 await asyncio.sleep(wait)
             outcome.lateness.append(max(0.0, perf_counter() - due))
             self._send(due)
-        deadline = perf_counter() + 10
+        deadline = perf_counter() + patience
         while self._running and perf_counter() < deadline:  # noqa: ASYNC110 (the end of a measurement, not of a request)
             await asyncio.sleep(0.01)
         outcome.failed += self._running

@@ -7,7 +7,12 @@ from hack.bench.row_analysis import measure_analysis
 from hack.bench.row_change import measure_change
 from hack.bench.row_cold import measure_cold
 from hack.bench.row_engine import measure_engine
-from hack.bench.row_gateway import measure_gateway
+from hack.bench.row_gateway import (
+    measure_gateway,
+    measure_gateway_affinity,
+    measure_gateway_memory,
+    measure_gateway_tiers,
+)
 from hack.bench.row_leader import measure_leader
 from hack.bench.row_live import measure_live
 from hack.bench.row_rest import measure_memory, measure_rest
@@ -18,7 +23,10 @@ ROWS = (
     Row("memory", "operator memory with 1,000 adapters", "4 minutes", measure_memory),
     Row("rest", "writes at rest with 1,000 adapters", "7 minutes", measure_rest),
     Row("leader", "leader killed, and handed over", "4 minutes", measure_leader),
-    Row("gateway", "the gateway beside vllm-router", "10 minutes", measure_gateway),
+    Row("gateway", "the gateway with every feature on beside vllm-router", "10 minutes", measure_gateway),
+    Row("gateway-memory", "the gateway's memory: 10,000 NPCs, 10,000 streams", "4 minutes", measure_gateway_memory),
+    Row("gateway-tiers", "Gold beside an overloaded Bronze, and who is shed", "2 minutes", measure_gateway_tiers),
+    Row("gateway-affinity", "lines sent where their beginning is cached", "3 minutes", measure_gateway_affinity),
     Row("analysis", "rollouts judged: false alarms and power, simulated", "12 minutes", measure_analysis),
     Row("engine", "agent and real vLLM: order -> proven, engine killed, 160 MB", "6 minutes", measure_engine),
     Row("live", "local cluster, real vLLM: applied, changed, killed", "10 minutes", measure_live, needs_cluster=True),

@@ -11,7 +11,7 @@ from hack.bench.__main__ import build_parser
 from hack.bench.operators import USER
 from hack.bench.pods import build_pod, pick_addresses, ready_status
 from hack.bench.row_cold import describe_cpu, pick_median
-from hack.bench.row_gateway import read_figures
+from hack.bench.row_gateway import read_affinity, read_figures, read_memory, read_tiers
 from hack.bench.row_rest import count_looks, find_writes
 from hack.bench.rows import ROWS
 from hack.bench.world import made_up
@@ -75,6 +75,34 @@ def test_the_routers_figures_of_the_same_run_are_the_gateways_bars() -> None:
     assert by_what["CPU per request"].runs == (0.09, 0.09)
     assert by_what["highest rate held"].verdict() == "yes"
     assert {figure.verdict() for figure in by_what.values()} == {"yes"}
+
+
+def test_streams_that_could_not_be_opened_are_scaled_up() -> None:
+    idle, streaming = read_memory([{"started": 70, "idle": 75, "before": 70, "streaming": 120, "open": 5_000}])
+    assert list(idle.runs) == [75]
+    assert list(streaming.runs) == [170]
+    assert streaming.verdict() == "yes"
+
+
+def test_gold_beside_bronze_is_told_pair_by_pair() -> None:
+    def run(p99: float, shed: float) -> dict[str, float]:
+        return {"gold_p99": p99, "gold_failed": 0, "shed_p50": 0.1, "ambient_shed": shed, "normal_shed": shed / 4}
+
+    found = read_tiers({"off": [run(100, 0), run(200, 0)], "on": [run(105, 0.8), run(230, 0.8)]})
+    by_what = {figure.what: figure for figure in found}
+    gold = by_what["Gold's p99 with Bronze at five times its capacity, over without"]
+    assert list(gold.runs) == [105, 115]
+    assert (gold.median, gold.verdict()) == (110, "median")
+    assert list(by_what["Ambient lines shed"].runs) == [80, 80]
+
+
+def test_affinity_must_do_better_than_the_least_busy_pod() -> None:
+    def run(cached: float, p50: float) -> dict[str, float]:
+        return {"cached": cached, "first_p50": p50, "first_p99": 2 * p50, "busiest": 1.1, "failed": 0}
+
+    found = {figure.what: figure for figure in read_affinity({"off": [run(50, 40)], "on": [run(80, 45)]})}
+    assert found["blocks of prompts found cached"].verdict() == "yes"
+    assert found["first token, p50"].verdict() == "no"
 
 
 def test_the_objects_of_the_world_are_what_the_product_understands() -> None:
