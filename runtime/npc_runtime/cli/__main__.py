@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import time
@@ -11,7 +12,7 @@ from importlib import import_module
 from .answers import Code
 from .arguments import build_parser, command_first
 from .completion import COMPLETE, SCRIPTS, answer_shell
-from .console import Console
+from .console import Console, ReaderGone
 from .ports import CliError, Cluster
 from .render import wants_colours
 
@@ -40,12 +41,26 @@ RUNS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The console script; returns the exit code (see `kubectl npc --help`)."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot show a character shows another one: no answer may be lost over an ellipsis.
+            stream.reconfigure(errors="replace")
+    try:
+        return _run(list(sys.argv[1:] if arguments is None else arguments))
+    except ReaderGone:
+        return Code.FINE
+    except KeyboardInterrupt:
+        return Code.INTERRUPTED
+    finally:
+        _let_go()
+
+
+def _run(given: list[str]) -> int:
+    colours = wants_colours(terminal=sys.stdout.isatty(), environment=dict(os.environ))
     if given[:1] == [COMPLETE]:
-        sys.stdout.write(answer_shell(given[1:]))
+        Console(sys.stdout, sys.stderr, sys.stdin).raw(answer_shell(given[1:]))
         return Code.FINE
     parsed = build_parser().parse_args(command_first(given))
-    colours = wants_colours(terminal=sys.stdout.isatty(), environment=dict(os.environ))
     form = getattr(parsed, "output", "table")
     console = Console(sys.stdout, sys.stderr, sys.stdin, form=form, colours=colours)
     if parsed.command == "completion":
@@ -55,9 +70,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     opened: list[Cluster] = []
 
     def connect() -> Cluster:
-        from .clients.kube import connect as connect_kube
+        from .clients.config import connect as connect_kube
 
-        opened.append(connect_kube(kubeconfig=parsed.kubeconfig, context=parsed.context))
+        opened.append(
+            connect_kube(kubeconfig=parsed.kubeconfig, context=parsed.context, timeout=parsed.request_timeout)
+        )
         return opened[-1]
 
     from .commands.session import Session
@@ -70,15 +87,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.step:
             console.note(f"next: {error.step}")
         return error.code
-    except BrokenPipeError:
-        # Whoever read has seen enough; the interpreter must not complain about it when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Code.FINE
-    except KeyboardInterrupt:
-        return Code.INTERRUPTED
     finally:
         for cluster in opened:
             cluster.close()
+
+
+def _let_go() -> None:
+    """Flush what is left, so that the interpreter does not complain at exit of a reader who has seen enough."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def pick(command: str) -> Callable[..., Code]:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from . import vocabulary as v
 from .answers import Code
 from .catalog import COMMANDS
+from .options import positive
+from .ports import REQUEST_SECONDS
 
 FORMS = ("table", "json", "yaml")
 
@@ -61,6 +63,13 @@ def _cluster_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--context", default="", help="context of the kubeconfig")
     group.add_argument("--kubeconfig", default="", metavar="FILE", help="kubeconfig (default: as kubectl finds it)")
     group.add_argument(
+        "--request-timeout",
+        type=positive,
+        default=REQUEST_SECONDS,
+        metavar="SECONDS",
+        help="how long one request to the API server may take (default: %(default)g)",
+    )
+    group.add_argument(
         "--operator-namespace",
         default=v.OPERATOR_NAMESPACE,
         metavar="NAMESPACE",
@@ -71,7 +80,8 @@ def _cluster_options(parser: argparse.ArgumentParser) -> None:
 def command_first(arguments: Sequence[str]) -> list[str]:
     """The same words with what stands before the command put behind it: `kubectl npc -n eu-west status` works too."""
     names = {one.name for one in COMMANDS}
-    valued = {"-n", "--namespace", "--context", "--kubeconfig", "--operator-namespace", "-o", "--output"}
+    valued = {"-n", "--namespace", "--context", "--kubeconfig", "--operator-namespace", "--request-timeout"}
+    valued |= {"-o", "--output"}
     index = 0
     while index < len(arguments) and arguments[index] not in names:
         if not arguments[index].startswith("-"):

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TextIO
 
 from .answers import Answer
-from .render import clean, render
+from .render import render
+from .tables import clean
 
 CLEAR = "\x1b[H\x1b[2J"
+DOCUMENT = "---\n"
+"""Between two YAML documents of one stream; JSON needs nothing."""
+
+
+class ReaderGone(Exception):
+    """Whoever read standard output has seen enough.
+
+    No OSError, so that nobody who minds a broken connection to a cluster takes it for one.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """The three streams and how answers are to look."""
+    """The three streams and how answers are to look. Every method that writes raises ReaderGone."""
 
     out: TextIO
     err: TextIO
@@ -22,18 +33,27 @@ class Console:
     colours: bool = False
 
     def show(self, answer: Answer) -> None:
-        self.out.write(render(answer, form=self.form, colours=self.colours))
-        self.out.flush()
+        self.raw(render(answer, form=self.form, colours=self.colours, width=self.size()[0]))
+
+    def show_again(self, answer: Answer) -> None:
+        """What is watched: in place of what was there on a terminal, after it elsewhere."""
+        width, height = self.size()
+        text = render(answer, form=self.form, colours=self.colours, width=width)
+        if self.is_terminal() and self.form == "table":
+            text = CLEAR + cut(text, height - 1)
+        self.raw(DOCUMENT + text if self.form == "yaml" else text)
 
     def piece(self, text: str) -> None:
         """A piece of streamed text, at once; line breaks stay, other control characters do not."""
-        self.out.write("\n".join(clean(line) for line in text.split("\n")))
-        self.out.flush()
+        self.raw("\n".join(clean(line) for line in text.split("\n")))
 
     def raw(self, text: str) -> None:
         """Text that is ours as it is: scripts."""
-        self.out.write(text)
-        self.out.flush()
+        try:
+            self.out.write(text)
+            self.out.flush()
+        except BrokenPipeError:
+            raise ReaderGone from None
 
     def note(self, text: str) -> None:
         self.err.write(clean(text) + "\n")
@@ -41,6 +61,15 @@ class Console:
 
     def is_terminal(self) -> bool:
         return self.out.isatty()
+
+    def size(self) -> tuple[int, int]:
+        """Columns and lines of the terminal; (0, 0) where it is none or does not say."""
+        if not self.is_terminal():
+            return 0, 0
+        try:
+            return os.get_terminal_size(self.out.fileno())
+        except OSError:
+            return 0, 0
 
     def has_person(self) -> bool:
         """Whether somebody can be asked."""
@@ -53,3 +82,12 @@ class Console:
         self.err.write(f"{clean(question)} [y/N] ")
         self.err.flush()
         return self.inp.readline().strip().lower() in ("y", "yes")
+
+
+def cut(text: str, height: int) -> str:
+    """The lines of `text` that a terminal has room for, the last of them saying how many it has not. 0: no limit."""
+    lines = text.splitlines(keepends=True)
+    if height <= 1 or len(lines) <= height:
+        return text
+    hidden = len(lines) - (height - 1)
+    return "".join(lines[: height - 1]) + f"... {hidden} more lines: enlarge the terminal, or look without --watch\n"

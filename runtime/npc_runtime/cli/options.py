@@ -7,7 +7,8 @@ import argparse
 SHELLS = ("bash", "zsh", "fish")
 
 
-def _positive(text: str) -> float:
+def positive(text: str) -> float:
+    """A number of seconds."""
     value = float(text)
     if value <= 0:
         raise argparse.ArgumentTypeError("must be above 0")
@@ -32,7 +33,7 @@ def status_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-A", "--all-namespaces", action="store_true", help="all namespaces")
     parser.add_argument("-w", "--watch", action="store_true", help="show it again when something changed, until Ctrl-C")
     parser.add_argument(
-        "--every", type=_positive, default=2.0, metavar="SECONDS", help="how often --watch looks (default: 2)"
+        "--every", type=positive, default=2.0, metavar="SECONDS", help="how often --watch looks (default: 2)"
     )
 
 
@@ -68,7 +69,7 @@ def say_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--max-tokens", type=_count, default=200, help="longest answer (default: 200)")
     parser.add_argument(
-        "--timeout", type=_positive, default=60.0, metavar="SECONDS", help="longest silence (default: 60)"
+        "--timeout", type=positive, default=60.0, metavar="SECONDS", help="longest silence (default: 60)"
     )
 
 

@@ -13,6 +13,9 @@ from .answers import Code
 
 Object = Mapping[str, Any]
 
+REQUEST_SECONDS = 30.0
+"""Longest silence of the API server, or of a pod behind it, unless the caller says otherwise."""
+
 
 class CliError(Exception):
     """Ends a command with a sentence for its user and an exit code."""

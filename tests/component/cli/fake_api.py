@@ -28,6 +28,10 @@ class FakeApi:
     forwards: dict[tuple[str, int], int] = field(default_factory=dict)
     refused: set[tuple[str, str]] = field(default_factory=set)
     absent: set[str] = field(default_factory=set)
+    broken: dict[str, int] = field(default_factory=dict)
+    """Path -> status it answers with, whatever is asked."""
+    mute: set[str] = field(default_factory=set)
+    """Paths that take a request and never answer."""
     requests: list[tuple[str, str]] = field(default_factory=list)
     executed: list[tuple[str, list[str]]] = field(default_factory=list)
     patches: list[tuple[str, dict[str, str], dict[str, Any]]] = field(default_factory=list)
@@ -64,6 +68,10 @@ class FakeApi:
         self.requests.append((request.method, path))
         if request.headers.get("Authorization") != "Bearer callers-own-token":
             return status(401, "Unauthorized")
+        if path in self.mute:
+            await asyncio.Event().wait()
+        if path in self.broken:
+            return status(self.broken[path], "etcdserver: request timed out")
         subresource = parts[-1] if parts[-1] in ("log", "exec", "portforward") else ""
         if subresource:
             return await self._pod(request, pod=parts[-2], what=subresource)

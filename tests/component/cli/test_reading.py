@@ -11,7 +11,7 @@ import pytest
 
 from npc_runtime.cli.__main__ import main
 from npc_runtime.cli.answers import Code
-from npc_runtime.cli.clients.kube import split_path
+from npc_runtime.cli.clients.faults import split_path
 from tests.component.cli.conftest import CORE, LEASES, OWN, POD, Run, ours
 from tests.component.cli.fake_api import FakeApi
 from tests.unit.cli import objects as o
@@ -111,29 +111,18 @@ async def test_an_api_server_that_is_away_ends_with_5(tmp_path: Path, capsys: py
     assert "does not answer" in capsys.readouterr().err
 
 
-def test_a_kubeconfig_that_is_not_there_ends_with_5(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["status", "--kubeconfig", str(tmp_path / "none")]) == Code.NO_CLUSTER
-    assert capsys.readouterr().err.startswith("error: the kubeconfig cannot be used")
+async def test_a_server_that_never_answers_costs_as_long_as_the_caller_allows(run: Run, api: FakeApi) -> None:
+    api.mute.add(f"{OWN}/npcregions")
+    ran = await run("status", "--request-timeout", "0.2")
+    assert ran.code == Code.NO_CLUSTER
+    assert "does not answer" in ran.err
 
 
-async def test_watching_shows_what_changed_and_nothing_else(
-    run: Run, api: FakeApi, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    looks = 0
-
-    def sleep(_: float) -> None:
-        nonlocal looks
-        looks += 1
-        if looks == 2:
-            api.collections[f"{OWN}/gputiers"][0]["status"]["readyReplicas"] = 0
-        if looks == 4:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr("npc_runtime.cli.__main__.time.sleep", sleep)
-    ran = await run("status", "--watch")
-    assert ran.code == Code.INTERRUPTED
-    assert ran.out.count("Regions") == 2
-    assert "0/1" in ran.out
+async def test_status_of_all_namespaces_says_which_even_where_there_is_one(run: Run, api: FakeApi) -> None:
+    for kind in ("npcregions", "gputiers", "archetypeadapters"):
+        api.put(f"/apis/npcfleet.dev/v1alpha1/{kind}", *api.collections[f"{OWN}/{kind}"])
+    ran = await run("status", "-A")
+    assert ran.out.startswith("Regions\nNAMESPACE   NAME ")
 
 
 async def test_only_looking_changes_nothing(run: Run, api: FakeApi) -> None:

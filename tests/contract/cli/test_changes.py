@@ -15,7 +15,7 @@ from npc_runtime.cli import vocabulary as v
 from npc_runtime.cli.__main__ import main
 from npc_runtime.cli.answers import Code
 from npc_runtime.cli.changes.owners import MANAGER
-from npc_runtime.cli.clients.kube import connect
+from npc_runtime.cli.clients.config import connect
 from npc_runtime.cli.ports import Conflict, Forbidden, Refused
 from tests.contract.cli.test_real_api_server import grant, user_made
 from tests.support import builders

@@ -12,7 +12,7 @@ import yaml
 
 from npc_runtime.cli.__main__ import main
 from npc_runtime.cli.answers import Code
-from npc_runtime.cli.clients.kube import connect
+from npc_runtime.cli.clients.config import connect
 from npc_runtime.cli.ports import Forbidden, NotFound, NotReached
 from tests.component.cli.test_files import FAULTS
 from tests.support import builders

@@ -72,6 +72,16 @@ def test_status_of_several_namespaces_names_them() -> None:
     assert shown.splitlines()[1].startswith("NAMESPACE")
 
 
+def test_of_many_adapters_those_that_need_somebody_come_first_and_programs_get_them_as_they_are() -> None:
+    names = [f"voice-{number}" for number in range(9)]
+    bad = o.adapter("zombie", status=o.conditions(False, ("ProbeMismatch", "it said something else")))
+    answer = view_status((healthy(adapters=[*map(o.adapter, names), bad]),), now=o.NOW)
+    shown = render(answer, form="table", colours=False).partition("Adapters\n")[2].splitlines()
+    assert [line.split()[0] for line in shown[1:]] == ["zombie", *names]
+    assert isinstance(answer.data, dict)
+    assert [one["name"] for one in answer.data["adapters"]] == [*names, "zombie"]
+
+
 @pytest.mark.parametrize("command", [one.name for one in COMMANDS])
 def test_help_of_a_command_has_examples_and_exit_codes(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -128,7 +138,7 @@ def test_a_senseless_command_line_ends_with_2(words: list[str], capsys: pytest.C
         (["ro"], "rollback\n:4\n"),
         (["re"], "resume\n:4\n"),
         (["rollback", "vampire", "--t"], "--tier\n--to\n:4\n"),
-        (["quarantine", "0a1b2c3d4e5f", "--re"], "--region\n--remove\n:4\n"),
+        (["quarantine", "0a1b2c3d4e5f", "--re"], "--region\n--remove\n--request-timeout\n:4\n"),
         (["pause", "vampire", "-o", "y"], "yaml\n:4\n"),
         ([""], None),
     ],

@@ -6,15 +6,14 @@ from collections.abc import Callable
 
 from ..answers import Answer, Code
 from ..clients.agents import ask_agents, read_access
-from ..console import CLEAR
 from ..explain.chain import clip
 from ..explain.target import TargetError, explain, explain_namespace, find_target
 from ..facts import World
 from ..observe import observe_glance
-from ..ports import CliError, Cluster, NotFound
+from ..ports import CliError, Cluster, NoCluster, NotFound
 from ..views.history import view_history
 from ..views.residency import Heard, engine_pods, view_diff, view_matrix
-from ..views.status import view_status
+from ..views.status import is_empty, view_status
 from ..views.why import view_why
 from .finding import find_adapter
 from .session import Session
@@ -23,32 +22,44 @@ from .session import Session
 def run_status(session: Session) -> Code:
     """Regions, tiers and adapters; with --watch again whenever something changed."""
     cluster = session.connect()
-    namespaces = [""] if session.option("all_namespaces") else [session.namespace(cluster)]
+    everywhere = bool(session.option("all_namespaces"))
+    namespaces = [""] if everywhere else [session.namespace(cluster)]
 
     def look() -> Answer:
         worlds = observe_glance(cluster, namespaces, operator_namespace=session.option("operator_namespace"))
-        if not any((*one.regions, *one.tiers, *one.adapters) for one in worlds):
-            where = "anywhere" if session.option("all_namespaces") else f"in namespace {namespaces[0]}"
-            session.console.note(f"there are no regions, tiers or adapters {where}")
-        return view_status(worlds, now=session.now())
+        return view_status(worlds, now=session.now(), everywhere=everywhere)
 
+    answer = look()
+    if is_empty(answer):
+        where = "anywhere" if everywhere else f"in namespace {namespaces[0]}"
+        session.console.note(f"there are no regions, tiers or adapters {where}")
     if not session.option("watch"):
-        session.console.show(look())
+        session.console.show(answer)
         return Code.FINE
-    return _watch(session, look)
+    return _watch(session, look, answer)
 
 
-def _watch(session: Session, look: Callable[[], Answer]) -> Code:
-    """Shown again when the data differ; ages alone are no difference. Ends with Ctrl-C."""
+def _watch(session: Session, look: Callable[[], Answer], answer: Answer) -> Code:
+    """Shown again when the data differ; a terminal's ages go on meanwhile. Ends with Ctrl-C alone: whoever watches an
+    incident must not lose the picture because the API server was away for a moment.
+    """
     shown: object = None
+    away = False
     while True:
-        answer = look()
-        if answer.data != shown:
+        if not away and (answer.data != shown or session.console.is_terminal()):
+            session.console.show_again(answer)
             shown = answer.data
-            if session.console.is_terminal() and session.console.form == "table":
-                session.console.raw(CLEAR)
-            session.console.show(answer)
         session.sleep(session.option("every"))
+        try:
+            answer = look()
+        except NoCluster as error:
+            if not away:
+                session.console.note(f"what is shown is old, and it is tried again: {error}")
+            away = True
+        else:
+            if away:
+                session.console.note("the cluster answers again")
+            away = False
 
 
 def run_why(session: Session) -> Code:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 
 from ..answers import Answer, Block, Cell, Table, Tone, text, tone_of
@@ -11,9 +12,9 @@ from ..facts import Adapter, Condition, Conditions, Region, Tier, VariantState, 
 from ..rollouts import short
 
 
-def view_status(worlds: tuple[World, ...], *, now: float) -> Answer:
-    """What there is in these namespaces and whether it is ready."""
-    wide = len(worlds) > 1
+def view_status(worlds: tuple[World, ...], *, now: float, everywhere: bool = False) -> Answer:
+    """What there is in these namespaces and whether it is ready; `everywhere` says that nobody named a namespace."""
+    wide = everywhere or len(worlds) > 1
     regions = [(world, one) for world in worlds for one in world.regions]
     tiers = [(world, one) for world in worlds for one in world.tiers]
     adapters = [(world, one) for world in worlds for one in world.adapters]
@@ -37,11 +38,6 @@ def view_status(worlds: tuple[World, ...], *, now: float) -> Answer:
             (*names, "NAME", "QUALITY", "READY", "REASON", "PODS", "ADAPTERS", "FOR", "MESSAGE"),
             tuple(row(world, _tier(one, now)) for world, one in tiers),
         ),
-        Table(
-            "Adapters",
-            (*names, "NAME", "READY", "REASON", "VARIANTS", "DIGEST", "FOR", "MESSAGE"),
-            tuple(row(world, _adapter(one, now)) for world, one in adapters),
-        ),
     ]
     rollouts = [
         (world, one, state)
@@ -57,6 +53,14 @@ def view_status(worlds: tuple[World, ...], *, now: float) -> Answer:
                 tuple(row(world, _rollout(one, state, now)) for world, one, state in rollouts),
             )
         )
+    blocks.append(
+        Table(
+            "Adapters",
+            (*names, "NAME", "READY", "REASON", "VARIANTS", "DIGEST", "FOR", "MESSAGE"),
+            # Of hundreds the few that need somebody come first.
+            tuple(row(world, _adapter(one, now)) for world, one in sorted(adapters, key=lambda each: _quiet(each[1]))),
+        )
+    )
     unread = {(one.what, one.why) for world in worlds for one in world.unread}
     if unread:
         blocks.append(text(*(f"not looked at: {what}: {why}" for what, why in sorted(unread))))
@@ -69,6 +73,17 @@ def view_status(worlds: tuple[World, ...], *, now: float) -> Answer:
         "notLookedAt": [{"what": what, "why": why} for what, why in sorted(unread)],
     }
     return Answer(data, tuple(blocks))
+
+
+def is_empty(answer: Answer) -> bool:
+    """Whether a status has nothing to tell of."""
+    data = answer.data
+    return isinstance(data, Mapping) and not any(data[kind] for kind in ("regions", "tiers", "adapters"))
+
+
+def _quiet(one: Adapter) -> bool:
+    """Whether an adapter needs nobody."""
+    return one.conditions.ready() == "True" and not one.conditions.holds("Stalled")
 
 
 def _summary(conditions: Conditions) -> Condition:
