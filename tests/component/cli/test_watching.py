@@ -69,11 +69,9 @@ async def test_a_server_that_is_away_for_a_moment_is_said_once_and_ends_nothing(
     assert ran.code == Code.INTERRUPTED
     assert ran.out.count("Regions") == 2
     assert "0/1" in ran.out
-    assert ran.err.splitlines() == [
-        "what is shown is old, and it is tried again: "
-        + "the API server answered 500 for gputiers.npcfleet.dev: etcdserver: request timed out",
-        "the cluster answers again",
-    ]
+    away, again = ran.err.splitlines()
+    assert away.startswith("what is shown is old, and it is tried again: the API server answered 500 for gputiers.")
+    assert again == "the cluster answers again"
 
 
 async def test_a_right_that_is_taken_away_ends_it(run: Run, api: FakeApi, between: Script) -> None:
