@@ -226,25 +226,29 @@ class RouteBook:
         return False
 
     def offers_banned(self, namespace: str, region: Region, stamp: Stamp | None) -> bool:
-        """Whether routes with this stamp may name what is quarantined: that much of them changes even while the region
-        is suspended."""
+        """Whether routes with this stamp may name what is quarantined or was taken back: that much of them changes even
+        while the region is suspended."""
         banned = self._banned(namespace, region)
         page = self._pages.get((namespace, region.meta.name))
         content = None if page is None or stamp is None else page.contents.get(stamp.order())
-        return bool(banned) and (content is None or any(name in banned for _, name in content))
+        return bool(banned) and (content is None or not content.isdisjoint(banned))
 
     def keeps_banned(self, namespace: str, region: Region) -> bool:
         """The same of the region's Secret."""
         banned = self._banned(namespace, region)
         kept = self._kept.get((namespace, region.meta.name))
-        return bool(banned) and (kept is None or any(name in banned for _, name in kept))
+        return bool(banned) and (kept is None or not kept.isdisjoint(banned))
 
-    def _banned(self, namespace: str, region: Region) -> frozenset[str]:
-        """Served names of quarantined digests."""
+    def _banned(self, namespace: str, region: Region) -> frozenset[tuple[str, str]]:
+        """(tier, served name) of what must not be heard."""
         return frozenset(
-            served_name(adapter.spec.archetype, digest)
+            (status.tier, served_name(adapter.spec.archetype, digest))
             for adapter in self._world.store.list(Adapter, namespace).values()
-            for digest in pick_quarantined(adapter, region)
+            for status in adapter.status.variants
+            for digest in (
+                *pick_quarantined(adapter, region),
+                *(() if status.rejected is None else (status.rejected.digest,)),
+            )
         )
 
     def _open(self, key: tuple[str, str], table: RouteTable, version: int, now: float) -> RouteTable:

@@ -88,9 +88,11 @@ class SteppedKube:
 class FakeClock:
     def __init__(self) -> None:
         self.time = START
+        self.skew = 0.0
+        """By how much the wall clock was set."""
 
     def now(self) -> float:
-        return self.time
+        return self.time + self.skew
 
     def monotonic(self) -> float:
         return self.time

@@ -214,6 +214,21 @@ async def test_a_quarantine_holds_whatever_is_suspended(kind: str) -> None:
     assert routed_names(kept) == frozenset(), "who starts from the Secret hears of it too"
 
 
+async def test_what_was_taken_back_leaves_the_routes_of_a_region_that_is_suspended_at_that_moment() -> None:
+    world, players = await trying()
+    for gateway in world.doors().values():
+        gateway.refusing = True
+    players.bad = {NEW}
+    players.speak(50)
+    await world.settle(seconds=2)
+    assert world.variant("vampire")["rejected"]["digest"] == NEW
+    world.edit(names.KIND_REGION, "eu-west", lambda live: live["spec"].update(suspend=True))
+    for gateway in world.doors().values():
+        gateway.refusing = False
+    await world.settle(seconds=2)
+    assert names_of(world) == {OLD_NAME}
+
+
 def names_of(world: World) -> set[str]:
     """What gateways ask engines for."""
     return {
