@@ -14,9 +14,10 @@ from npc_runtime.gateway.affinity import line_key
 from npc_runtime.gateway.answer import Client
 from npc_runtime.gateway.callers import Caller, Callers, Proof
 from npc_runtime.gateway.errors import Refused, not_ready
-from npc_runtime.gateway.exchange import Exchange, Means
+from npc_runtime.gateway.exchange import Exchange
 from npc_runtime.gateway.http.parser import RequestHead
 from npc_runtime.gateway.metrics import Metrics
+from npc_runtime.gateway.pursuit import Means
 from npc_runtime.gateway.question import Question
 from npc_runtime.gateway.routing import choose_tier, nothing_answers
 

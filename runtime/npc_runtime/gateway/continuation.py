@@ -10,21 +10,16 @@ from typing import Protocol
 
 from npc_runtime.gateway import errors
 from npc_runtime.gateway.answer import Failure
-from npc_runtime.gateway.attempt import Owner
-from npc_runtime.gateway.descent import Descent
 from npc_runtime.gateway.fleet import Endpoint
 from npc_runtime.gateway.http.engine_answer import ChunkedAnswer, EngineHead
 from npc_runtime.gateway.levels import Ladder
+from npc_runtime.gateway.pursuit import Pursuit
 from npc_runtime.gateway.question import Question
 from npc_runtime.gateway.retelling import Retelling
-from npc_runtime.gateway.stay import Stay
 
 
 class Line(Protocol):
     """Whose line it is."""
-
-    def ask(self, endpoint: Endpoint, request: bytes, owner: Owner) -> None:
-        """Ask a pod, of which `owner` hears."""
 
     def on_rest_begun(self) -> None:
         """A pod goes on: from here on pauses are measured."""
@@ -42,16 +37,13 @@ class Line(Protocol):
 class Continuation:
     """Asks for the rest and tells it. Implements `attempt.Owner`."""
 
-    __slots__ = ("_begun", "_descent", "_line", "_request", "_retelling", "_send", "_stay")
+    __slots__ = ("_begun", "_line", "_pursuit", "_request", "_retelling", "_send")
 
-    def __init__(
-        self, line: Line, *, retelling: Retelling, descent: Descent, stay: Stay, send: Callable[[bytes], None]
-    ) -> None:
+    def __init__(self, line: Line, pursuit: Pursuit, *, retelling: Retelling, send: Callable[[bytes], None]) -> None:
         """`send` is where the client's stream goes."""
         self._line = line
+        self._pursuit = pursuit
         self._retelling = retelling
-        self._descent = descent
-        self._stay = stay
         self._send = send
         self._request = b""
         self._begun = False
@@ -59,7 +51,8 @@ class Continuation:
     def begin(self, question: Question, ladder: Ladder, data: bytes) -> bool:
         """Ask another pod to go on after the whole sentences that were told, of which `data` is the last; False, and
         nothing was done, where that cannot be."""
-        retelling, descent, rung = self._retelling, self._descent, self._stay.rung
+        retelling, descent, stay = self._retelling, self._pursuit.descent, self._pursuit.stay
+        rung = stay.rung
         if rung is None or descent.target is None or not retelling.may_go_on:
             return False
         endpoint = descent.next_of_same(broke=True)
@@ -69,13 +62,13 @@ class Continuation:
         self._send(data)
         self._request = question.write(ladder, rung, descent.target, rest)
         descent.fail(Failure("it broke in the middle", errors.engine_interrupted()), reached=True, broke=True)
-        self._stay.limit_rest(self._line.on_rest_late)
+        stay.limit_rest(self._line.on_rest_late)
         self._ask(endpoint)
         return True
 
     def _ask(self, endpoint: Endpoint) -> None:
-        self._descent.take(endpoint)
-        self._line.ask(endpoint, self._request, self)
+        self._pursuit.descent.take(endpoint)
+        self._pursuit.ask(endpoint, self._request, self)
 
     # --- attempt.Owner
 
@@ -110,7 +103,7 @@ class Continuation:
 
     def on_unreached(self, why: str) -> None:
         """It knows nothing of the line, so yet another pod may be asked."""
-        endpoint = self._descent.next_of_same(broke=False)
+        endpoint = self._pursuit.descent.next_of_same(broke=False)
         if endpoint is None:
             self._line.on_rest_lost(why, b"")
         else:

@@ -23,7 +23,7 @@ from npc_runtime.gateway.answer import Client
 from npc_runtime.gateway.asking import Asking
 from npc_runtime.gateway.callers import Callers, Proof
 from npc_runtime.gateway.errors import Fault, Refused
-from npc_runtime.gateway.exchange import Exchange, Means
+from npc_runtime.gateway.exchange import Exchange
 from npc_runtime.gateway.fleet import Fleet
 from npc_runtime.gateway.forecast import Forecasts
 from npc_runtime.gateway.http.parser import RequestHead
@@ -31,6 +31,7 @@ from npc_runtime.gateway.http.response import JSON
 from npc_runtime.gateway.lines import find_npc
 from npc_runtime.gateway.metrics import Metrics
 from npc_runtime.gateway.openapi import document
+from npc_runtime.gateway.pursuit import Means
 from npc_runtime.gateway.rollouts.observer import NOBODY, Chooser, Observer
 from npc_runtime.gateway.routing import choose_target
 from npc_runtime.gateway.table import Alias, CompiledTable, Target

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections.abc import Callable
+from typing import Protocol
 
 from npc_runtime.gateway.admission import FREE, Admission, State, Ticket
 from npc_runtime.gateway.forecast import Forecast, Forecasts
@@ -27,6 +28,19 @@ class Entry(enum.Enum):
     """It would be late there."""
 
 
+class Guest(Protocol):
+    """Who stays, and hears of what it waits for. Nothing is told after `Stay.end`."""
+
+    def on_slot(self) -> None:
+        """It has a slot now."""
+
+    def on_shed(self) -> None:
+        """Its place in the queue is somebody else's."""
+
+    def on_late(self) -> None:
+        """The level's time is over."""
+
+
 class Stay:
     """One line's, level after level."""
 
@@ -35,41 +49,37 @@ class Stay:
         "_admitted_at",
         "_forecast",
         "_forecasts",
+        "_guest",
         "_importance",
         "_loop",
-        "_on_late",
-        "_on_ready",
-        "_on_shed",
         "_ticket",
         "_timer",
+        "has_spoken",
         "rung",
     )
 
     def __init__(
         self,
+        guest: Guest,
         *,
         admission: Admission,
         forecasts: Forecasts,
         loop: asyncio.AbstractEventLoop,
         importance: str,
-        on_ready: Callable[[], None],
-        on_shed: Callable[[], None],
-        on_late: Callable[[], None],
     ) -> None:
-        """`on_ready` and `on_shed` end a wait for a slot; `on_late` says that the level's time is over."""
+        self._guest: Guest | None = guest
         self._admission = admission
         self._forecasts = forecasts
         self._loop = loop
         self._importance = importance
-        self._on_ready = on_ready
-        self._on_shed = on_shed
-        self._on_late = on_late
         self._ticket: Ticket = FREE
         self._timer: asyncio.TimerHandle | StallWatch | None = None
         self._forecast: Forecast | None = None
         self._admitted_at = 0.0
         self.rung: Rung | None = None
         """The level that was entered last."""
+        self.has_spoken = False
+        """Whether its first token came: from then on it cannot be late."""
 
     @property
     def is_waiting(self) -> bool:
@@ -112,6 +122,7 @@ class Stay:
 
     def watch(self, progress: Callable[[], object], on_stall: Callable[[], None]) -> None:
         """The stream has begun: notice from now on if it stops, where the level has a limit on that."""
+        self.has_spoken = True
         if self._timer is not None:
             self._stop_timer()
         if self.rung is not None and self.rung.stall_seconds:
@@ -139,8 +150,13 @@ class Stay:
             ticket.release()
         self._forecast = None
 
+    def end(self) -> None:
+        """Leave for good."""
+        self.leave()
+        self._guest = None
+
     def _take_slot(self, rung: Rung) -> Entry:
-        ticket = self._ticket = self._admission.acquire(rung.tier, self._importance, self._let_in, self._on_shed)
+        ticket = self._ticket = self._admission.acquire(rung.tier, self._importance, self._let_in, self._shed)
         if ticket is FREE:
             return Entry.ASK
         if ticket.state is State.ADMITTED:
@@ -150,19 +166,24 @@ class Stay:
 
     def _let_in(self) -> None:
         self._admitted_at = self._loop.time()
-        self._on_ready()
+        if self._guest is not None:
+            self._guest.on_slot()
+
+    def _shed(self) -> None:
+        if self._guest is not None:
+            self._guest.on_shed()
 
     def _end_wait(self, rest: float) -> None:
         """A pod that is asked only after this would most likely be late."""
-        self._timer = None
         if not self.is_waiting and rest:
             self._timer = self._loop.call_later(rest, self._end_time)
         else:
-            self._on_late()
+            self._end_time()
 
     def _end_time(self) -> None:
         self._timer = None
-        self._on_late()
+        if self._guest is not None:
+            self._guest.on_late()
 
     def _stop_timer(self) -> None:
         timer, self._timer = self._timer, None

@@ -56,43 +56,9 @@ class Tier:
 
     def come(self) -> None:
         """One line, now."""
-        line = Came(self.clock.now)
-        self.lines.append(line)
-        asked_at = 0.0
-
-        def ask() -> None:
-            nonlocal asked_at
-            line.asked, asked_at = True, self.clock.now
-            seconds = self.first_token(self.clock.now)
-            self.clock.call_later(seconds, speak, seconds)
-
-        def speak(seconds: float) -> None:
-            if line.left is None:
-                stay.speak(seconds)
-                stay.watch(object, leave)
-                line.answered = self.clock.now - line.at
-                self.clock.call_later(self.holds(), stay.leave)
-
-        def leave() -> None:
-            if line.asked:
-                stay.miss(self.clock.now - asked_at)
-            line.left = self.clock.now - line.at
-            stay.leave()
-
-        stay = Stay(
-            admission=self.admission,
-            forecasts=self.forecasts,
-            loop=self.clock.loop,
-            importance="Normal",
-            on_ready=ask,
-            on_shed=leave,
-            on_late=leave,
-        )
-        entry = stay.enter(self.rung, is_last=False)
-        if entry is Entry.ASK:
-            ask()
-        elif entry is not Entry.WAIT:
-            line.left = 0.0
+        guest = Guest(self, Came(self.clock.now))
+        self.lines.append(guest.line)
+        guest.come()
 
     def run(self, seconds: float, *, rate: float, dice: random.Random) -> list[Came]:
         """Lines as a Poisson stream for so long; those that came."""
@@ -102,6 +68,50 @@ class Tier:
             self.come()
         self.clock.run_until(end)
         return self.lines[before:]
+
+
+class Guest:
+    """One line on the tier, and the engine that answers it. Implements `stay.Guest`."""
+
+    def __init__(self, tier: Tier, line: Came) -> None:
+        self.tier = tier
+        self.line = line
+        self.asked_at = 0.0
+        self.stay = Stay(
+            self,
+            admission=tier.admission,
+            forecasts=tier.forecasts,
+            loop=tier.clock.loop,
+            importance="Normal",
+        )
+
+    def come(self) -> None:
+        entry = self.stay.enter(self.tier.rung, is_last=False)
+        if entry is Entry.ASK:
+            self.on_slot()
+        elif entry is not Entry.WAIT:
+            self.line.left = 0.0
+
+    def on_slot(self) -> None:
+        self.line.asked, self.asked_at = True, self.tier.clock.now
+        seconds = self.tier.first_token(self.asked_at)
+        self.tier.clock.call_later(seconds, self.speak, seconds)
+
+    def speak(self, seconds: float) -> None:
+        if self.line.left is None:
+            self.stay.speak(seconds)
+            self.stay.watch(object, self.on_late)
+            self.line.answered = self.tier.clock.now - self.line.at
+            self.tier.clock.call_later(self.tier.holds(), self.stay.end)
+
+    def on_shed(self) -> None:
+        self.on_late()
+
+    def on_late(self) -> None:
+        if self.line.asked:
+            self.stay.miss(self.tier.clock.now - self.asked_at)
+        self.line.left = self.tier.clock.now - self.line.at
+        self.stay.end()
 
 
 def test_a_tier_with_room_downgrades_nobody() -> None:
