@@ -214,7 +214,8 @@ class NPCRegionSpec(ApiModel):
     )
     """Digests that no voice of the region may use."""
     suspend: bool = False
-    """True stops every change to the region's gateway and routes; what runs goes on serving."""
+    """True stops every change to the region's gateway and routes; what runs goes on serving. Only what is quarantined
+    or was taken back leaves the routes all the same."""
 
 
 class NPCRegionStatus(ApiModel):
