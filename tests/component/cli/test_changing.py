@@ -210,6 +210,34 @@ async def test_what_the_region_quarantines_is_not_gone_back_to(run: Run, api: Fa
     assert "kubectl npc history vampire" in ran.err
 
 
+async def test_a_rollback_under_a_paused_region_asks_nothing_and_says_what_to_do(
+    run: Run, api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", Terminal(""))
+    spec(api, "npcregions")["suspend"] = True
+    ran = await run("rollback", "vampire")
+    assert (ran.code, ran.err) == (Code.FINE, "")
+    assert "paused by region/eu-west, so nothing moves before: kubectl npc resume region/eu-west -n eu-west" in ran.out
+    assert spec(api)["variants"][0]["source"]["digest"] == o.OLD
+
+
+async def test_an_object_that_is_deleted_between_look_and_patch_is_said_to_be_gone(run: Run, api: FakeApi) -> None:
+    api.on_patch = lambda _: api.collections[f"{OWN}/archetypeadapters"].clear()
+    api.refusal = (404, 'archetypeadapters.npcfleet.dev "vampire" not found')
+    ran = await run("rollback", "vampire")
+    assert ran.code == Code.NOT_FOUND
+    assert ran.err == "error: there is no archetypeadapters.npcfleet.dev/vampire in namespace eu-west\n"
+
+
+async def test_of_two_regions_the_older_that_stays_is_meant(run: Run, api: FakeApi) -> None:
+    leaving = builders.meta("NPCRegion", "a", deletionTimestamp="2026-11-21T11:00:00Z", creationTimestamp="2020-01-01")
+    younger = builders.meta("NPCRegion", "b", creationTimestamp="2026-11-20T00:00:00Z")
+    regions = api.collections[f"{OWN}/npcregions"]
+    regions[:] = [o.region() | {"metadata": leaving}, o.region() | {"metadata": younger}, *regions]
+    ran = await run("quarantine", o.NEW[7:19], "--region")
+    assert ran.out.startswith("NPCRegion eu-west in namespace eu-west: changed")
+
+
 @pytest.mark.parametrize(
     ("asked", "kind"),
     [
@@ -230,7 +258,10 @@ async def test_each_kind_is_paused_and_goes_on(run: Run, api: FakeApi, asked: st
 async def test_a_kind_that_is_named_is_the_only_one_that_is_read(run: Run, api: FakeApi) -> None:
     api.refused |= {("list", "npcregions"), ("list", "gputiers")}
     assert (await run("pause", "adapter/vampire")).code == Code.FINE
-    assert (await run("approve", "vampire")).code == Code.FINE
+    ran = await run("approve", "vampire")
+    assert ran.code == Code.FINE
+    assert "not looked at: whether the region pauses or quarantines it: you may not list npcregions" in ran.out
+    assert "not looked at: whether a tier is paused: you may not list gputiers" in ran.out
     assert (await run("pause", "vampire")).code == Code.FORBIDDEN
 
 

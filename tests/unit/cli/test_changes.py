@@ -13,7 +13,7 @@ from npc_runtime.cli.changes.owners import find_keeper
 from npc_runtime.cli.changes.plan import Change, NotDone, Plan
 from npc_runtime.cli.changes.quarantining import plan_quarantine, plan_release
 from npc_runtime.cli.changes.rolling_back import plan_rollback
-from npc_runtime.cli.changes.suspending import plan_suspension
+from npc_runtime.cli.changes.suspending import NOTHING_KNOWN, Around, plan_suspension
 from npc_runtime.cli.parse import parse_region, parse_tier
 from npc_runtime.cli.parse_voices import parse_adapter
 from tests.support import builders
@@ -40,8 +40,12 @@ def settled(*history: o.Json, stable: str = o.NEW, **more: Any) -> o.Json:
     return o.variant(serving="Stable", stable=revision(stable), history=list(history), **more)
 
 
-def rollback(raw: o.Json, *, tier: str = "", to: str = "", banned: tuple[str, ...] = ()) -> Plan:
-    return plan_rollback(raw, parse_adapter(raw), tier=tier, to=to, banned=banned)
+def banning(*digests: str) -> Around:
+    return Around(region=parse_region(o.region(spec={"quarantinedDigests": list(digests)})))
+
+
+def rollback(raw: o.Json, *, tier: str = "", to: str = "", around: Around = NOTHING_KNOWN) -> Plan:
+    return plan_rollback(raw, parse_adapter(raw), tier=tier, to=to, around=around)
 
 
 # --- approve ---
@@ -90,6 +94,15 @@ def test_what_is_approved_already_or_quarantined_is_not_approved() -> None:
     with pytest.raises(NotDone, match="is quarantined") as caught:
         approve(voice(canary(), spec={"quarantinedDigests": [o.NEW]}))
     assert "--remove" in caught.value.step
+    raw = voice(canary())
+    with pytest.raises(NotDone, match="is quarantined by region eu-west") as caught:
+        plan_approval(raw, parse_adapter(raw), digest="", around=banning(o.NEW))
+    assert "--region --remove" in caught.value.step
+
+
+def test_an_approval_of_what_is_stable_already_says_that_it_lets_nothing_through() -> None:
+    plan = approve(voice(canary()), o.OLD[7:19])
+    assert plan.notes == (f"{o.OLD[7:19]} is stable on gold and no candidate, so there is nothing to let through",)
 
 
 # --- rollback ---
@@ -156,12 +169,14 @@ def test_a_quarantined_digest_is_passed_over() -> None:
         decision(o.OLD, "Moved", 50, 100, previous=OLDER),
         decision(OLDER, "First", 0, 100, previous=""),
     )
-    assert changed(rollback(voice(settled(*history)), banned=(o.OLD,)))["spec.variants[tier=gold].source.digest"] == (
+    assert changed(rollback(voice(settled(*history)), around=banning(o.OLD)))[
+        "spec.variants[tier=gold].source.digest"
+    ] == (
         o.NEW,
         OLDER,
     )
     with pytest.raises(NotDone, match=r"knows no digest that was stable there before .* is quarantined"):
-        rollback(voice(settled(*history)), banned=(o.OLD, OLDER))
+        rollback(voice(settled(*history)), around=banning(o.OLD, OLDER))
 
 
 def test_what_was_only_tried_was_never_stable() -> None:
@@ -177,7 +192,7 @@ def test_what_was_only_tried_was_never_stable() -> None:
 
 def test_what_stands_in_comes_back_without_the_rank_that_the_operator_only_assumed() -> None:
     raw = voice(o.variant(serving="LastGood", stable=revision(o.OLD, rank=512)))
-    plan = rollback(raw, banned=(o.NEW,))
+    plan = rollback(raw, around=banning(o.NEW))
     assert changed(plan)["spec.variants[tier=gold].source.digest"] == (o.NEW, o.OLD)
     assert "spec.variants[tier=gold].rank" not in changed(plan)
 
@@ -197,13 +212,38 @@ def test_a_named_digest_is_found_by_its_beginning_and_only_where_a_tier_knew_it(
     with pytest.raises(NotDone, match="is not known"):
         rollback(raw, to=builders.digest("never"))
     with pytest.raises(NotDone, match="is quarantined"):
-        rollback(raw, to=OLDER, banned=(OLDER,))
+        rollback(raw, to=OLDER, around=banning(OLDER))
     with pytest.raises(NotDone, match="no variant for tier iron; it has gold"):
         rollback(raw, tier="iron")
 
 
-def test_of_a_paused_adapter_it_says_that_nothing_moves_yet() -> None:
-    assert any("kubectl npc resume vampire" in note for note in rollback(voice(canary(), spec={"suspend": True})).notes)
+def paused(by: str) -> Around:
+    return Around(
+        region=parse_region(o.region(spec={"suspend": by == "region/eu-west"})),
+        tiers=(parse_tier(o.tier(spec={"suspend": by == "tier/gold"})),),
+    )
+
+
+@pytest.mark.parametrize("by", ["adapter/vampire", "tier/gold", "region/eu-west"])
+def test_while_something_is_paused_it_says_that_nothing_moves_and_what_would(by: str) -> None:
+    raw = voice(canary(), spec={"suspend": True} if by.startswith("adapter") else {})
+    plan = rollback(raw, around=paused(by))
+    assert plan.notes[0] == (f"gold: paused by {by}, so nothing moves before: kubectl npc resume {by} -n eu-west")
+    assert f"kubectl npc quarantine {o.NEW[7:19]} vampire -n eu-west" in plan.notes[1]
+    assert not any("loses its traffic" in note for note in plan.notes)
+    assert plan.question == ""
+    approval = plan_approval(raw, parse_adapter(raw), digest="", around=paused(by))
+    assert f"kubectl npc resume {by} -n eu-west" in approval.notes[1]
+
+
+def test_a_tier_that_is_not_paused_goes_back_at_once_beside_one_that_is() -> None:
+    raw = voice(canary())
+    raw["spec"]["variants"].append({**raw["spec"]["variants"][0], "tier": "silver"})
+    raw["status"]["variants"].append(canary() | {"tier": "silver"})
+    plan = rollback(raw, around=paused("tier/gold"))
+    assert plan.question == f"this changes what players hear: vampire on silver goes to {o.OLD[7:19]}"
+    assert "silver: the candidate loses its traffic" in " ".join(plan.notes)
+    assert plan.notes[0].startswith("gold: paused by tier/gold")
 
 
 # --- quarantine ---

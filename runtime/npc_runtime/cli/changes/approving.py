@@ -8,11 +8,12 @@ from ..plain import Json
 from ..rollouts import short
 from .digests import digests_of, match_digest
 from .plan import Change, NotDone, Plan, with_kind
+from .suspending import NOTHING_KNOWN, Around, find_pauses, tell_pauses
 
 PATH = ("spec", "rollout", "approvedDigest")
 
 
-def plan_approval(raw: Json, adapter: Adapter, *, digest: str) -> Plan:
+def plan_approval(raw: Json, adapter: Adapter, *, digest: str, around: Around = NOTHING_KNOWN) -> Plan:
     """Approve `digest` (whole or its beginning), or the one candidate that there is. Raises NotDone."""
     chosen = match_digest(digest, digests_of(adapter)) if digest else _candidate(adapter)
     if chosen in adapter.quarantined:
@@ -20,10 +21,18 @@ def plan_approval(raw: Json, adapter: Adapter, *, digest: str) -> Plan:
             f"{chosen} is quarantined, so nothing may use it",
             step=f"kubectl npc quarantine {chosen} {adapter.meta.name} --remove -n {adapter.meta.namespace}",
         )
+    if chosen in around.banned and around.region is not None:
+        region = around.region.meta
+        raise NotDone(
+            f"{chosen} is quarantined by region {region.name}, so nothing may use it",
+            step=f"kubectl npc quarantine {chosen} --region --remove -n {region.namespace}",
+        )
     target = with_kind(raw, v.KIND_ADAPTER)
     if adapter.approved == chosen:
         return Plan(target=target, notes=(f"spec.rollout.approvedDigest is {chosen} already",))
     notes = [_tells(adapter, chosen)]
+    tiers = [one.tier for one in adapter.states if one.candidate == chosen]
+    notes += tell_pauses(tiers, find_pauses(adapter, around), adapter.meta.namespace)
     rejected = [one.tier for one in adapter.states if one.rejected is not None and one.rejected.digest == chosen]
     if rejected:
         notes.append(
@@ -39,6 +48,9 @@ def plan_approval(raw: Json, adapter: Adapter, *, digest: str) -> Plan:
 
 def _tells(adapter: Adapter, chosen: str) -> str:
     tiers = [one.tier for one in adapter.states if one.candidate == chosen]
+    stable = [one.tier for one in adapter.states if one.stable == chosen]
+    if not tiers and stable:
+        return f"{short(chosen)} is stable on {', '.join(stable)} and no candidate, so there is nothing to let through"
     if tiers:
         return f"{short(chosen)} may go above the ceiling on {', '.join(tiers)}; each step is still judged"
     return f"{short(chosen)} is no tier's candidate now; the approval counts when it becomes one"

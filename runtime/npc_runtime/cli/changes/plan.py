@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .. import vocabulary as v
@@ -92,3 +92,8 @@ def said(value: Any) -> str:
 def with_kind(raw: Json, kind: str) -> Json:
     """The object with its kind, which lists leave out."""
     return {"apiVersion": v.API_VERSION, "kind": kind, **raw}
+
+
+def with_notes(plan: Plan, notes: Sequence[str]) -> Plan:
+    """The plan with more to say."""
+    return replace(plan, notes=(*plan.notes, *notes)) if notes else plan

@@ -17,6 +17,7 @@ from ..plain import Json, entries, mapping, text
 from ..rollouts import Revision, short
 from .digests import match_digest, revisions_of
 from .plan import Change, NotDone, Plan, with_kind
+from .suspending import NOTHING_KNOWN, Around, find_pauses, tell_pauses
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +29,13 @@ class Way:
     why: str = ""
 
 
-def plan_rollback(raw: Json, adapter: Adapter, *, tier: str, to: str, banned: Iterable[str] = ()) -> Plan:
+def plan_rollback(raw: Json, adapter: Adapter, *, tier: str, to: str, around: Around = NOTHING_KNOWN) -> Plan:
     """Back on every tier, or on one; to what was before, or to a digest that the tier knows.
 
-    `banned` are digests that the region quarantines. Raises NotDone where no tier can go back.
+    Raises NotDone where no tier can go back.
     """
     name, namespace = adapter.meta.name, adapter.meta.namespace
-    bad = frozenset(banned) | set(adapter.quarantined)
+    bad = frozenset(around.banned) | set(adapter.quarantined)
     variants = [one for one in adapter.variants if tier in ("", one.tier)]
     if not variants:
         tiers = ", ".join(one.tier for one in adapter.variants)
@@ -52,13 +53,14 @@ def plan_rollback(raw: Json, adapter: Adapter, *, tier: str, to: str, banned: It
             step=f"kubectl npc history {name} -n {namespace}",
         )
     written, changes = _written(raw, going)
+    pauses = find_pauses(adapter, around)
+    heard = [f"{name} on {one} goes to {short(to.digest)}" for one, to in going.items() if one not in pauses]
     return Plan(
         target=target,
         spec={"variants": written},
         changes=tuple(changes),
-        notes=(*_notes(adapter, going), *staying),
-        question="this changes what players hear: "
-        + "; ".join(f"{name} on {one} goes to {short(revision.digest)}" for one, revision in going.items()),
+        notes=(*_notes(adapter, going, pauses), *staying),
+        question=f"this changes what players hear: {'; '.join(heard)}" if heard else "",
     )
 
 
@@ -140,9 +142,16 @@ def _written(raw: Json, going: Mapping[str, Revision]) -> tuple[list[dict[str, A
     return written, changes
 
 
-def _notes(adapter: Adapter, going: Mapping[str, Revision]) -> Iterable[str]:
-    at_once = [tier for tier, one in going.items() if (state := adapter.state(tier)) and state.stable == one.digest]
-    anew = [tier for tier in going if tier not in at_once]
+def _notes(adapter: Adapter, going: Mapping[str, Revision], pauses: Mapping[str, tuple[str, ...]]) -> Iterable[str]:
+    meta = adapter.meta
+    yield from tell_pauses(going, pauses, meta.namespace)
+    held = [one for one in adapter.variants if one.tier in going and one.tier in pauses]
+    for digest in dict.fromkeys(one.digest for one in held):
+        off = f"kubectl npc quarantine {short(digest)} {meta.name} -n {meta.namespace}"
+        yield f"a quarantine acts in spite of a pause; to have {short(digest)} off at once: {off}"
+    free = [tier for tier in going if tier not in pauses]
+    at_once = [tier for tier in free if (state := adapter.state(tier)) and state.stable == going[tier].digest]
+    anew = [tier for tier in free if tier not in at_once]
     if at_once:
         yield f"{', '.join(at_once)}: the candidate loses its traffic; stable is still loaded, so nothing is fetched"
     if anew:
@@ -153,6 +162,3 @@ def _notes(adapter: Adapter, going: Mapping[str, Revision]) -> Iterable[str]:
     old = [tier for tier, one in going.items() if not one.rank]
     if old:
         yield f"{', '.join(old)}: the history keeps neither Secret nor rank, so those of the spec stay"
-    if adapter.suspend:
-        meta = adapter.meta
-        yield f"it is paused, so nothing moves before: kubectl npc resume {meta.name} -n {meta.namespace}"

@@ -13,14 +13,14 @@ from ..answers import Code
 from ..changes.approving import plan_approval
 from ..changes.digests import digests_of, match_digest
 from ..changes.owners import MANAGER, Keeper, find_keeper
-from ..changes.plan import Change, NotDone, Plan, said
+from ..changes.plan import Change, NotDone, Plan, said, with_notes
 from ..changes.quarantining import plan_quarantine, plan_release
 from ..changes.rolling_back import plan_rollback
 from ..changes.suspending import plan_suspension
 from ..facts import Adapter, Region
 from ..ports import CliError, Cluster, Conflict, NotFound, Object
 from ..views.changes import view_plan
-from .finding import find_adapter, find_thing, read_adapters
+from .finding import find_adapter, find_thing, look_around, read_adapters
 from .session import Session
 
 ATTEMPTS = 5
@@ -34,7 +34,8 @@ def run_approve(session: Session) -> Code:
 
     def make() -> Plan:
         raw, adapter = find_adapter(cluster, namespace, session.option("adapter"))
-        return plan_approval(raw, adapter, digest=session.option("digest"))
+        around = look_around(session, cluster, namespace)
+        return with_notes(plan_approval(raw, adapter, digest=session.option("digest"), around=around), around.unread)
 
     return carry_out(session, cluster, make)
 
@@ -46,14 +47,9 @@ def run_rollback(session: Session) -> Code:
 
     def make() -> Plan:
         raw, adapter = find_adapter(cluster, namespace, session.option("adapter"))
-        region = _region(session, cluster, namespace)
-        return plan_rollback(
-            raw,
-            adapter,
-            tier=session.option("tier"),
-            to=session.option("to"),
-            banned=region[1].quarantined if region is not None else (),
-        )
+        around = look_around(session, cluster, namespace)
+        plan = plan_rollback(raw, adapter, tier=session.option("tier"), to=session.option("to"), around=around)
+        return with_notes(plan, around.unread)
 
     return carry_out(session, cluster, make)
 

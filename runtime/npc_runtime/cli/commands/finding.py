@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from .. import paths
 from .. import vocabulary as v
 from ..answers import Code
-from ..changes.suspending import KINDS
+from ..changes.suspending import KINDS, Around
 from ..explain.target import KINDS as SPOKEN
 from ..explain.target import Target, TargetError, find_target
-from ..facts import Adapter, World
+from ..facts import Adapter, Region, Tier, World
 from ..parse import parse_region, parse_tier
 from ..parse_voices import parse_adapter
-from ..ports import CliError, Cluster, NotFound, Object
+from ..ports import CliError, Cluster, Forbidden, NotFound, Object
+from .session import Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +64,21 @@ def read_adapters(cluster: Cluster, namespace: str) -> Sequence[tuple[Object, Ad
     if not raws:
         raise NotFound(f"there is no ArchetypeAdapter in namespace {namespace}", step="kubectl get npca -A")
     return [(raw, parse_adapter(raw)) for raw in raws]
+
+
+def look_around(session: Session, cluster: Cluster, namespace: str) -> Around:
+    """The region and the tiers beside an adapter. What the caller may not read is left out, and said."""
+    unread: list[str] = []
+    region: Region | None = None
+    tiers: tuple[Tier, ...] = ()
+    try:
+        region = parse_region(session.region(cluster, namespace))
+    except NotFound:
+        pass  # without a region nothing is paused or quarantined by one
+    except Forbidden as refused:
+        unread.append(f"not looked at: whether the region pauses or quarantines it: {refused}")
+    try:
+        tiers = tuple(map(parse_tier, cluster.list(paths.own(v.KIND_TIER, namespace))))
+    except Forbidden as refused:
+        unread.append(f"not looked at: whether a tier is paused: {refused}")
+    return Around(region=region, tiers=tiers, unread=tuple(unread))

@@ -40,7 +40,11 @@ class Session:
         """The region that holds the namespace, as the API server has it. Raises NotFound."""
         found = sorted(
             cluster.list(paths.own(v.KIND_REGION, namespace)),
-            key=lambda one: (one["metadata"].get("creationTimestamp", ""), one["metadata"]["name"]),
+            key=lambda one: (
+                bool(one["metadata"].get("deletionTimestamp")),
+                one["metadata"].get("creationTimestamp", ""),
+                one["metadata"]["name"],
+            ),
         )
         if not found:
             raise NotFound(f"there is no NPCRegion in namespace {namespace}", step="kubectl get npcr -A")
