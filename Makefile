@@ -13,6 +13,8 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 # More arguments for pytest, e.g. `make test-fast PYTEST_ARGS="-k digest -x"`.
 PYTEST_ARGS ?=
+# How long `make fuzz` looks, for each of its two kinds of input.
+FUZZ_SECONDS ?= 60
 PYTEST := $(PYTHON) -m pytest
 # What tests run beside the cluster. Built or fetched before them, because a test has not the minutes it takes once.
 HAVE_PROGRAMS = $(PYTHON) -m hack.cluster.binaries helm helm3 promtool versitygw >/dev/null && $(PYTHON) -m hack.models venv >/dev/null
@@ -72,6 +74,11 @@ verify: venv ## Fail if what is committed differs from what `make generate` woul
 test-fast: venv ## Unit and component tests: seconds, neither root nor cluster
 	$(PYTEST) tests/unit tests/component $(PYTEST_ARGS)
 
+.PHONY: fuzz
+fuzz: ## Look for requests and engine answers that break the gateway, FUZZ_SECONDS (60) each
+	@hack/bootstrap.sh venv $(VENV)-fuzz requirements/fuzz.txt --project
+	$(VENV)-fuzz/bin/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
+
 .PHONY: test-contract
 test-contract: check-host cluster-up ## The contract with a real kube-apiserver: schemas, CEL rules, server-side apply
 	$(HAVE_PROGRAMS)
@@ -112,4 +119,4 @@ lock: ## Resolve the locked dependencies anew (hashes, all platforms)
 
 .PHONY: clean
 clean: ## Remove what the tools left in the checkout; caches outside it stay
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	rm -rf $(VENV) $(VENV)-fuzz .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

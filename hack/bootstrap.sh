@@ -144,6 +144,7 @@ lock() {
     # Constrained by what the tests ran with: the image never holds a version that no test saw.
     "${compile[@]}" --extra operator --extra agent --extra gateway --extra cli --constraint requirements/dev.txt \
         -o requirements/operator.txt pyproject.toml >/dev/null
+    "${compile[@]}" --extra fuzz --constraint requirements/dev.txt -o requirements/fuzz.txt pyproject.toml >/dev/null
     "${compile[@]}" --constraint requirements/dev.txt -o requirements/wheels.txt requirements/wheels.in >/dev/null
 }
 
