@@ -8,14 +8,14 @@ of the proof of identity that their rollout asks for. What is quarantined or was
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import SecretStr
 
 from npc_operator.api.archetypeadapter import Revision, RolloutStatus, Variant, VariantStatus
 from npc_operator.domain.facts import Adapter, AgentFact, Region
 from npc_operator.domain.holdings import Held
-from npc_operator.domain.placement import Claim, Placement
+from npc_operator.domain.placement import EVERYTHING_FITS, Claim, Placement, place
 from npc_runtime.wire import AdapterPhase, DesiredAdapter, Probe, served_name
 
 Credentials = Callable[[str], Mapping[str, str] | None]
@@ -223,6 +223,32 @@ def differ_in_marks_alone(one: Sequence[DesiredAdapter], other: Sequence[Desired
         mine is its or mine.model_copy(update={"serving": its.serving}) == its
         for mine, its in zip(one, other, strict=True)
     )
+
+
+def share_pod(
+    pieces: Sequence[Piece], agent: AgentFact, placement: Placement, *, slots: int, taken: int
+) -> tuple[DesiredAdapter, ...]:
+    """The desired set of one pod that holds these alone, of `slots` slots of which `taken` have what is only kept.
+
+    A voice that the pod does not have yet is brought in by its stable digest first, and its candidate follows.
+    """
+    here = {name for name, held in agent.adapters.entries.items() if held.phase in ON_THE_POD}
+    claims = []
+    for piece in pieces:
+        has = piece.stable is not None and piece.stable.served_name in here
+        waits = piece.adapter in placement.held_back
+        more = not has or (piece.candidate is not None and not waits)
+        claims.append(replace(piece.claim, stable=has, candidate=more))
+    fits = sum(claim.stable + claim.candidate for claim in claims) + taken <= slots
+    local = EVERYTHING_FITS if fits else place(claims, slots=slots, taken=taken)
+    entries: list[DesiredAdapter] = []
+    for piece, claim in zip(pieces, claims, strict=True):
+        if piece.adapter in local.left_out:
+            continue
+        wanted = [entry for entry in (piece.stable, piece.candidate) if entry is not None]
+        both = claim.stable and claim.candidate and piece.adapter not in local.held_back
+        entries += wanted if both else wanted[:1]
+    return tuple(entries)
 
 
 def collect_entries(pieces: Iterable[Piece], placement: Placement) -> tuple[DesiredAdapter, ...]:

@@ -11,7 +11,7 @@ can use it any more, and only then has the newcomer its slot.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from npc_runtime.wire import IMPORTANCE_ORDER
@@ -45,9 +45,15 @@ class Placement:
     """Adapters whose stable digest serves, while their candidate waits for a slot."""
     full: bool = False
     """Whether there is no slot for any swap, so that who is held back waits for a person and not for others."""
+    where: Mapping[str, frozenset[str]] | None = None
+    """Pods by adapter; None: every pod holds everything."""
 
     def excludes(self, name: str) -> bool:
         return name in self.left_out
+
+    def holds(self, name: str, pod: str) -> bool:
+        """Whether an adapter belongs on a pod. Of one that is left out this says nothing."""
+        return self.where is None or name not in self.where or pod in self.where[name]
 
 
 EVERYTHING_FITS = Placement()

@@ -77,20 +77,35 @@ class AgentReconciler:
         """The pod's set, and whether something in it is only kept for a while."""
         world, tier = self._context.world, pod.tier
         roster = world.roster(namespace)
+        spread = roster.placement(tier).where is not None
 
         def pick(wanted: Set[str]) -> tuple[Held, ...]:
             return pick_kept(
                 agent,
                 wanted,
-                routed=lambda name: self._context.routes.may_be_used(namespace, tier, name),
+                routed=lambda name: self._is_needed(namespace, pod, name, spread=spread),
                 unsettled=lambda archetype: roster.unsettled(tier, archetype),
             )
 
-        if not pick(roster.names(tier)):
+        if not spread and not pick(roster.names(tier)):
             return roster.entries(tier), False
-        kept, entries = fit_kept(pick, lambda count: roster.entries_beside(tier, count))
+        kept, entries = fit_kept(pick, lambda count: roster.share_of(tier, pod.name, agent, count))
+        if not kept:
+            return entries, False
         extra = tuple(keep_entry(report, roster.uri_of(report.archetype, report.digest)) for report in kept)
         return (*extra, *entries), True
+
+    def _is_needed(self, namespace: str, pod: Pod, name: str, *, spread: bool) -> bool:
+        """Whether something that the pod should not have any more has to stay: no pod where it belongs has proven it,
+        or a gateway may still use what belongs nowhere."""
+        world, tier = self._context.world, pod.tier
+        homes = world.roster(namespace).placed_on(tier, name) if spread else None
+        if homes is None:
+            return self._context.routes.may_be_used(namespace, tier, name)
+        return not any(
+            engine.pod.name in homes and engine.counts() and engine.proven(name)
+            for engine in world.engines(namespace, tier)
+        )
 
     async def _hand_over(self, key: Key, pod: Pod, agent: AgentFact, entries: tuple[DesiredAdapter, ...]) -> Outcome:
         context = self._context

@@ -13,10 +13,18 @@ from dataclasses import dataclass, field, replace
 from npc_operator.api.archetypeadapter import Variant
 from npc_operator.domain.adapter import Check, VariantFacts, check_variant, suspended_by
 from npc_operator.domain.aliases import pick_alias
-from npc_operator.domain.desired import Piece, build_piece, collect_entries, is_unsettled, pick_quarantined
-from npc_operator.domain.facts import Adapter, Region, SecretFact, Tier
+from npc_operator.domain.desired import (
+    Piece,
+    build_piece,
+    collect_entries,
+    is_unsettled,
+    pick_quarantined,
+    share_pod,
+)
+from npc_operator.domain.facts import Adapter, AgentFact, Pod, Region, SecretFact, Tier
 from npc_operator.domain.placement import EVERYTHING_FITS, Placement, place
 from npc_operator.domain.region import pick_active_region, pick_holder
+from npc_operator.domain.spreading import list_seats, must_spread, sits, spread
 from npc_operator.loop.slim import Pool, share
 from npc_operator.loop.store import Change, Store
 from npc_runtime.wire import Alias, DesiredAdapter, Probe
@@ -58,6 +66,8 @@ class Roster:
         self._dirty: set[str] = set()
         self._everything = True
         self._probes: Pool[Probe] = Pool(lambda probe: probe.prompt)
+        self._homes: dict[str, dict[str, frozenset[str]]] = {}
+        """By tier: pods by served name, where pods do not all hold the same."""
         self._aliases: tuple[Alias, ...] | None = None
         self._unrouted: frozenset[tuple[str, str]] = frozenset()
         """(tier, adapter) of those that the aliases were made without."""
@@ -75,6 +85,9 @@ class Roster:
                 self._everything = True
         elif change.kind is SecretFact:
             self._everything = True
+        elif change.kind is Pod and sits(change.old) != sits(change.new):
+            for tier in {pod.tier for pod in (change.old, change.new) if pod is not None}:
+                self._move(tier)
 
     # --- being asked ---
 
@@ -94,13 +107,32 @@ class Roster:
             roster.entries = collect_entries(_pieces(roster), self.placement(tier))
         return roster.entries
 
-    def entries_beside(self, tier: str, kept: int) -> tuple[DesiredAdapter, ...]:
-        """The same where `kept` slots are taken by what is on its way out."""
-        if not kept:
-            return self.entries(tier)
+    def share_of(self, tier: str, pod: str, agent: AgentFact, kept: int) -> tuple[DesiredAdapter, ...]:
+        """The desired set of one pod, where pods of the tier do not all hold the same, or `kept` slots are taken by
+        what is on its way out. What the pod does not have waits for a slot, what is there keeps its own."""
+        placement, found = self.placement(tier), self._store.get(Tier, self._namespace, tier)
+        pieces = [piece for piece in self.pieces(tier) if not placement.excludes(piece.adapter)]
+        mine = [piece for piece in pieces if placement.holds(piece.adapter, pod)]
+        slots = 0 if found is None else found.spec.engine.max_cpu_loras
+        return share_pod(mine, agent, placement, slots=slots, taken=kept)
+
+    def placed_on(self, tier: str, served_name: str) -> frozenset[str] | None:
+        """Pods on which an adapter belongs that is wanted under a served name; None: it is wanted nowhere."""
+        if self._homes.get(tier) is None:
+            where = self.placement(tier).where or {}
+            self._homes[tier] = {
+                entry.served_name: where[piece.adapter]
+                for piece in self.pieces(tier)
+                for entry in (piece.stable, piece.candidate)
+                if entry is not None and piece.adapter in where
+            }
+        return self._homes[tier].get(served_name)
+
+    def pieces(self, tier: str) -> list[Piece]:
+        """What each adapter wants on a tier."""
         self._catch_up()
         roster = self._tiers.get(tier)
-        return () if roster is None else collect_entries(_pieces(roster), self._place(tier, roster, taken=kept))
+        return [] if roster is None else _pieces(roster)
 
     def names(self, tier: str) -> frozenset[str]:
         """Served names in `entries(tier)`."""
@@ -119,7 +151,7 @@ class Roster:
         if roster is None:
             return EVERYTHING_FITS
         if roster.placement is None:
-            roster.placement = self._place(tier, roster, taken=0)
+            roster.placement = self._place(tier, roster)
         return roster.placement
 
     def aliases(self) -> tuple[Alias, ...]:
@@ -155,13 +187,6 @@ class Roster:
         roster = self._tiers.get(tier)
         return 0 if roster is None else sum(part.piece is not None for part in roster.parts.values())
 
-    def leading(self, tier: str) -> tuple[str, ...]:
-        """One served name per adapter of a tier: what it serves, or what it is about to serve first."""
-        self._catch_up()
-        roster = self._tiers.get(tier)
-        entries = (piece.stable or piece.candidate for piece in _pieces(roster)) if roster is not None else ()
-        return tuple(entry.served_name for entry in entries if entry is not None)
-
     def uri_of(self, archetype: str, digest: str) -> str:
         """Where a digest that nobody wants any more came from, as far as histories remember."""
         for name in self._archetypes.get(archetype, ()):
@@ -174,22 +199,33 @@ class Roster:
 
     # --- keeping up ---
 
-    def _place(self, tier: str, roster: TierRoster, *, taken: int) -> Placement:
+    def _place(self, tier: str, roster: TierRoster) -> Placement:
         found = self._store.get(Tier, self._namespace, tier)
         if found is None:
             return EVERYTHING_FITS
         slots = found.spec.engine.max_cpu_loras
         claims = [piece.claim for piece in _pieces(roster)]
-        if sum(claim.stable + claim.candidate for claim in claims) + taken <= slots:
+        if sum(claim.stable + claim.candidate for claim in claims) <= slots:
             return EVERYTHING_FITS
-        return place(claims, slots=slots, taken=taken)
+        seats = list_seats(self._store.list(Pod, self._namespace).values(), tier)
+        if must_spread(claims, seats=len(seats), slots=slots):
+            return spread(claims, seats, slots=slots)
+        return place(claims, slots=slots)
+
+    def _move(self, tier: str) -> None:
+        """What belongs where on a tier may be another."""
+        roster = self._tiers.get(tier)
+        if roster is not None:
+            roster.entries = roster.placement = roster.names = None
+            self._homes.pop(tier, None)
+            self.version += 1
 
     def _catch_up(self) -> None:
         if self._everything:
             self._everything = False
             self._dirty = set(self._store.list(Adapter, self._namespace)) | set(self._known)
-            for roster in self._tiers.values():
-                roster.entries = roster.placement = roster.names = None  # a tier's slots may have changed
+            for tier in self._tiers:
+                self._move(tier)  # its slots may have changed
         while self._dirty:
             dirty, self._dirty = self._dirty, set()
             siblings: set[str] = set()
@@ -238,7 +274,7 @@ class Roster:
             else:
                 roster.parts[name] = new
             if (old.piece if old else None) != (new.piece if new else None):
-                roster.entries = roster.placement = roster.names = None
+                self._move(tier)
             if (old.alias if old else None) != (new.alias if new else None):
                 self._aliases = None
             self.version += 1

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from npc_operator.api import names
 from npc_operator.domain.conditions import Finding, newborn_seconds
+from npc_operator.domain.desired import Piece
 from npc_operator.domain.drift import extract_owned, owned_fields
 from npc_operator.domain.engines import Engine
 from npc_operator.domain.facts import Tier
 from npc_operator.domain.fallbacks import find_fallback_fault
 from npc_operator.domain.keys import Key
 from npc_operator.domain.outcomes import Done, Outcome, Retry, Wait
-from npc_operator.domain.placement import describe_left_out
+from npc_operator.domain.placement import Placement, describe_left_out
 from npc_operator.domain.reasons import SLOTS_EXCEEDED
 from npc_operator.domain.region import tier_population
 from npc_operator.domain.replicas import Split, decide_replicas, split_replicas
@@ -148,7 +149,7 @@ def observe_tier(
         faults=faults,
         errors=errors,
         adapters=roster.count(name),
-        resident_adapters=count_resident(engines, roster.leading(name)),
+        resident_adapters=count_resident(engines, roster.pieces(name), roster.placement(name)),
         left_out=Finding(SLOTS_EXCEEDED, describe_left_out(name, sorted(left_out), slots)) if left_out else None,
         fallback=fallback,
         selector=selector_text(engine_selector(tier=name)),
@@ -156,8 +157,16 @@ def observe_tier(
     )
 
 
-def count_resident(engines: Sequence[Engine], served_names: tuple[str, ...]) -> int:
-    """How many adapters are proven on every pod that is ready."""
-    sets = [engine.resident() for engine in engines if engine.counts() and engine.pod.ready]
-    known = [proven for proven in sets if proven is not None]
-    return len(frozenset(served_names).intersection(*known)) if known else 0
+def count_resident(engines: Sequence[Engine], pieces: Iterable[Piece], placement: Placement) -> int:
+    """How many adapters are proven on every ready pod that should have them: by what they serve, or are about to serve
+    first."""
+    ready = [engine for engine in engines if engine.counts() and engine.pod.ready]
+    known = [(engine.pod.name, proven) for engine in ready if (proven := engine.resident()) is not None]
+    count = 0
+    for piece in pieces:
+        leading = piece.stable or piece.candidate
+        if leading is None:
+            continue
+        homes = [proven for pod, proven in known if placement.holds(piece.adapter, pod)]
+        count += bool(homes) and all(leading.served_name in proven for proven in homes)
+    return count

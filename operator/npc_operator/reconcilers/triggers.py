@@ -30,6 +30,7 @@ from npc_operator.domain.facts import (
 )
 from npc_operator.domain.keys import Key, KeyKind
 from npc_operator.domain.placement import rank_importance
+from npc_operator.domain.spreading import sits
 from npc_operator.domain.turns import claim_turn
 from npc_operator.loop.queue import Lane
 from npc_operator.loop.store import Change, Store
@@ -146,6 +147,8 @@ def _on_pod(store: Store, change: Change) -> Iterator[Key]:
         yield Key(KeyKind.TIER, namespace, pod.tier)
     if change.new is None:
         yield Key(KeyKind.NAMESPACE, namespace, "")  # perhaps the last user of an old engine key
+    if sits(change.old) != sits(change.new) and _is_crowded(store, namespace, pod.tier):
+        yield from _agents_of(store, namespace, pod.tier)  # what belongs where is another now
     if change.old is None or change.new is None or serving_traits(change.old) != serving_traits(change.new):
         yield from _adapters_of(store, namespace, pod.tier)
         yield from _routes(store, namespace)
@@ -387,6 +390,11 @@ def _crowded(store: Store, namespace: str, tiers: Set[str]) -> Iterator[Key]:
     """Where slots are short, one adapter's change decides about the others."""
     count = len(store.list(Adapter, namespace))
     for name in sorted(tiers):
-        tier = store.get(Tier, namespace, name)
-        if tier is not None and count + 1 >= tier.spec.engine.max_cpu_loras:
+        if _is_crowded(store, namespace, name):
+
+
+def _is_crowded(store: Store, namespace: str, name: str) -> bool:
+    """Whether a tier may have fewer slots than adapters and one more want."""
+    tier = store.get(Tier, namespace, name)
+    return tier is not None and len(store.list(Adapter, namespace)) + 1 >= tier.spec.engine.max_cpu_loras
             yield from _adapters_of(store, namespace, name)
