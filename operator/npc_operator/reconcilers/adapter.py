@@ -149,8 +149,7 @@ def collect_trial(context: Context, adapter: Adapter, facts: RolloutFacts, regio
     crashes = 0
     if rollout is not None and rollout.since:
         engines = world.engines(namespace, facts.tier)
-        known, seconds = rollout.crashes, context.clock.monotonic()
-        crashes = context.crashes.count(place, facts.name(digest), engines, known=known, now=seconds)
+        crashes = context.crashes.count(place, facts.name(digest), engines, known=rollout.crashes)
     return replace(
         facts,
         turn=context.turns.may_move(adapter, most=limits.max_concurrent),
