@@ -388,13 +388,12 @@ def _next_to_move(store: Store, namespace: str) -> Iterator[Key]:
 
 def _crowded(store: Store, namespace: str, tiers: Set[str]) -> Iterator[Key]:
     """Where slots are short, one adapter's change decides about the others."""
-    count = len(store.list(Adapter, namespace))
     for name in sorted(tiers):
         if _is_crowded(store, namespace, name):
+            yield from _adapters_of(store, namespace, name)
 
 
 def _is_crowded(store: Store, namespace: str, name: str) -> bool:
     """Whether a tier may have fewer slots than adapters and one more want."""
     tier = store.get(Tier, namespace, name)
     return tier is not None and len(store.list(Adapter, namespace)) + 1 >= tier.spec.engine.max_cpu_loras
-            yield from _adapters_of(store, namespace, name)
