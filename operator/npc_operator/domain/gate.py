@@ -33,7 +33,10 @@ class Verdict:
     def describe(self) -> str:
         """For people: the message, then the numbers."""
         shown = ", ".join(f"{name} {value:g}" for name, value in self.numbers[:NUMBERS])
-        return clip("; ".join(part for part in (self.message, shown) if part), MESSAGE_CHARACTERS)
+        text = "; ".join(part for part in (self.message, shown) if part)
+        # It goes into a status, Events and terminals: nothing that moves a cursor, and nothing that is no text at all
+        # (JSON can hold halves of characters, which no status can be written with).
+        return clip("".join(one if one.isprintable() else " " for one in text), MESSAGE_CHARACTERS)
 
 
 class BadVerdict(ValueError):

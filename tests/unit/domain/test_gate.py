@@ -72,6 +72,15 @@ def test_what_is_no_verdict_has_not_passed_and_says_why(text: str, why: str) -> 
     assert not has_verdict(pod(text))
 
 
+@pytest.mark.parametrize("passes", ["true", "false"])
+@pytest.mark.parametrize("hostile", ["\\u001b[2J\\u001b[31m", "\\ud800", "a\\nb\\r\\u0000", "\\u202egnp.exe"])
+def test_what_a_verdict_says_can_be_written_and_shown_whatever_it_is(hostile: str, passes: str) -> None:
+    told = read({}, pod(f'{{"pass": {passes}, "message": "{hostile}", "numbers": {{"{hostile}": 1}}}}'))
+    assert told.state == ("Passed" if passes == "true" else "Failed")
+    assert told.message.isprintable()
+    assert told.message.encode()
+
+
 def test_a_gate_that_says_yes_and_crashes_has_not_passed() -> None:
     told = read({}, pod(GOOD, exit_code=137, phase="Failed"))
     assert told == GateFact(

@@ -79,6 +79,15 @@ def test_its_pod_passes_pod_security_restricted_and_has_no_rights() -> None:
     assert [next(iter(volume.keys() - {"name"})) for volume in pod["volumes"]] == ["emptyDir"]
 
 
+def test_it_has_the_resources_it_is_allowed_and_no_more() -> None:
+    resources = {"requests": {"cpu": "200m", "memory": "64Mi"}, "limits": {"cpu": "1", "memory": "256Mi"}}
+    gate = Gate.model_validate({"image": "registry/gate:1", "resources": resources})
+    _, pod, container = parts(replace(INPUTS, gate=gate))
+    assert container["resources"] == resources
+    assert pod["volumes"] == [{"name": "tmp", "emptyDir": {}}]
+    assert container["terminationMessagePolicy"] == "File", "its log is never taken for a verdict"
+
+
 def test_it_is_tried_once_for_so_long_and_goes_with_its_adapter() -> None:
     job, pod, _ = parts()
     spec = job["spec"]
