@@ -1,7 +1,8 @@
 """Engine processes that ended while they had a candidate: more than chance makes the candidate suspect.
 
 An agent tells of each new process of its engine, so the end of one is seen where the pod had proven the candidate
-before and now has another process. A pod that goes away, or never had it, says nothing about the candidate.
+before and now has another process. A pod that goes away, or never had it, says nothing about the candidate. Nor do two
+engines that end days apart in a step that takes a week: an end counts for as long as a loop may need for the next.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ from npc_operator.domain.engines import Engine
 
 Place = tuple[str, str, str]
 """Namespace, adapter, tier."""
+WINDOW_SECONDS = 1800.0
+"""How long an end counts: an engine that keeps ending has its model loaded again within this time."""
 
 
 @dataclass(slots=True)
 class _Case:
     served_name: str
-    count: int
+    ends: list[float]
+    """When they were seen (monotonic seconds)."""
     had: dict[str, str] = field(default_factory=dict)
     """The engine process that had it, by the pod's uid."""
 
@@ -29,12 +33,12 @@ class CrashWatch:
     def __init__(self) -> None:
         self._cases: dict[Place, _Case] = {}
 
-    def count(self, place: Place, served_name: str, engines: Iterable[Engine], *, known: int) -> int:
-        """Ends until now. `known`: how many the status tells of. `engines`: all pods of the tier, whatever their
-        state."""
+    def count(self, place: Place, served_name: str, engines: Iterable[Engine], *, known: int, now: float) -> int:
+        """Ends within WINDOW_SECONDS until `now` (monotonic). `known`: how many the status tells of; when they were,
+        nobody knows, so they count as new. `engines`: all pods of the tier, whatever their state."""
         case = self._cases.get(place)
         if case is None or case.served_name != served_name:
-            case = self._cases[place] = _Case(served_name, known)
+            case = self._cases[place] = _Case(served_name, [now] * known)
         present = {}
         for engine in engines:
             if not engine.alive() or engine.agent is None:
@@ -42,14 +46,15 @@ class CrashWatch:
             uid, process = engine.pod.uid, engine.agent.engine.instance
             had = case.had.get(uid)
             if had is not None and process and process != had:
-                case.count += 1
+                case.ends.append(now)
                 had = None
             if engine.proven(served_name):
                 had = process
             if had is not None:
                 present[uid] = had
         case.had = present
-        return case.count
+        case.ends = [end for end in case.ends if now - end < WINDOW_SECONDS]
+        return len(case.ends)
 
     def forget(self, place: Place) -> None:
         """No candidate has traffic there."""

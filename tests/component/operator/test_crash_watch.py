@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from npc_operator.domain.engines import Engine
-from npc_operator.reconcilers.crashes import CrashWatch
+from npc_operator.reconcilers.crashes import WINDOW_SECONDS, CrashWatch
 from npc_runtime.wire import AdapterPhase, EngineReport, EngineState, served_name
 from tests.support.builders import NAMESPACE, agent_fact, digest, pod_fact, report
 
@@ -27,8 +27,8 @@ def down(process: str) -> Engine:
     return engine(process, has=False, state=EngineState.STARTING)
 
 
-def count(watch: CrashWatch, *engines: Engine, known: int = 0, name: str = NAME) -> int:
-    return watch.count(PLACE, name, engines, known=known)
+def count(watch: CrashWatch, *engines: Engine, known: int = 0, name: str = NAME, now: float = 0.0) -> int:
+    return watch.count(PLACE, name, engines, known=known, now=now)
 
 
 def test_a_new_process_on_a_pod_that_had_it_is_one_end_however_often_it_is_seen() -> None:
@@ -63,6 +63,22 @@ def test_a_new_leader_goes_on_from_what_the_status_tells() -> None:
     watch = CrashWatch()
     assert count(watch, engine("2"), known=1) == 1
     assert count(watch, down("3"), known=1) == 2
+
+
+def test_engines_that_end_long_after_each_other_do_not_make_a_loop() -> None:
+    watch = CrashWatch()
+    assert count(watch, engine("1"), engine("1", pod="b")) == 0
+    assert count(watch, engine("2"), engine("1", pod="b"), now=60.0) == 1
+    assert count(watch, engine("2"), engine("1", pod="b"), now=60.0 + WINDOW_SECONDS) == 0
+    assert count(watch, engine("2"), engine("2", pod="b"), now=86_400.0) == 1
+    assert count(watch, engine("3"), engine("2", pod="b"), now=86_400.0 + WINDOW_SECONDS / 2) == 2
+
+
+def test_what_an_earlier_leader_counted_counts_for_as_long_again_at_most() -> None:
+    watch = CrashWatch()
+    assert count(watch, engine("1"), known=1, now=100.0) == 1
+    assert count(watch, engine("1"), known=1, now=99.0 + WINDOW_SECONDS) == 1
+    assert count(watch, engine("1"), known=1, now=100.0 + WINDOW_SECONDS) == 0
 
 
 def test_another_candidate_begins_with_nothing() -> None:

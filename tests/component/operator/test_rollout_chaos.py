@@ -11,6 +11,7 @@ import pytest
 from npc_operator.api import names
 from npc_operator.domain import reasons
 from npc_operator.domain.facts import AgentFact, GatewayFact
+from npc_operator.domain.rollout import STAND_INS
 from npc_runtime.wire import served_name
 from tests.component.operator.harness import World
 from tests.component.operator.players import Players
@@ -31,6 +32,7 @@ class Chaos:
         self.players = Players(self.world)
         self.acts: list[str] = []
         self.versions = dict.fromkeys(VOICES, 1)
+        self.quarantined: dict[str, set[str]] = {name: set() for name in VOICES}
 
     async def begin(self) -> None:
         world = self.world
@@ -56,6 +58,8 @@ class Chaos:
             self.restart_an_engine,
             self.turn_bad,
             self.scale,
+            self.quarantine,
+            self.lift_quarantine,
         ]
         chosen = self.dice.choice(acts)
         self.acts.append(chosen.__name__)
@@ -118,6 +122,21 @@ class Chaos:
     def scale(self) -> None:
         self.world.edit(names.KIND_TIER, "gold", lambda live: live["spec"].update(replicas=self.dice.randint(2, 4)))
 
+    def quarantine(self) -> None:
+        name = self.voice()
+        numbers = {self.dice.randint(1, self.versions[name]) for _ in range(2)}
+        self.quarantined[name] |= {digest(f"{name}-{number}") for number in numbers}
+        self.write_quarantine(name)
+
+    def lift_quarantine(self) -> None:
+        name = self.voice()
+        self.quarantined[name].clear()
+        self.write_quarantine(name)
+
+    def write_quarantine(self, name: str) -> None:
+        digests = sorted(self.quarantined[name])
+        self.world.edit(names.KIND_ADAPTER, name, lambda live: live["spec"].update(quarantinedDigests=digests))
+
     # --- what must never be ---
 
     async def check(self) -> None:
@@ -131,14 +150,24 @@ class Chaos:
     def find_stray(self, name: str) -> str:
         """What a gateway that the operator can reach asks for although the status does not say so."""
         status = self.status(name)
+        banned = {served_name(name, value) for value in self.quarantined[name]}
+        heard = [gateway for gateway in self.world.doors().values() if self.world.delivering and not gateway.deaf]
+        for alias in (gateway.alias(name) for gateway in heard):
+            if alias is not None and any(target.served_name in banned for target in alias.targets):
+                return f"{name}: {alias.targets} are quarantined"
         if self.is_paused(name) or status["reason"] == reasons.SUSPENDED:
             return ""
+        stands_in = status["serving"] in STAND_INS
         known = {served_name(name, status[one]["digest"]) for one in ("stable", "candidate") if one in status}
         for gateway in self.world.doors().values():
             alias = gateway.alias(name)
             if gateway.deaf or alias is None:
                 continue
             asked = {target.served_name: target.percent for target in alias.targets}
+            if stands_in and not asked:
+                continue
+            if stands_in or "stable" not in status:
+                return f"{name}: {asked} and {status}"
             share = status["rollout"]["percent"] if len(asked) > 1 and "rollout" in status else 0
             stable = served_name(name, status["stable"]["digest"])
             if not asked.keys() <= known or asked.get(stable) != 100 - share:
@@ -161,6 +190,8 @@ class Chaos:
         world.resync()
         world.edit(names.KIND_REGION, "eu-west", lambda live: live["spec"].update(suspend=False))
         for name in VOICES:
+            self.quarantined[name].clear()
+            self.write_quarantine(name)
             world.edit(names.KIND_ADAPTER, name, lambda live: live["spec"].update(suspend=False))
         for _ in range(200):
             await self.players.play(1, each_second=40)
