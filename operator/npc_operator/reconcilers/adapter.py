@@ -79,12 +79,15 @@ def decide_variant(context: Context, adapter: Adapter, variant: Variant, now: fl
     check = part.check if part is not None else Check()
     status = variant_status(adapter, tier_name)
     tier, region = world.store.get(Tier, namespace, tier_name), world.active_region(namespace)
+    placement, name = roster.placement(tier_name), adapter.meta.name
+    counting = [engine for engine in world.engines(namespace, tier_name) if engine.counts()]
+    engines = [engine for engine in counting if placement.holds(name, engine.pod.name)]
     facts = RolloutFacts(
         archetype=adapter.spec.archetype,
         tier=tier_name,
         wanted=wanted_revision(variant),
         status=status,
-        engines=[engine for engine in world.engines(namespace, tier_name) if engine.counts()],
+        engines=engines,
         rollout=adapter.spec.rollout,
         quarantined=pick_quarantined(adapter, region),
         stand_in=pick_stand_in(adapter),
@@ -95,7 +98,6 @@ def decide_variant(context: Context, adapter: Adapter, variant: Variant, now: fl
     if check.absent is not None:
         return be_patient(adapter, decide_rollout(replace(facts, engines=[], fault=check.absent), now), now)
     slots = 0 if tier is None else tier.spec.engine.max_cpu_loras
-    placement = roster.placement(tier_name)
     if adapter.meta.name in placement.left_out:
         text = (
             describe_left_out(tier_name, [adapter.meta.name], slots)
@@ -106,7 +108,7 @@ def decide_variant(context: Context, adapter: Adapter, variant: Variant, now: fl
     if (by := suspended_by(adapter, tier, region)) is not None:
         return freeze(facts, by, now)
     if status is None or status.stable is None:
-        facts = replace(facts, serving=collect_serving(facts.engines, adapter.spec.archetype))
+        facts = replace(facts, serving=collect_serving(counting, adapter.spec.archetype))
     if adapter.meta.name in placement.held_back:
         if placement.full:
             text = describe_left_out(tier_name, [adapter.meta.name], slots)
