@@ -9,52 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from . import vocabulary as v
+from .conditions import NO_CONDITIONS, Condition, Conditions, Meta
 from .rollouts import Decision, Progress, Rejection, Revision
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Meta:
-    """Identity of an object."""
-
-    name: str
-    namespace: str = ""
-    uid: str = ""
-    generation: int = 0
-    created: str = ""
-    deleted: str = ""
-    """When its deletion was asked for; empty if it was not."""
-    labels: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Condition:
-    """One condition of any object."""
-
-    type: str
-    status: str
-    reason: str = ""
-    message: str = ""
-    since: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Conditions:
-    """The conditions of one object and the generation they speak of."""
-
-    observed: int = -1
-    all: tuple[Condition, ...] = ()
-
-    def find(self, kind: str) -> Condition | None:
-        return next((one for one in self.all if one.type == kind), None)
-
-    def holds(self, kind: str) -> bool:
-        found = self.find(kind)
-        return found is not None and found.status == "True"
-
-    def ready(self) -> str:
-        """True, False or Unknown, as the condition Ready says; Unknown without one."""
-        found = self.find(v.READY)
-        return found.status if found is not None else "Unknown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +18,7 @@ class Region:
     """An NPCRegion."""
 
     meta: Meta
-    conditions: Conditions = Conditions()
+    conditions: Conditions = NO_CONDITIONS
     tiers: tuple[str, ...] = ()
     suspend: bool = False
     quarantined: tuple[str, ...] = ()
@@ -87,7 +43,7 @@ class Tier:
     """A GpuTier."""
 
     meta: Meta
-    conditions: Conditions = Conditions()
+    conditions: Conditions = NO_CONDITIONS
     quality: str = ""
     model_uri: str = ""
     suspend: bool = False
@@ -137,7 +93,7 @@ class Adapter:
     """An ArchetypeAdapter."""
 
     meta: Meta
-    conditions: Conditions = Conditions()
+    conditions: Conditions = NO_CONDITIONS
     archetype: str = ""
     importance: str = "Normal"
     suspend: bool = False
@@ -259,6 +215,8 @@ class Unread:
 
     what: str
     why: str
+    refused: bool = True
+    """Whether the caller lacks a right; else nobody answered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

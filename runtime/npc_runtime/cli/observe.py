@@ -9,7 +9,7 @@ from . import parse, paths
 from . import vocabulary as v
 from .facts import Lease, Unread, World
 from .parse_voices import parse_adapter
-from .ports import Cluster, Forbidden, NotFound, Object
+from .ports import Cluster, Forbidden, NoCluster, NotFound, Object
 
 T = TypeVar("T")
 
@@ -38,8 +38,9 @@ class Look:
         """Objects that explain ours: without them less can be said, and that is said."""
         try:
             return tuple(make(one) for one in self._cluster.list(path, selector=selector))
-        except Forbidden as refused:
-            self.unread.append(Unread(what=what, why=str(refused)))
+        except (Forbidden, NoCluster) as error:
+            # Not answered is not known either; whether anybody answers at all was seen from our own kinds.
+            self.unread.append(Unread(what=what, why=str(error), refused=isinstance(error, Forbidden)))
             return ()
 
     def lease(self, namespace: str) -> Lease | None:
@@ -47,8 +48,8 @@ class Look:
             return parse.parse_lease(self._cluster.get(paths.lease(namespace)))
         except NotFound:
             return None
-        except Forbidden as refused:
-            self.unread.append(Unread(what="leases", why=str(refused)))
+        except (Forbidden, NoCluster) as error:
+            self.unread.append(Unread(what="leases", why=str(error), refused=isinstance(error, Forbidden)))
             return None
 
 
@@ -75,12 +76,12 @@ def observe_glance(cluster: Cluster, namespaces: Sequence[str], *, operator_name
     namespaces.
     """
     look = Look(cluster)
-    lease = look.lease(operator_namespace)
     worlds = []
     for asked in namespaces:
         regions = look.ours(v.KIND_REGION, asked, parse.parse_region)
         tiers = look.ours(v.KIND_TIER, asked, parse.parse_tier)
         adapters = look.ours(v.KIND_ADAPTER, asked, parse_adapter)
+        lease = look.lease(operator_namespace)
         metas = [*(one.meta for one in regions), *(one.meta for one in tiers), *(one.meta for one in adapters)]
         found = [asked] if asked else sorted({meta.namespace for meta in metas})
         worlds += [

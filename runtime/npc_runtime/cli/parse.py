@@ -4,14 +4,12 @@ tool for incidents must not fall over what it looks at.
 
 from __future__ import annotations
 
+from .conditions import Condition, Conditions, Meta
 from .facts import (
-    Condition,
-    Conditions,
     Container,
     Deployment,
     Event,
     Lease,
-    Meta,
     Node,
     Pod,
     Region,

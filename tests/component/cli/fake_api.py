@@ -30,6 +30,8 @@ class FakeApi:
     absent: set[str] = field(default_factory=set)
     broken: dict[str, int] = field(default_factory=dict)
     """Path -> status it answers with, whatever is asked."""
+    expires: bool = False
+    """Whether the rest of a list is forgotten before it is asked for."""
     mute: set[str] = field(default_factory=set)
     """Paths that take a request and never answer."""
     requests: list[tuple[str, str]] = field(default_factory=list)
@@ -94,8 +96,10 @@ class FakeApi:
             if all((one["metadata"].get("labels") or {}).get(key) == value for key, value in wanted)
         ]
         begin = int(request.query.get("continue", "0"))
-        # Pages of two, whatever was asked: a client that forgets to go on would miss the third.
-        end = begin + 2
+        if begin and self.expires:
+            return status(410, "the provided continue parameter is too old")
+        # Pages of two, however many were asked: a client that forgets to go on would miss the third.
+        end = begin + 2 if "limit" in request.query else len(found)
         meta = {"continue": str(end)} if end < len(found) else {}
         return web.json_response({"items": found[begin:end], "metadata": meta})
 

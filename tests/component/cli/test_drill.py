@@ -95,3 +95,37 @@ async def test_a_missing_right_is_named(run: Run, api: FakeApi) -> None:
 async def test_a_drill_needs_a_pod_or_a_tier(run: Run) -> None:
     assert (await run("drill", "engine", "--yes")).code == Code.USAGE
     assert (await run("drill", "engine", "--tier", "silver", "--yes")).code == Code.NOT_FOUND
+
+
+async def test_an_api_server_that_is_away_for_a_moment_ends_no_drill(
+    run: Run, api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = f"{CORE}/pods/{POD}"
+    left = iter(range(3))
+
+    def sleep(_: float) -> None:
+        if next(left, None) is None:
+            api.broken.clear()
+
+    def killed(_: FakeApi) -> None:
+        pods(api)[0]["status"]["containerStatuses"] = [o.container("engine", restarts=1)]
+        api.broken[path] = 500
+
+    api.on_change = killed
+    monkeypatch.setattr("npc_runtime.cli.__main__.time.sleep", sleep)
+    ran = await run("drill", "engine", POD, "--yes")
+    assert ran.code == Code.FINE, ran.err
+    assert api.requests.count(("GET", path)) == 5
+
+
+async def test_ctrl_c_says_that_it_was_done_all_the_same(
+    run: Run, api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sleep(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("npc_runtime.cli.__main__.time.sleep", sleep)
+    ran = await run("drill", "engine", POD, "--yes")
+    assert ran.code == Code.INTERRUPTED
+    assert "it was done and goes on" in ran.err
+    assert len(api.executed) == 1

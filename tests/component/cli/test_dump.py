@@ -28,6 +28,11 @@ def read(path: Path) -> dict[str, str]:
         return found
 
 
+def archives(folder: Path) -> list[str]:
+    """Whole ones and begun ones."""
+    return [path.name for path in folder.glob("*.tar.gz*")]
+
+
 @pytest.fixture
 def planted(api: FakeApi) -> FakeApi:
     """One secret in a Secret, an environment, an annotation, an Event, a status, arguments and logs."""
@@ -135,13 +140,15 @@ async def test_without_the_right_on_secrets_patterns_do_what_they_can_and_it_is_
     planted.refused |= {("list", "secrets"), ("list", "nodes")}
     ran = await run("dump", "--file", str(tmp_path / "d.tar.gz"))
     assert ran.code == Code.FINE
-    assert "the values of Secrets could not be read" in ran.out
+    assert "no values of Secrets could be read" in ran.out
     files = read(tmp_path / "d.tar.gz")
+    assert json.loads(files["about.json"])["secretValuesLookedFor"] is False
     assert PLANTED not in files["objects/pods.json"]
     assert PLANTED not in files["objects/gputiers.json"]
     assert "abcdef123" not in files[f"logs/{POD}/engine.log"]
     assert json.loads(files["about.json"])["notRead"] == [
         "log of eu-west-gateway-7c6f-b2k9d/gateway: the API server answered 400 for pods/log: container never ran",
+        "there is no secrets/npc-fleet-internal in namespace eu-west",
         (
             "what agents and gateways say: there is no Secret npc-fleet-internal in namespace eu-west: the operator "
             "makes it with the region"
@@ -149,3 +156,51 @@ async def test_without_the_right_on_secrets_patterns_do_what_they_can_and_it_is_
         "you may not list nodes",
         "you may not list secrets in namespace eu-west",
     ]
+
+
+async def test_who_may_not_list_secrets_still_has_those_looked_for_that_may_be_read(
+    run: Run, planted: FakeApi, tmp_path: Path
+) -> None:
+    """As with the chart's own Role: the engine's logs hold a word that looks like no secret at all."""
+    planted.collections[f"{OWN}/npcregions"][:] = [o.region(auth="game-keys")]
+    for name, word in (("npc-fleet-internal", "the-operators-word"), ("game-keys", "a-players-word")):
+        value = base64.b64encode(word.encode()).decode()
+        planted.put(f"{CORE}/secrets", {"kind": "Secret", "metadata": {"name": name}, "data": {"key": value}})
+    planted.logs[POD, "agent"] = "2026-11-21T12:00:00Z heard the-operators-word and a-players-word\n"
+    planted.refused.add(("list", "secrets"))
+    ran = await run("dump", "--file", str(tmp_path / "d.tar.gz"))
+    assert "of the values of Secrets only those of game-keys, npc-fleet-internal could be read" in ran.out
+    files = read(tmp_path / "d.tar.gz")
+    assert files[f"logs/{POD}/agent.log"].endswith("heard (removed) and (removed)\n")
+    assert json.loads(files["about.json"])["secretsLookedFor"] == ["game-keys", "npc-fleet-internal"]
+
+
+async def test_what_cannot_be_read_costs_no_more_than_itself(run: Run, planted: FakeApi, tmp_path: Path) -> None:
+    planted.absent |= {f"{OWN}/{kind}" for kind in ("npcregions", "gputiers", "archetypeadapters")}
+    planted.broken[f"{CORE}/events"] = 500
+    ran = await run("dump", "--file", str(tmp_path / "d.tar.gz"))
+    assert ran.code == Code.FINE, ran.err
+    files = read(tmp_path / "d.tar.gz")
+    assert "adapter is proven" in files[f"logs/{POD}/agent.log"]
+    told = json.loads(files["about.json"])["notRead"]
+    assert any("the CRDs are not installed" in one for one in told)
+    assert any("answered 500 for events" in one for one in told)
+
+
+async def test_where_nobody_answers_there_is_no_archive(run: Run, planted: FakeApi, tmp_path: Path) -> None:
+    planted.broken[f"{OWN}/npcregions"] = 503
+    assert (await run("dump", "--file", str(tmp_path / "d.tar.gz"))).code == Code.NO_CLUSTER
+    assert archives(tmp_path) == []
+
+
+async def test_an_archive_that_cannot_be_finished_leaves_nothing_behind(
+    run: Run, planted: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tarfile.TarFile.addfile", full)
+    ran = await run("dump", "--file", str(tmp_path / "d.tar.gz"))
+    assert ran.code == Code.USAGE
+    assert "No space left on device" in ran.err
+    assert archives(tmp_path) == []

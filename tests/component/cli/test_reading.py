@@ -72,6 +72,27 @@ async def test_a_missing_right_on_what_explains_is_said_and_the_rest_is_told(run
     assert "OperatorAbsent" not in ran.out
 
 
+async def test_what_explains_and_does_not_answer_is_said_and_the_rest_is_told(run: Run, api: FakeApi) -> None:
+    api.broken |= {f"{CORE}/events": 500, f"{LEASES}/npc-operator": 504}
+    ran = await run("why", "gold")
+    assert ran.code == Code.FINE, ran.err
+    assert "not looked at: events: the API server answered 500 for events" in ran.out
+    assert "not looked at: leases: the API server answered 504 for leases" in ran.out
+    assert "OperatorAbsent" not in ran.out
+    assert "not looked at: leases" in (await run("status")).out
+    api.broken[f"{CORE}/pods"] = 500
+    assert (await run("matrix")).code == Code.NO_CLUSTER
+
+
+async def test_a_list_whose_rest_has_expired_is_read_again_from_its_beginning(run: Run, api: FakeApi) -> None:
+    api.put(f"{OWN}/gputiers", *(o.tier(f"tier-{number}") for number in range(6)))
+    api.expires = True
+    ran = await run("status", "-o", "json")
+    assert ran.code == Code.FINE, ran.err
+    assert len({one["name"] for one in json.loads(ran.out)["tiers"]}) == 7
+    assert len(json.loads(ran.out)["tiers"]) == 7
+
+
 async def test_missing_crds_are_said_with_the_command_that_installs_them(run: Run, api: FakeApi) -> None:
     api.absent.add(f"{OWN}/npcregions")
     ran = await run("why", "vampire")

@@ -13,6 +13,10 @@ KILLED = ("exit code 137", "exit code 143")
 _VERBS = {"GET": "get", "DELETE": "delete", "POST": "create", "PATCH": "patch"}
 
 
+class Expired(NoCluster):
+    """The rest of a list is not kept any longer: it has to be read from its beginning."""
+
+
 def unreached(client: Any, error: object) -> NoCluster:
     return NoCluster(
         f"the API server at {client.configuration.host} does not answer: {error}", step="kubectl cluster-info"
@@ -45,7 +49,8 @@ def fault(status: int, message: str, method: str, path: str, *, listing: bool) -
         return NotFound(f"there is no {what}" + (f" in namespace {namespace}" if namespace else ""))
     if status == 409:
         return NotFound(f"{resource}/{name} is not the one that was looked at any more")
-    return NoCluster(f"the API server answered {status} for {resource}: {message}")
+    answer = f"the API server answered {status} for {resource}: {message}"
+    return Expired(answer) if status == 410 else NoCluster(answer)
 
 
 def split_path(path: str) -> tuple[str, str, str]:

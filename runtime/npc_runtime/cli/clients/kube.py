@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from ..ports import NoCluster, NotReached, Object
-from .faults import failure, fault, message_of, stream_fault, unreached
+from .faults import Expired, failure, fault, message_of, stream_fault, unreached
 from .tunnel import tunnel
 
 PAGE = 500
@@ -51,7 +51,15 @@ class KubeCluster:
         found: list[Object] = []
         query = {"limit": str(PAGE), **({"labelSelector": selector} if selector else {})}
         while True:
-            page = self._json("GET", path, query=query, listing=True)
+            try:
+                page = self._json("GET", path, query=query, listing=True)
+            except Expired:
+                if "continue" not in query:
+                    raise
+                # What came after the pages that were read is forgotten; without pages there is nothing to forget.
+                found.clear()
+                query = {key: value for key, value in query.items() if key == "labelSelector"}
+                continue
             found += [one for one in page.get("items") or () if isinstance(one, Mapping)]
             more = (page.get("metadata") or {}).get("continue") or ""
             if not more:

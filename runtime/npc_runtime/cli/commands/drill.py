@@ -12,7 +12,7 @@ from .. import parse, paths
 from .. import vocabulary as v
 from ..answers import Answer, Code, text
 from ..facts import Lease, Pod
-from ..ports import CliError, Cluster, NotFound
+from ..ports import CliError, Cluster, NoCluster, NotFound
 from .session import Session
 
 SCRIPT = """\
@@ -56,11 +56,23 @@ def run_drill(session: Session) -> Code:
     began = session.now()
     drill.act()
     wait = session.option("wait")
-    while wait and session.now() - began < wait:
-        session.sleep(LOOK_SECONDS)
-        if drill.over():
-            return _told(session, drill, session.now() - began, over=True)
+    try:
+        while wait and session.now() - began < wait:
+            session.sleep(LOOK_SECONDS)
+            if _over(drill):
+                return _told(session, drill, session.now() - began, over=True)
+    except KeyboardInterrupt:
+        session.console.note("it was done and goes on; only the waiting has ended")
+        raise
     return _told(session, drill, session.now() - began, over=not wait)
+
+
+def _over(drill: Drill) -> bool:
+    """An API server that is away for a moment says nothing about what was killed."""
+    try:
+        return drill.over()
+    except NoCluster:
+        return False
 
 
 def _told(session: Session, drill: Drill, seconds: float, *, over: bool) -> Code:

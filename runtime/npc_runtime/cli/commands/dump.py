@@ -44,16 +44,18 @@ def run_dump(session: Session) -> Code:
     if target.exists():
         raise CliError(f"{target} is already there", Code.USAGE, step="name another file with --file")
     missing: list[str] = []
-    redactor, looked = _redactor(cluster, namespace, missing)
+    world = _world(session, cluster, missing)
+    redactor, looked = _redactor(cluster, world, missing)
     files = {
         name: body if name.endswith(".json") else redactor.text(body)
-        for name, body in _files(session, cluster, namespace, redactor, missing)
+        for name, body in _files(session, cluster, world, redactor, missing)
     }
     files["about.json"] = json.dumps(
         {
             "made": made,
             "namespace": namespace,
-            "secretValuesLookedFor": looked,
+            "secretValuesLookedFor": looked is None,
+            "secretsLookedFor": looked,
             "notRead": sorted(set(missing)),
         },
         indent=2,
@@ -64,9 +66,10 @@ def run_dump(session: Session) -> Code:
         raise CliError(f"{target} cannot be written: {error}", Code.USAGE) from None
     size = target.stat().st_size
     lines = [f"{target}: {len(files)} files, {size} bytes"]
-    if not looked:
+    if looked is not None:
+        which = f"of the values of Secrets only those of {', '.join(looked)}" if looked else "no values of Secrets"
         lines.append(
-            "the values of Secrets could not be read, so logs were only searched for what looks like a secret; "
+            f"{which} could be read, so otherwise logs were only searched for what looks like a secret; "
             "read them before you hand them on"
         )
     lines += [f"not read: {one}" for one in sorted(set(missing))]
@@ -75,20 +78,40 @@ def run_dump(session: Session) -> Code:
     return Code.FINE
 
 
-def _redactor(cluster: Cluster, namespace: str, missing: list[str]) -> tuple[Redactor, bool]:
-    """One that knows the namespace's own secret values where the caller may read them. They stay in memory."""
+def _world(session: Session, cluster: Cluster, missing: list[str]) -> World:
+    """One look, or an empty one: the archive is for incidents, and CRDs that are gone are one. Raises NoCluster where
+    nobody answers.
+    """
     try:
-        return Redactor(known_values(cluster.list(paths.core("secrets", namespace)))), True
-    except Forbidden as refused:
-        missing.append(str(refused))
-        return Redactor(), False
+        return session.world(cluster)
+    except (Forbidden, NotFound) as error:
+        missing.append(str(error))
+        return World(namespace=session.namespace(cluster))
+
+
+def _redactor(cluster: Cluster, world: World, missing: list[str]) -> tuple[Redactor, list[str] | None]:
+    """One that knows the namespace's own secret values as far as the caller may read them, and the names of those
+    Secrets, or None where it was all. The values stay in memory.
+    """
+    try:
+        return Redactor(known_values(cluster.list(paths.core("secrets", world.namespace)))), None
+    except CliError as error:
+        missing.append(str(error))
+    # Who may not list them may still read those that this tool is for.
+    found: dict[str, Object] = {}
+    for name in (v.SECRET_INTERNAL, *(one.auth_secret for one in world.regions if one.auth_secret)):
+        try:
+            found[name] = cluster.get(paths.core("secrets", world.namespace, name))
+        except CliError as error:
+            missing.append(str(error))
+    return Redactor(known_values(found.values())), sorted(found)
 
 
 def _files(
-    session: Session, cluster: Cluster, namespace: str, redactor: Redactor, missing: list[str]
+    session: Session, cluster: Cluster, world: World, redactor: Redactor, missing: list[str]
 ) -> Iterator[tuple[str, str]]:
     """(name, text) of each file; objects are redacted here, value by value, and plain text by the caller."""
-    world = session.world(cluster)
+    namespace = world.namespace
     missing += [one.why for one in world.unread]
     now = session.now()
     yield "status.txt", render(view_status((world,), now=now), form="table", colours=False)
@@ -133,7 +156,7 @@ def _reports(cluster: Cluster, world: World, redactor: Redactor, missing: list[s
             "agents": ask_agents(cluster, access, engines),
             "gateways": ask_gateways(cluster, access, gateways),
         }
-    except (Forbidden, NotFound) as error:
+    except CliError as error:
         missing.append(f"what agents and gateways say: {error}")
         return
     for folder, reports in heard.items():
@@ -161,7 +184,7 @@ def audit_lines(log: str) -> list[str]:
 def _lease(session: Session, cluster: Cluster, redactor: Redactor, missing: list[str]) -> Iterator[tuple[str, str]]:
     try:
         found = cluster.get(paths.lease(session.option("operator_namespace")))
-    except (Forbidden, NotFound) as error:
+    except CliError as error:
         missing.append(str(error))
         return
     yield "objects/lease.json", json.dumps(redactor.object(found), indent=1)
@@ -170,7 +193,8 @@ def _lease(session: Session, cluster: Cluster, redactor: Redactor, missing: list
 def _read_list(cluster: Cluster, path: str, selector: str, missing: list[str]) -> list[Object]:
     try:
         return list(cluster.list(path, selector=selector))
-    except (Forbidden, NotFound) as error:
+    except CliError as error:
+        # One list that cannot be read must not cost the whole archive.
         missing.append(str(error))
         return []
 
@@ -199,10 +223,13 @@ def _write(target: Path, files: Mapping[str, str], now: int) -> None:
     partial = target.with_name(target.name + ".partial")
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     root = target.name.removesuffix(".tar.gz")
-    with os.fdopen(descriptor, "wb") as raw, tarfile.open(fileobj=raw, mode="w:gz") as archive:
-        for name, body in sorted(files.items()):
-            data = body.encode()
-            entry = tarfile.TarInfo(f"{root}/{name}")
-            entry.size, entry.mtime, entry.mode = len(data), now, 0o600
-            archive.addfile(entry, io.BytesIO(data))
-    partial.replace(target)
+    try:
+        with os.fdopen(descriptor, "wb") as raw, tarfile.open(fileobj=raw, mode="w:gz") as archive:
+            for name, body in sorted(files.items()):
+                data = body.encode()
+                entry = tarfile.TarInfo(f"{root}/{name}")
+                entry.size, entry.mtime, entry.mode = len(data), now, 0o600
+                archive.addfile(entry, io.BytesIO(data))
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -126,8 +126,10 @@ def hear(cluster: Cluster, world: World, *, tier: str = "") -> tuple[Heard, ...]
     if tier and world.tier(tier) is None:
         raise NotFound(f"there is no GpuTier {tier} in namespace {world.namespace}", step="kubectl get gput")
     for one in world.unread:
-        if one.what == "pods":
+        if one.what == "pods" and one.refused:
             raise CliError(one.why, Code.FORBIDDEN, step=f"kubectl auth can-i list pods -n {world.namespace}")
+        if one.what == "pods":
+            raise NoCluster(one.why, step="kubectl cluster-info")
     pods = engine_pods(world, [one for one in world.tiers if tier in ("", one.meta.name)])
     if not pods:
         return ()

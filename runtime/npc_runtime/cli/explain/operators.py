@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .. import vocabulary as v
-from ..facts import Conditions, Meta, World
+from ..conditions import Conditions, Meta
+from ..facts import World
 from .chain import Link, first, how_long, seconds_since
 
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from .. import vocabulary as v
-from ..facts import Condition, Tier, World
+from ..conditions import Condition
+from ..facts import Tier, World
 from .advice import next_step
 from .chain import Link, gather, sentence
 from .operators import explain_unobserved

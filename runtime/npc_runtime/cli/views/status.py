@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 from ..answers import Answer, Block, Cell, Table, Tone, text, tone_of
+from ..conditions import Condition, Conditions
 from ..explain.chain import clip, how_long
 from ..explain.operators import explain_operator
-from ..facts import Adapter, Condition, Conditions, Region, Tier, VariantState, World
+from ..facts import Adapter, Region, Tier, VariantState, World
 from ..rollouts import short
 
 

@@ -21,7 +21,7 @@ def view_why(explanation: Explanation, *, unread: tuple[Unread, ...], now: float
         "object": explanation.object,
         "serves": explanation.fine,
         "causes": [asdict(link) for link in explanation.links],
-        "notLookedAt": [asdict(one) for one in unread],
+        "notLookedAt": [{"what": one.what, "why": one.why} for one in unread],
     }
     return Answer(data, (Lines(tuple(lines)),), Code.FINE if explanation.fine else Code.NOT_AS_WANTED)
 
