@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from npc_runtime.gateway import errors
 from npc_runtime.gateway.errors import Fault
@@ -36,6 +36,10 @@ class Client(Protocol):
         complete."""
 
 
+BUSY: Final = (429, 503)
+"""What an engine answers that has too much to do already: another pod may have less, and no digest is to blame."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why an attempt came to nothing, and what the client is told if nothing else does better."""
@@ -45,6 +49,8 @@ class Failure:
     fault: Fault
     answer: tuple[EngineHead, bytes] | None = None
     """The engine's own error, which says more than the fault and is passed on in its place."""
+    is_busy: bool = False
+    """The engine had too much to do: that says nothing of the digest it was asked for."""
 
 
 def is_failing(head: EngineHead) -> bool:
@@ -61,9 +67,10 @@ def find_failure(
     if status == 404:
         # The name was unloaded a moment ago; the caller's archetype is fine, so 404 must not reach it.
         return Failure("the adapter is not loaded there", errors.no_resident(archetype, tier))
-    if is_failing(head):
-        is_json = status >= 500 and head.content_type.startswith(b"application/json")
-        return Failure(f"it answered {status}", errors.engine_failed(), (head, body) if is_json else None)
+    if is_failing(head) or status in BUSY:
+        is_json = (status >= 500 or status in BUSY) and head.content_type.startswith(b"application/json")
+        answer = (head, body) if is_json else None
+        return Failure(f"it answered {status}", errors.engine_failed(), answer, is_busy=status in BUSY)
     if status < 400 and can_read is not None and not can_read(body):
         return Failure("there are no words in its answer", errors.engine_failed())
     return None

@@ -126,7 +126,7 @@ class Descent:
         self._breaks += broke
         self._reached |= reached
         self._unreached = not reached
-        if reached:
+        if reached and not failure.is_busy:
             self.observer.on_failed_attempt()
         self._keep(failure)
 

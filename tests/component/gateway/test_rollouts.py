@@ -321,3 +321,34 @@ async def test_event_loops_take_a_candidate_off_together(tmp_path: Path, both: E
         after = await report(rig, lambda one: one.stable_counts.requests > before.stable_counts.requests)
         assert after.candidate_counts.requests >= before.candidate_counts.requests
         assert after.withdrawn == before.withdrawn
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_an_engine_with_too_much_to_do_is_no_error_of_the_candidate(
+    rig: Rig, region: World, both: Engine, status: int
+) -> None:
+    async def busy(asked: Asked, reply: Reply) -> None:
+        await reply.json(status, {"error": {"message": "queue full", "type": "x", "param": None, "code": status}})
+
+    await rig.push(trying(region, guard={"max_error_percent": 1}))
+    both.script = busy
+    for npc in [*CANDIDATES, *OTHERS[:4]] * 3:
+        answer = await rig.say(npc=npc)
+        assert (answer.status, answer.error["message"]) == (status, "queue full")
+    assert both.chats > len(CANDIDATES)
+    both.script = None
+    answers = [await rig.say(npc=CANDIDATES[0]) for _ in range(2)]
+    assert [answer.digest for answer in answers] == [NEW, NEW], "it was not taken off"
+    said = await report(rig, lambda seen: seen.candidate_counts.requests == 2)
+    assert (said.candidate_counts.errors, said.stable_counts.errors, said.withdrawn) == (0, 0, "")
+
+
+async def test_what_another_error_of_an_engine_is_to_the_candidate(rig: Rig, region: World, both: Engine) -> None:
+    async def broken(asked: Asked, reply: Reply) -> None:
+        await reply.json(500, {"error": {"message": "no", "type": "x", "param": None, "code": 500}})
+
+    await rig.push(trying(region))
+    both.script = broken
+    assert (await rig.say(npc=CANDIDATES[0])).status == 500
+    said = await report(rig, lambda seen: seen.candidate_counts.requests == 1)
+    assert said.candidate_counts.errors == 1

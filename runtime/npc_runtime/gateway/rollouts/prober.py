@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from npc_runtime import wire
 from npc_runtime.gateway import chat
 from npc_runtime.gateway.admission import PROBE_PRIORITY
+from npc_runtime.gateway.answer import BUSY
 from npc_runtime.gateway.attempt import Attempt
 from npc_runtime.gateway.fleet import Endpoint, Fleet
 from npc_runtime.gateway.http.engine_answer import ChunkedAnswer, EngineHead
@@ -30,10 +31,6 @@ log = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 1.0
 """Between two rounds of one question to each digest: two probes a second."""
-
-
-_BUSY = (429, 503)
-"""What an engine answers that has too much to do: the question comes last, and that says nothing of the digest."""
 
 
 class Prober:
@@ -165,7 +162,7 @@ class _Question:
 
     def on_answer(self, head: EngineHead, body: bytes) -> None:
         """An engine that answers a stream in one piece, or refuses: a question that it always gets must work."""
-        if head.status in _BUSY:
+        if head.status in BUSY:
             self._end(Outcome.UNTOLD)
             return
         if head.status == 200 and self._observer.copies:
