@@ -180,11 +180,11 @@ def _step(facts: RolloutFacts, state: State, rollout: RolloutStatus, target: int
         facts.wanted,
         reasons.STEPPED,
         now,
-        by=(facts.approved_by if above else "") or BY_STEPS,
+        by=(facts.approved_by if above else "") or _decided_by(facts, rollout),
         previous=state.stable.digest if state.stable is not None else "",
         from_percent=rollout.percent,
         to_percent=target,
-        verdict=facts.verdict.numbers if rollout.since else "",
+        verdict=_describe_numbers(facts, rollout),
     )
     until = math.ceil(now) + facts.rollout.step_seconds
     return settle(facts, state, reconciling=describe_watch(facts, taken), requeue_after=until - now)
@@ -197,13 +197,29 @@ def _promote(facts: RolloutFacts, state: State, rollout: RolloutStatus, now: flo
         facts.wanted,
         reasons.MOVED,
         now,
-        by=BY_STEPS,
+        by=_decided_by(facts, rollout),
         previous=previous,
         from_percent=rollout.percent,
         to_percent=100,
-        verdict=facts.verdict.numbers,
+        verdict=_describe_numbers(facts, rollout),
     )
     return settle(facts, state, moved_from=previous)
+
+
+def _proceeds(facts: RolloutFacts, rollout: RolloutStatus) -> bool:
+    """Whether a rollout goes on although too few players spoke, because the spec says so."""
+    heard = bool(rollout.since) and rollout.percent > 0
+    return heard and not facts.verdict.enough and facts.rollout.on_too_little_traffic == "Proceed"
+
+
+def _decided_by(facts: RolloutFacts, rollout: RolloutStatus) -> str:
+    return BY_TRAFFIC if _proceeds(facts, rollout) else BY_STEPS
+
+
+def _describe_numbers(facts: RolloutFacts, rollout: RolloutStatus) -> str:
+    """By which numbers a step is taken, and whether they are too few."""
+    numbers = facts.verdict.numbers if rollout.since else ""
+    return f"{reasons.TOO_LITTLE_TRAFFIC}: {numbers}" if _proceeds(facts, rollout) else numbers
 
 
 def _hold_for_approval(facts: RolloutFacts, state: State, rollout: RolloutStatus, now: float) -> Decision:
