@@ -51,6 +51,7 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_advancing",
+        "_answer_deadline",
         "_body",
         "_buffer",
         "_chunked",
@@ -88,6 +89,8 @@ class ClientConnection(asyncio.Protocol):
         """Of the request being read or answered."""
         self.proof: Proof | None = None
         """Who asked last on this connection, and by what that was known."""
+        self._answer_deadline = 0.0
+        """Of an answer that waits for its client to read on."""
         self.deadline = 0.0
         """Loop time at which the present state has lasted too long."""
 
@@ -131,11 +134,14 @@ class ClientConnection(asyncio.Protocol):
         self._write_paused = True
         if self._exchange is not None:
             self._exchange.pause()
+            self._answer_deadline = self.deadline
+            self.deadline = min(self.deadline, self._loop.time() + limits.UNREAD_SECONDS)
 
     def resume_writing(self) -> None:
         """The client caught up."""
         self._write_paused = False
         if self._exchange is not None:
+            self.deadline = self._answer_deadline
             self._exchange.resume()
         else:
             self._advance()
@@ -166,6 +172,9 @@ class ClientConnection(asyncio.Protocol):
                 self._refuse(errors.too_slow("request head"))
             case _State.BODY:
                 self._refuse(errors.too_slow("request body"))
+            case _State.ANSWERING if self._write_paused:
+                # It does not read, and an engine waits for it. Nothing more would reach it either.
+                self.abort()
             case _State.ANSWERING if self._exchange is not None:
                 exchange = self._exchange
                 exchange.time_out(self._service.limits.request_timeout_seconds)

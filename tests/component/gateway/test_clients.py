@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
 
 import pytest
 
@@ -57,15 +57,13 @@ async def test_a_client_that_leaves_frees_the_engine_within_a_second(
     assert 'code="499"' in await rig.metrics()
 
 
-async def test_a_client_that_does_not_read_stops_the_engine_from_filling_memory(
+async def test_a_client_that_does_not_read_fills_no_memory_and_frees_the_engine_within_a_second(
     rig: Rig, world: World, engine: Engine
 ) -> None:
     sent = 0
-    held: Callable[[], int] = int
 
     async def flood(asked: Asked, reply: Reply) -> None:
-        nonlocal sent, held
-        held = lambda: reply.unsent  # noqa: E731 (known once the engine is asked)
+        nonlocal sent
         await reply.stream_head()
         for _ in range(4000):
             await reply.send(chunk(b"data: " + b"x" * 16000 + b"\n\n"))
@@ -75,17 +73,51 @@ async def test_a_client_that_does_not_read_stops_the_engine_from_filling_memory(
     engine.script = flood
     reader, writer = await asyncio.open_connection("127.0.0.1", rig.port, limit=1 << 14)
     writer.write(completion(stream=True))
-    # The client's side is full, and so is every buffer between it and the engine, which now has to wait.
+    await eventually(lambda: bool(rig.service._connections))
     (connection,) = rig.service._connections
     assert isinstance(connection, ClientConnection)
-    await eventually(lambda: connection._write_paused and held() > 1 << 16)
+    await eventually(lambda: connection._write_paused)
+    loop = asyncio.get_running_loop()
+    paused = loop.time()
     assert connection._transport is not None
     assert connection._transport.get_write_buffer_size() < 1 << 20
+    await eventually(lambda: engine.running == 0)
+    assert loop.time() - paused < 1.2
     assert sent < 40_000_000
+    assert all(endpoint.in_flight == 0 and not endpoint.failures for endpoint in rig.service.fleet.endpoints)
+    await eventually(lambda: rig.service.busy == 0)
+    got = b""
+    with contextlib.suppress(ConnectionResetError):
+        while data := await reader.read(1 << 16):
+            got = got[-100:] + data
+    assert not got.endswith(b"0\r\n\r\n")
+    assert b"[DONE]" not in got
+    writer.close()
+    await eventually(lambda: bool(rig.access_lines()))
+    (logged,) = rig.access_lines()
+    assert (logged["status"], logged["reason"]) == (499, "ClientGone")
+
+
+async def test_a_client_that_reads_slowly_but_steadily_gets_all_of_it(rig: Rig, world: World, engine: Engine) -> None:
+    paused = asyncio.Event()
+
+    async def flood(asked: Asked, reply: Reply) -> None:
+        await reply.stream_head()
+        for _ in range(400):
+            await reply.event({"choices": [{"delta": {"content": "x" * 65536}}]})
+            if reply.unsent:
+                paused.set()
+        await reply.end()
+
+    engine.script = flood
+    reader, writer = await asyncio.open_connection("127.0.0.1", rig.port, limit=1 << 16)
+    writer.write(completion(stream=True))
+    await asyncio.wait_for(paused.wait(), 10)
     got = 0
-    while data := await reader.read(1 << 16):
+    while data := await reader.read(1 << 17):
         got += len(data)
         if data.endswith(b"0\r\n\r\n"):
             break
-    assert got > 64_000_000
+        await asyncio.sleep(0.002)
     writer.close()
+    assert got > 400 * 65536

@@ -34,6 +34,10 @@ MAX_PIPELINED_BYTES = 64 << 10
 WRITE_HIGH_WATER_BYTES = 64 << 10
 """Unsent output at which reading from the engine pauses, until a quarter of it is left."""
 
+UNREAD_SECONDS = 0.7
+"""A client for which reading from its engine has been paused for so long is given up: with a sweep every quarter of a
+second the engine is free within one. A line of a few sentences never gets there, whatever the client does."""
+
 MAX_ENGINE_HEAD_BYTES = 32 << 10
 """Longest status line and headers of an engine's answer."""
 
