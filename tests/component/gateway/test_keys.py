@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from npc_runtime import wire
 from tests.component.gateway.engines import Engine
 from tests.component.gateway.harness import Rig
@@ -53,3 +55,26 @@ async def test_before_the_first_table_nothing_is_served_but_everything_answers(r
         assert answer.status == 200
     async with rig.session.get(rig.url("/openapi.json")) as answer:
         assert (await answer.json())["openapi"] == "3.1.0"
+
+
+async def test_no_key_that_still_counts_is_refused_while_keys_are_rotated(rig: Rig, world: World) -> None:
+    """The old key and the new one speak, each on its connections, while tables with both are pushed again and again."""
+    rotating = {"game": KEY, "game-2": "second"}
+    world.keys = rotating
+    await rig.push(world.table())
+    stop = asyncio.Event()
+
+    async def speak(key: str) -> list[int]:
+        found = []
+        while not stop.is_set():
+            found.append((await rig.say(key=key)).status)
+        return found
+
+    speaking = [asyncio.create_task(speak(key)) for key in (KEY, KEY, "second", "second")]
+    for number in range(20):
+        world.keys = dict(reversed(rotating.items())) if number % 2 else {**rotating, f"tools-{number}": "third"}
+        await rig.push(world.table())
+    stop.set()
+    statuses = [await each for each in speaking]
+    assert all(statuses)
+    assert {status for found in statuses for status in found} == {200}

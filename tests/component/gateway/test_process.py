@@ -123,6 +123,26 @@ async def say_anew(rig: Rig) -> Answer:
         return await Rig(rig.gateway, session, rig.log, rig.internal).say()
 
 
+def open_files(pid: int) -> int:
+    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+
+
+async def test_connections_are_spread_over_the_event_loops(tmp_path: Path, engine: Engine) -> None:
+    async with started(tmp_path, "--workers", "2") as (rig, gateway):
+        await rig.push(World(engines={"gold": [engine]}).table())
+        before = {pid: open_files(pid) for pid in gateway.children()}
+        open_ones = [await asyncio.open_connection("127.0.0.1", rig.port) for _ in range(64)]
+
+        def added() -> list[int]:
+            return [open_files(pid) - count for pid, count in before.items()]
+
+        await eventually(lambda: sum(added()) >= len(open_ones))
+        assert len(before) == 2
+        assert min(added()) > 8, "the kernel spreads connections over everybody who listens"
+        for _, writer in open_ones:
+            writer.close()
+
+
 async def test_counts_are_added_up_over_event_loops(tmp_path: Path, engine: Engine) -> None:
     async with started(tmp_path, "--workers", "2") as (rig, _):
         await rig.push(World(engines={"gold": [engine]}).table())
