@@ -82,6 +82,11 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
         "kind",
         "npcfleet.dev/v2 GpuTier is not known",
     ),
+    "a name that the API server does not take": (
+        builders.tier("Gold_X"),
+        "metadata.name",
+        "must be lower case letters, digits, - and ., not 'Gold_X'",
+    ),
     "an object without a spec": (
         {"apiVersion": "npcfleet.dev/v1alpha1", "kind": "GpuTier", "metadata": {"name": "x"}},
         "",
@@ -105,7 +110,7 @@ def test_a_fault_is_told_with_the_path_of_its_field(
 def test_what_is_not_ours_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, said = lint(capsys, write(tmp_path, {"kind": "ConfigMap", "apiVersion": "v1"}, builders.tier()))
     assert code == Code.FINE
-    assert "1 objects, 0 faults; 1 documents of other kinds were left alone" in said
+    assert "1 object, 0 faults; left alone: 1 document of other kinds" in said
 
 
 def test_data_that_lies_beside_manifests_is_left_alone_unless_it_is_named(
@@ -116,7 +121,7 @@ def test_data_that_lies_beside_manifests_is_left_alone_unless_it_is_named(
     code, said = lint(capsys, str(tmp_path))
     assert (code, said.splitlines()[0]) == (
         Code.FINE,
-        "1 objects, 0 faults; 1 documents of other kinds were left alone",
+        "1 object, 0 faults; left alone: 1 document of other kinds",
     )
     code, said = lint(capsys, str(tmp_path / "questions.json"))
     assert code == Code.NOT_AS_WANTED
@@ -136,7 +141,42 @@ def test_lists_are_looked_into_and_stdin_is_read(
 def test_what_is_no_yaml_is_a_fault_and_no_crash(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "x.yaml"
     path.write_text("a: [1")
-    assert "is no YAML" in lint(capsys, str(path))[1]
+    code, said = lint(capsys, str(path))
+    assert code == Code.NOT_AS_WANTED
+    assert "cannot be read: line 1: " in said
+    path.write_bytes(b"a: \x01\n")
+    assert "is no YAML: " in lint(capsys, str(path))[1]
+
+
+def test_a_key_that_is_there_twice_is_a_fault_as_with_kubectl(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "tier.yaml"
+    path.write_text(
+        yaml.safe_dump(builders.tier()).replace("  quality: Gold\n", "  quality: Gold\n  quality: Silver\n")
+    )
+    code, said = lint(capsys, str(path))
+    assert code == Code.NOT_AS_WANTED
+    assert "quality is there twice" in said
+    path.write_text("x: &x {a: 1}\ny: {<<: *x, a: 2}\n")
+    assert lint(capsys, str(path))[0] == Code.FINE
+
+
+def test_a_template_is_said_to_be_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "tier.yaml"
+    path.write_text("{{- range .Values.tiers }}\nkind: GpuTier\n{{- end }}\n")
+    code, said = lint(capsys, str(path))
+    assert code == Code.NOT_AS_WANTED
+    assert "is a template and no manifest: helm template CHART | kubectl npc lint -" in said
+
+
+@pytest.mark.parametrize("content", ["", "---\n", "# nothing\n"])
+def test_a_pipe_whose_other_end_failed_does_not_pass(
+    content: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(content))
+    assert main(["lint", "-"]) == Code.NOT_FOUND
+    assert capsys.readouterr().err == "error: standard input holds no manifest\n"
 
 
 def test_an_adapter_that_an_agent_would_load_passes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

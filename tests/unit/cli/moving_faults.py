@@ -131,6 +131,13 @@ def identity_not_proven() -> Fault:
     return Fault("vampire", healthy(adapters=[told], pods=[o.pod(POD), o.pod(late), o.gateway()]))
 
 
+def paused_by_its_tier() -> Fault:
+    message = "spec.suspend of GpuTier gold is true: what is resident serves on, nothing changes"
+    found = on_its_way("Watching", reasons.SUSPENDED, message)
+    told = voice(found, stalled=(reasons.SUSPENDED, f"tier gold: {message}"))
+    return Fault("vampire", healthy(adapters=[told], tiers=[o.tier(spec={"suspend": True})]))
+
+
 def quarantined_last_good() -> Fault:
     stands = o.variant(serving="LastGood", reason=reasons.QUARANTINED, message="", history=[_restored()])
     return fault(voice(stands, spec={"quarantinedDigests": [o.NEW]}))
@@ -169,6 +176,7 @@ MOVING: Mapping[str, Callable[[], Fault]] = {
         canary_goes_on,
         probing_for_players,
         identity_not_proven,
+        paused_by_its_tier,
         quarantined_last_good,
         quarantined_before_it_was_tried,
         quarantined_scripted,

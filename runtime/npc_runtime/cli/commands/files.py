@@ -79,6 +79,9 @@ def _lint_manifests(session: Session, given: str, path: Path) -> Answer:
         if not files:
             raise CliError(f"{given} holds neither manifests ({', '.join(SUFFIXES)}) nor an adapter", Code.NOT_FOUND)
         report = merge(lint_text(str(file), _read(file), named=file == path) for file in files)
+    if not report.objects and not report.foreign and not report.faults:
+        # A pipe whose other end failed must not pass for manifests without a fault.
+        raise CliError(f"{'standard input' if given == '-' else given} holds no manifest", Code.NOT_FOUND)
     rows = tuple(
         (Cell(fault.source), Cell(fault.object), Cell(fault.path), Cell(fault.message, Tone.BAD))
         for fault in report.faults
@@ -86,9 +89,9 @@ def _lint_manifests(session: Session, given: str, path: Path) -> Answer:
     blocks: list[Block] = []
     if rows:
         blocks.append(Table("", ("FILE", "OBJECT", "FIELD", "FAULT"), rows))
-    count = f"{len(report.objects)} objects, {len(report.faults)} faults"
+    count = f"{_many(len(report.objects), 'object')}, {_many(len(report.faults), 'fault')}"
     if report.foreign:
-        count += f"; {report.foreign} documents of other kinds were left alone"
+        count += f"; left alone: {_many(report.foreign, 'document')} of other kinds"
     blocks.append(text(count))
     if report.rules:
         blocks.append(text(NOT_CHECKED.format(count=report.rules), f"  {ASK_SERVER.format(path=given)}"))
@@ -109,3 +112,7 @@ def _read(file: Path) -> str:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise CliError(f"{file} cannot be read: {error}", Code.NOT_FOUND) from None
+
+
+def _many(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"

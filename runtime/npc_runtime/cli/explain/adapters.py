@@ -22,6 +22,7 @@ TOLD = frozenset({"RolledBack"})
 OF_THE_TIER = frozenset({"NoReadyEngine", "SlotsExceeded", "NoRegion"})
 """Reasons of a voice whose cause is to be found at its tier."""
 _WHY = re.compile(r"\bpod [a-z0-9.-]+: ([A-Z][A-Za-z]+): ")
+_PAUSED = re.compile(r"\bspec\.suspend of ([A-Za-z]+) ([a-z0-9][a-z0-9.-]*) is true")
 _POD = re.compile(r"\bpod ([a-z0-9][a-z0-9.-]*[a-z0-9])")
 
 
@@ -76,7 +77,9 @@ def explain_variant(case: AdapterCase, state: VariantState) -> list[Link]:
     condition = case.adapter.conditions.find(v.STALLED) or case.adapter.conditions.find(v.READY)
     since = state.candidate_since or (condition.since if condition is not None else "")
     pods = _named_pods(case, state)
-    step = _advice(case, _innermost(state), tier=state.tier, pod=pods[0].meta.name if pods else "")
+    step = _resume(case, state) or _advice(
+        case, _innermost(state), tier=state.tier, pod=pods[0].meta.name if pods else ""
+    )
     said = state.message.removeprefix(f"tier {state.tier}: ") or state.reason
     says = f"On tier {state.tier} {serves}, and {proven}: {sentence(said)}"
     links = [*moves, Link(object=case.thing, reason=state.reason, since=since, says=says, next=step)]
@@ -86,6 +89,15 @@ def explain_variant(case: AdapterCase, state: VariantState) -> list[Link]:
     for pod in pods:
         links += explain_pod(pod, case.world, case.now)
     return links
+
+
+def _resume(case: AdapterCase, state: VariantState) -> str:
+    """How to go on where the status names what is paused, which may be the tier or the region; empty elsewhere."""
+    found = _PAUSED.search(state.message) if state.reason == "Suspended" else None
+    if found is None or found.group(1) not in v.SHORT:
+        return ""
+    short = v.SHORT[found.group(1)]
+    return next_step("Suspended", namespace=case.adapter.meta.namespace, short=short, name=found.group(2))
 
 
 def _serves(state: VariantState) -> str:

@@ -43,7 +43,7 @@ OBJECTS = {
     "Probing": "wait; it goes on by itself: kubectl npc status -n {namespace} --watch",
     "TooLittleTraffic": "wait for players, or set spec.rollout.onTooLittleTraffic to Probe or Proceed: " + _EDIT,
     # a person is needed
-    "Suspended": "set spec.suspend to false to go on: " + _EDIT,
+    "Suspended": "to go on: kubectl npc resume {short}/{name} -n {namespace}",
     "Unreadable": "upgrade the operator, or correct the field in the message: " + _EDIT,
     "RoutesTooLarge": "spread the voices over several regions; what serves now goes on",
     "NamespaceTaken": "one region per namespace: move or delete one of them: kubectl get npcr -n {namespace}",

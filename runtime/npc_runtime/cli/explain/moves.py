@@ -31,8 +31,8 @@ PHASES = {
 """Phase -> its reason and whether it goes on by itself; Loading is told by what it waits for."""
 QUOTED = frozenset({"Gating", "CheckingIdentity"})
 """Reasons of which the status knows more than its numbers: what the gate says, whose proof is missing."""
-OVERDUE = frozenset({"IdentityTimeout"})
-"""Reasons of a rollout that stands still because of a pod: told together with that pod."""
+STOOD = frozenset({"IdentityTimeout", "Suspended"})
+"""Reasons of a rollout that stands still because of something else: told together with that pod or that pause."""
 PLAYERS = "TooLittleTraffic"
 APPROVAL = "AwaitingApproval"
 
@@ -123,7 +123,7 @@ def find_progress(case: MoveCase) -> Sequence[Link]:
     rollout = case.state.rollout
     if rollout is None or not case.state.candidate or rollout.phase not in PHASES:
         return ()
-    if case.state.reason in OVERDUE:
+    if case.state.reason in STOOD:
         return ()
     reason, goes_on = PHASES[rollout.phase]
     if rollout.phase == "Holding":

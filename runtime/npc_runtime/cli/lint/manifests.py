@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 from .. import vocabulary as v
-from .schemas import Schema, count_rules, load_schemas
+from .documents import NoDocuments, read_documents
+from .schemas import NAME, Schema, count_rules, load_schemas
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,9 @@ def lint_text(source: str, text: str, *, named: bool = True) -> Report:
     than manifests: data of an example, values of a chart.
     """
     try:
-        documents = [one for one in yaml.safe_load_all(text) if one is not None]
-    except yaml.YAMLError as error:
-        return Report((), 0, 0, (Fault(source, "", "", f"is no YAML: {' '.join(str(error).split())}"),))
+        documents = read_documents(text)
+    except NoDocuments as error:
+        return Report((), 0, 0, (Fault(source, "", "", str(error)),))
     objects: list[str] = []
     faults: list[Fault] = []
     foreign = rules = 0
@@ -133,6 +133,8 @@ def _message(error: ValidationError) -> str:
             return f"must be at least {limit}, not {_shown(instance)}"
         case "maximum":
             return f"must be at most {limit}, not {_shown(instance)}"
+        case "pattern" if limit == NAME:
+            return f"must be lower case letters, digits, - and ., not {_shown(instance)}"
         case "pattern":
             return f"must match {limit}, not {_shown(instance)}"
         case "maxLength" | "maxItems" | "maxProperties":

@@ -14,6 +14,9 @@ import yaml
 
 Schema = dict[str, Any]
 
+NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+"""A DNS subdomain (RFC 1123), as the API server wants every object's name."""
+
 
 @cache
 def load_schemas() -> Mapping[tuple[str, str], Schema]:
@@ -43,7 +46,7 @@ def _top(schema: Schema) -> Schema:
     properties["metadata"] = {
         "type": "object",
         "required": ["name"],
-        "properties": {"name": {"type": "string", "minLength": 1, "maxLength": 253}},
+        "properties": {"name": {"type": "string", "minLength": 1, "maxLength": 253, "pattern": NAME}},
     }
     properties["status"] = {"type": "object"}
     required = sorted({"metadata", *schema.get("required", ())})
