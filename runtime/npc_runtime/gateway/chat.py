@@ -129,6 +129,8 @@ def parse_resume(value: bytes | None, payload: dict[str, Any]) -> bool:
             raise Refused(invalid(f"'{name}' cannot go with X-NPC-Resume.", name))
     if payload.get("n") not in (None, 1):
         raise Refused(invalid("'n' must be 1 with X-NPC-Resume.", "n"))
+    if not isinstance(payload.get("stream_options"), dict | None):
+        raise Refused(invalid("'stream_options' must be an object.", "stream_options"))
     return bool(payload.get("stream"))
 
 

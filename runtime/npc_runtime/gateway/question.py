@@ -48,6 +48,8 @@ class Question:
 
         """
         payload = self.payload if payload is None else payload
+        if self.retelling is not None:
+            payload = self.retelling.asking(payload)
         priority = ladder.priority if rung.routes.prioritised else None
         chat.set_engine_fields(payload, priority=priority, cache_salt=self._cache_salt)
         if rung.alias is None:

@@ -74,10 +74,8 @@ class Retelling:
     )
 
     def __init__(self, payload: dict[str, Any]) -> None:
-        """`payload` is the caller's request. From now on it asks engines to count their tokens with every event."""
-        options = payload.get("stream_options")
-        self._asked_usage: dict[str, Any] = options if isinstance(options, dict) else {}
-        payload["stream_options"] = {**self._asked_usage, "include_usage": True, "continuous_usage_stats": True}
+        """`payload` is the caller's request."""
+        self._asked_usage: dict[str, Any] = payload.get("stream_options") or {}
         stop = payload.get("stop")
         stops = stop if isinstance(stop, list) else [stop]
         self._stops = [each for each in stops if isinstance(each, str)]
@@ -104,6 +102,13 @@ class Retelling:
         self.is_whole = False
         """Whether all words are here, so that only the end's formalities could be missing."""
         self.said_done = False
+
+    def asking(self, payload: dict[str, Any]) -> dict[str, Any]:
+        """A request as engines are asked it: to count their tokens with every event."""
+        return {
+            **payload,
+            "stream_options": {**self._asked_usage, "include_usage": True, "continuous_usage_stats": True},
+        }
 
     # --- from the engine to the client
 

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from npc_runtime import wire
+from npc_runtime.gateway.rollouts.observer import NOBODY, Observer, Outcome
+from npc_runtime.gateway.table import Alias, Target
 from tests.component.gateway.engines import Asked, Engine, Reply, Script
 from tests.component.gateway.harness import Rig, completion, eventually, raw
-from tests.component.gateway.ladders import BASE, PERSONA, Region, voice
+from tests.component.gateway.ladders import BASE, LINES, PERSONA, Region, voice
 from tests.component.gateway.regions import World
 from tests.component.gateway.words import NEW, OLD
 from tests.unit.gateway.tellings import PROMPT_TOKENS, Heard, Speaker, hear, up_to
@@ -190,6 +192,30 @@ async def test_a_digest_that_was_taken_off_meanwhile_does_not_get_the_rest(
     assert (broken.error["code"], engine.chats + second.chats) == ("engine_interrupted", 1)
 
 
+async def test_a_candidate_that_this_gateway_took_off_meanwhile_does_not_get_the_rest(
+    rig: Rig, pair: World, engine: Engine, second: Engine
+) -> None:
+    """No table says so: only whoever chooses knows."""
+
+    class Changing:
+        def __init__(self) -> None:
+            self.asked = 0
+
+        def choose(self, alias: Alias, npc: bytes | None) -> tuple[Target, Observer]:
+            self.asked += 1
+            assert alias.candidate is not None
+            return (alias.candidate if self.asked == 1 else alias.stable), NOBODY
+
+    for each in (engine, second):
+        each.loaded.add(wire.served_name("vampire", NEW))
+        each.script = breaks_at(at(" there"), rig)
+    pair.aliases = {("gold", "vampire"): [(OLD, 50), (NEW, 50)]}
+    rig.service.chooser = Changing()
+    await rig.push(pair.table())
+    line = Broken(await raw(rig.port, request()))
+    assert (line.error["code"], engine.chats + second.chats) == ("engine_interrupted", 1)
+
+
 async def test_a_continuation_that_breaks_is_the_last(
     rig: Rig, pair: World, engine: Engine, second: Engine, third: Engine
 ) -> None:
@@ -327,6 +353,60 @@ async def test_the_base_model_goes_on_with_its_persona_too(rig: Rig, engine: Eng
     ]
 
 
+async def test_a_scripted_line_is_the_same_with_the_header(rig: Rig, engine: Engine) -> None:
+    await rig.push(Region(engines={"gold": []}, voices=(voice(lines=LINES),)).table())
+    plain, allowed = await rig.say(stream=True), await rig.say(stream=True, headers=ALLOWED)
+    assert plain.spoken == allowed.spoken
+    assert '"usage"' not in allowed.text
+    asked = await rig.say(stream=True, headers=ALLOWED, stream_options={"include_usage": True})
+    assert '"usage"' in asked.text
+
+
+class Ear:
+    """Hears one line. Implements `Observer`."""
+
+    copies = True
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def on_first_token(self, seconds: float, pod: str) -> None:
+        self.heard.append("first token")
+
+    def on_chunk(self, data: bytes) -> None:
+        pass
+
+    def on_answer(self, body: bytes) -> None:
+        pass
+
+    def on_failed_attempt(self) -> None:
+        self.heard.append("failed")
+
+    def on_stable(self) -> None:
+        pass
+
+    def on_end(self, outcome: Outcome) -> None:
+        self.heard.append(outcome.name)
+
+
+async def test_a_digest_that_broke_is_counted_as_failing_even_where_the_line_went_on(
+    rig: Rig, pair: World, engine: Engine, second: Engine
+) -> None:
+    """Or a candidate that kills engines would look well as long as others finish its lines."""
+    ears: list[Ear] = []
+
+    class Listening:
+        def choose(self, alias: Alias, npc: bytes | None) -> tuple[Target, Observer]:
+            ears.append(Ear())
+            return alias.stable, ears[-1]
+
+    rig.service.chooser = Listening()
+    await rig.push(pair.table())
+    engine.script = second.script = breaks_at(at(" there"), rig)
+    assert Line(await raw(rig.port, request())).heard.text == TEXT
+    assert [ear.heard for ear in ears] == [["first token", "failed", "OK"]]
+
+
 async def test_a_line_that_is_not_streamed_is_tried_again_as_a_whole_with_or_without_the_header(
     rig: Rig, world: World, engine: Engine
 ) -> None:
@@ -344,6 +424,7 @@ async def test_a_line_that_is_not_streamed_is_tried_again_as_a_whole_with_or_wit
         ("Sentences", {"logprobs": True}, "logprobs"),
         ("Sentences", {"response_format": {"type": "json_object"}}, "response_format"),
         ("Sentences", {"continue_final_message": True}, "continue_final_message"),
+        ("Sentences", {"stream_options": [1]}, "stream_options"),
     ],
 )
 async def test_what_could_not_be_told_in_sentences_is_refused_by_name(

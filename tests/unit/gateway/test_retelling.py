@@ -47,14 +47,14 @@ def tell(first: Speaker, second: Speaker, place: float, **fields: Any) -> tuple[
     """A line whose first engine breaks at that part of its stream: what the client heard, and what of it before."""
     payload = asked(**fields)
     line = Retelling(payload)
-    stream = first.stream(payload)
+    stream = first.stream(line.asking(payload))
     told = line.take(up_to(stream, round(place * len(stream))))
     before = hear(told).text
     if not line.said_done:
         if line.is_whole:
             told += line.finish()
         elif line.may_go_on and (rest := line.go_on(payload)) is not None:
-            told += line.mark() + line.take(second.stream(rest))
+            told += line.mark() + line.take(second.stream(line.asking(rest)))
     return hear(told), before, line
 
 
@@ -116,6 +116,13 @@ def test_usage_counts_each_token_once_and_the_prompt_as_it_was_asked(place: floa
     made = [each["completion_tokens"] for each in heard.counted]
     assert made == sorted(made)
     assert made[-1] == len(LINE)
+
+
+def test_the_callers_own_request_is_left_as_it_is() -> None:
+    payload = asked(stream_options={"include_usage": False})
+    line = Retelling(payload)
+    assert line.asking(payload)["stream_options"] == {"include_usage": True, "continuous_usage_stats": True}
+    assert line.go_on(payload) == payload == asked(stream_options={"include_usage": False})
 
 
 def test_usage_is_told_only_to_whom_it_is_asked_by() -> None:
