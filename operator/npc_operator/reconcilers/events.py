@@ -81,7 +81,8 @@ def decided(tier: str, entry: HistoryEntry, after: VariantStatus) -> Event:
         case reasons.RESTORED:
             return Event("Restored", f"tier {tier}: {digest} serves in place of the quarantined {previous}")
         case _:
-            text = f"{digest} lost its {entry.from_percent}% of the NPCs and is not judged any more{numbers}{by}"
+            lost = f"lost its {entry.from_percent}% of the NPCs" if entry.from_percent else "is not brought in any more"
+            text = f"{digest} {lost} and is not judged{numbers}{by}"
             return Event("RolloutCancelled", f"tier {tier}: {text}")
 
 

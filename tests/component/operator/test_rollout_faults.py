@@ -264,3 +264,34 @@ async def test_taking_a_candidate_back_does_not_wait_behind_voices_that_look_aga
     assert set(voices) <= set(ran)
     assert ran.index("vampire") < min(ran.index(name) for name in voices)
     assert world.variant("vampire")["rejected"]["digest"] == NEW
+
+
+# --- the first digest ---
+
+
+async def test_a_first_digest_that_is_corrected_at_once_is_heard_by_nobody() -> None:
+    world = World()
+    world.put(region(tiers={"gold": 100}), tier("gold"))
+    await world.settle()
+    one, other = world.pods("gold").values()
+    other.holding = True
+    world.put(adapter("vampire", digests={"gold": OLD}))
+    await world.settle(seconds=2)
+    assert (OLD_NAME in one.resident, OLD_NAME in other.resident) == (True, False)
+    world.set_digest("vampire", NEW)
+    await world.settle(seconds=5)
+    other.holding = False
+    other.work()
+    await world.settle(seconds=5)
+    assert all(OLD_NAME not in routes for routes in tables_of(world))
+    assert world.variant("vampire")["stable"]["digest"] == NEW
+    assert "Adopted" not in world.recorder.reasons("vampire")
+
+
+def tables_of(world: World) -> list[set[str]]:
+    """What every table that a gateway ever had asks for."""
+    return [
+        {target.served_name for alias in table.aliases for target in alias.targets}
+        for gateway in world.doors().values()
+        for table in gateway.history
+    ]

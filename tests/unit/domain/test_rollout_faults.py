@@ -10,9 +10,10 @@ from npc_operator.api.archetypeadapter import HistoryEntry
 from npc_operator.api.rollouts import Rollout
 from npc_operator.domain import reasons
 from npc_operator.domain.conditions import Finding, parse_rfc3339, rfc3339
+from npc_operator.domain.holdings import Held
 from npc_operator.domain.rollout import RolloutFacts, freeze
 from npc_operator.domain.turns import holds_turn
-from npc_runtime.wire import AdapterPhase
+from npc_runtime.wire import AdapterPhase, served_name
 from tests.unit.domain.rollouts import BAD, ENOUGH, NEW, NOW, OLD, THIRD, TOO_FEW, Story, revision, stable_since_ever
 
 SILENT = Finding(reasons.GATEWAY_SILENT, "gateway gw-1 is not heard")
@@ -191,6 +192,38 @@ def test_what_comes_back_in_time_is_what_the_next_digest_is_compared_with() -> N
     story.watch(10)
     assert story.known.stable is not None
     assert story.known.stable.digest == THIRD
+
+
+# --- the first digest ---
+
+
+def held(value: str, pod: str = "a") -> tuple[str, Held]:
+    return pod, Held(served_name("vampire", value), "vampire", value, AdapterPhase.RESIDENT)
+
+
+def test_a_first_digest_that_was_corrected_before_every_pod_had_it_is_not_taken_for_what_served() -> None:
+    story = Story(wanted=OLD, status=None, lacking={"b": (OLD,)}, facts={"changed_by": "kubectl"})
+    story.look()
+    assert (story.known.candidate, story.known.stable) == (revision(OLD), None)
+    story.wanted = NEW
+    story.lacking = {"a": (NEW,), "b": (OLD, NEW)}
+    story.facts["serving"] = [held(OLD)]
+    for _ in range(3):
+        story.later(10)
+        assert (story.known.candidate, story.known.stable) == (revision(NEW), None)
+    assert [(entry.reason, entry.digest, entry.by) for entry in story.made] == [
+        (reasons.CANCELLED, OLD, "kubectl"),
+    ]
+    story.lacking = {}
+    assert story.later(1).status.stable == revision(NEW)
+
+
+def test_what_pods_serve_although_the_status_was_lost_is_still_taken_for_stable() -> None:
+    story = Story(wanted=NEW, status=None, facts={"serving": [held(OLD), held(OLD, "b")]})
+    story.look()
+    assert story.known.stable is not None
+    assert story.known.stable.digest == OLD
+    assert story.made[0].reason == reasons.ADOPTED
 
 
 # --- suspended ---

@@ -53,7 +53,7 @@ def decide_rollout(facts: RolloutFacts, now: float) -> Decision:
         # A new leader has read nothing at first; what the last one had under way is neither dropped nor begun again.
         return settle(facts, state, reconciling=facts.unread)
     if not _is_candidate(facts, state):
-        state = replace(_drop(facts, state, now), candidate=wanted)
+        state = replace(_drop(facts, _give_up_first(facts, state, now), now), candidate=wanted)
     if facts.left_out or facts.waiting or facts.queued:
         # Without `since`: what has no slot is not late, and its time begins when it has one.
         why = (facts.left_out or facts.waiting or facts.queued or Finding("", "")).reason
@@ -85,6 +85,14 @@ def _settle_stable(facts: RolloutFacts, state: State, now: float) -> State:
 
 def _is_candidate(facts: RolloutFacts, state: State) -> bool:
     return state.candidate is not None and state.candidate.digest == facts.wanted.digest
+
+
+def _give_up_first(facts: RolloutFacts, state: State, now: float) -> State:
+    """The spec names another digest before the first was on every pod: what some have of it never served, and the
+    history says so, or it would pass for what a lost status had as stable."""
+    if state.candidate is None or state.stable is not None or state.stands_in():
+        return state
+    return remember(state, state.candidate, reasons.CANCELLED, now, by=facts.changed_by or BY_OBSERVATION)
 
 
 def _drop(facts: RolloutFacts, state: State, now: float, why: str = "") -> State:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
-from npc_operator.api.archetypeadapter import Revision
+from npc_operator.api.archetypeadapter import Revision, VariantStatus
 from npc_operator.domain import reasons
 from npc_operator.domain.conditions import Finding, join_messages
 from npc_operator.domain.engines import Engine
@@ -22,7 +23,7 @@ def pick_adopted(facts: RolloutFacts) -> Revision | None:
     goes from the other one, which is only slower if that was wrong.
     """
     resident = Counter(report.digest for _, report in facts.serving if report.phase is AdapterPhase.RESIDENT)
-    for digest in (facts.wanted.digest, *facts.quarantined):
+    for digest in (facts.wanted.digest, *facts.quarantined, *_never_served(facts.status)):
         resident.pop(digest, None)
     if not resident:
         return None
@@ -32,6 +33,16 @@ def pick_adopted(facts: RolloutFacts) -> Revision | None:
         return None
     known = {entry.digest: entry.uri for entry in (facts.status.history if facts.status else ())}
     return Revision(digest=digest, uri=known.get(digest, ""), rank=facts.wanted.rank)
+
+
+def _never_served(status: VariantStatus | None) -> Iterator[str]:
+    """Digests of which a status that was not lost tells that they were being brought in and became nothing."""
+    if status is None:
+        return
+    if status.candidate is not None:
+        yield status.candidate.digest
+    newest = {entry.digest: entry.reason for entry in reversed(status.history)}
+    yield from (digest for digest, reason in newest.items() if reason == reasons.CANCELLED)
 
 
 def find_blocking_pod(facts: RolloutFacts, since: float, now: float) -> tuple[Finding | None, float | None]:
