@@ -199,8 +199,9 @@ def _tool_values() -> Schema:
     )
     switch = {"type": "boolean"}
     return _object(
-        {"create": switch, "drill": switch, "subjects": {"type": "array", "items": subject}},
+        {"create": switch, "change": switch, "drill": switch, "subjects": {"type": "array", "items": subject}},
         "create",
+        "change",
         "drill",
         "subjects",
     )

@@ -209,6 +209,10 @@ def test_people_get_the_tools_rights_only_where_somebody_asks_for_it(helm: Helm)
     binding = one(rendered, "RoleBinding", "eu-tool")
     assert binding["roleRef"]["name"] == "eu-tool"
     assert binding["subjects"] == [{"kind": "Group", "name": "voices-on-call"}]
+    change = helm.render("npc-region", {"rbac": {"tool": {"create": True, "change": True}}}, release="eu")
+    (patches,) = [rule for rule in one(change, "Role", "eu-tool")["rules"] if "patch" in rule["verbs"]]
+    assert patches["verbs"] == ["patch"]
+    assert patches["resources"] == ["npcregions", "gputiers", "archetypeadapters"]
     drill = helm.render("npc-region", {"rbac": {"tool": {"create": True, "drill": True}}}, release="eu")
     assert [rule for rule in one(drill, "Role", "eu-tool")["rules"] if "pods/exec" in rule["resources"]]
     assert "eu-tool" not in names(drill, "RoleBinding")

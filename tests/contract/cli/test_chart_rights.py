@@ -109,6 +109,18 @@ def test_with_the_charts_role_everything_gets_as_far_as_the_pod(
     assert run(capsys, person, "pause", "vampire")[0] == Code.FORBIDDEN
 
 
+def test_changing_takes_a_switch_of_its_own(env: KubeEnv, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    person = grant_tool(env, tmp_path)
+    code, _, err = run(capsys, person, "pause", "vampire")
+    assert code == Code.FORBIDDEN
+    assert "you may not patch archetypeadapters.npcfleet.dev in namespace eu-west" in err
+    person = grant_tool(env, tmp_path, change=True)
+    for target in ("vampire", "tier/gold", f"region/{NAMESPACE}"):
+        code, _, err = run(capsys, person, "pause", target, "--dry-run")
+        assert code == Code.FINE, err
+    assert run(capsys, person, "drill", "engine", "gold-1", "--yes", "--wait", "0")[0] == Code.FORBIDDEN
+
+
 def test_a_drill_takes_the_charts_other_switch(
     env: KubeEnv, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
