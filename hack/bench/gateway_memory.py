@@ -54,8 +54,8 @@ def large_region(ports: tuple[int, ...]) -> wire.RouteTable:
         aliases.append(alias.model_copy(update={"archetype": name, "targets": targets}))
         voices.append(voice.model_copy(update={"archetype": name}))
     resident = [wire.served_name(name, digest) for name in names for digest in (STABLE, CANDIDATE)]
-    # Nothing waits here: every stream is to be open at once.
-    roomy = {"slots": 1 << 20, "queue": 1 << 20}
+    # Nothing waits and nothing is given up here: every stream is to be open at once.
+    roomy = {"slots": 1 << 20, "queue": 1 << 20, "first_token_milliseconds": 60_000, "stall_seconds": 3600}
     gold = gold.model_copy(update={"endpoints": endpoints(ports, *resident), **roomy})
     table = region((gold, bronze), tuple(aliases), voices=tuple(voices), rate=first.rate, salted=True)
     limits = wire.GatewayLimits(max_connections=50_000, request_timeout_seconds=3600)
