@@ -7,11 +7,14 @@ from typing import Any
 
 from npc_operator.api import names
 from npc_operator.domain import reasons
+from npc_operator.domain.facts import Pod
+from npc_operator.loop.store import Change
+from npc_operator.reconcilers import triggers
 from npc_runtime.wire import served_name
 from tests.component.operator.harness import World
 from tests.component.operator.players import Players
+from tests.support.builders import NAMESPACE, at_once, digest, region, tier
 from tests.support.builders import adapter as in_steps
-from tests.support.builders import at_once, digest, region, tier
 
 SLOTS, PODS = 6, 4
 HEROES, OTHERS = ("duke", "queen"), tuple(f"voice-{number:02}" for number in range(11))
@@ -131,6 +134,15 @@ async def test_voices_of_a_pod_that_goes_find_another_and_those_with_a_second_co
     assert_no_pod_was_ever_asked_for_too_much(world)
 
 
+async def test_a_pod_that_goes_wakes_the_others_at_once_and_those_of_a_tier_with_room_are_left_alone() -> None:
+    for slots, woken in ((SLOTS, True), (64, False)):
+        world = await fleet(slots)
+        gone, *others = world.pods("gold")
+        pod = world.store.get(Pod, NAMESPACE, gone)
+        keys = {key.name for key in triggers(world.store, Change(Pod, NAMESPACE, gone, pod, None))}
+        assert (set(others) <= keys) is woken
+
+
 async def test_a_restart_of_an_engine_moves_nothing() -> None:
     world = await fleet()
     before = everywhere(world)
@@ -196,7 +208,7 @@ async def test_another_leader_finds_everything_where_it_belongs() -> None:
 async def test_one_voice_less_and_everybody_is_everywhere_again() -> None:
     world = await fleet()
     for archetype in OTHERS[SLOTS - len(HEROES) :]:
-        world.api.remove(names.KIND_ADAPTER, "eu-west", archetype)
+        world.api.remove(names.KIND_ADAPTER, NAMESPACE, archetype)
     await world.settle()
     left = (*HEROES, *OTHERS[: SLOTS - len(HEROES)])
     assert all(homes(world, name_of(archetype)) == set(world.pods("gold")) for archetype in left)
