@@ -38,13 +38,13 @@ COMMANDS: tuple[Command, ...] = (
         "matrix",
         "what each engine pod holds: archetype, tier, pod, digest, since when (asks the agents)",
         ("kubectl npc matrix -n eu-west --archetype vampire", "kubectl npc matrix -o json"),
-        o.matrix_options,
+        o.narrowing_options,
     ),
     Command(
         "diff",
         "where pods hold something else than specs want (asks the agents)",
-        ("kubectl npc diff -n eu-west",),
-        o.diff_options,
+        ("kubectl npc diff -n eu-west", "kubectl npc diff --tier gold --archetype vampire"),
+        o.narrowing_options,
     ),
     Command(
         "history",

@@ -47,13 +47,9 @@ def why_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def matrix_options(parser: argparse.ArgumentParser) -> None:
+def narrowing_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--archetype", default="", help="only this archetype")
     parser.add_argument("--tier", default="", help="only this tier")
-
-
-def diff_options(_: argparse.ArgumentParser) -> None:
-    """diff has no options of its own."""
 
 
 def say_options(parser: argparse.ArgumentParser) -> None:

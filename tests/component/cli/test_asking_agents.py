@@ -155,5 +155,13 @@ async def test_a_namespace_without_its_internal_secret_is_said_to_have_none(run:
     assert "there is no Secret npc-fleet-internal" in ran.err
 
 
+@pytest.mark.parametrize("command", ["matrix", "diff"])
+async def test_an_archetype_that_does_not_exist_is_refused(run: Run, vampire: DesiredAdapter, command: str) -> None:
+    ran = await run(command, "--archetype", "ghost")
+    assert ran.code == Code.NOT_FOUND
+    assert "there is no archetype ghost in namespace eu-west" in ran.err
+    assert (await run(command, "--archetype", vampire.archetype)).code == Code.FINE
+
+
 async def test_a_tier_that_does_not_exist_is_refused(run: Run) -> None:
     assert (await run("matrix", "--tier", "platinum")).code == Code.NOT_FOUND

@@ -130,6 +130,24 @@ def test_a_variant_of_a_tier_that_is_not_there_differs() -> None:
     assert [one.says for one in find_differences(world, [])] == ["there is no GpuTier platinum"]
 
 
+def test_differences_can_be_narrowed_to_an_archetype_or_a_tier() -> None:
+    world = healthy(
+        adapters=[o.adapter(digests={"gold": o.NEW}), o.adapter("zombie", digests={"gold": o.NEW, "iron": o.NEW})]
+    )
+    pods = [heard(world)]
+    told = {(one.archetype, one.tier) for one in find_differences(world, pods)}
+    assert told == {("vampire", "gold"), ("zombie", "gold"), ("zombie", "iron")}
+
+    def narrowed(**to: str) -> set[tuple[str, str]]:
+        data = view_diff(world, pods, **to).data
+        assert isinstance(data, dict)
+        return {(one["archetype"], one["tier"]) for one in data["differences"]}
+
+    assert narrowed(archetype="zombie") == {("zombie", "gold"), ("zombie", "iron")}
+    assert narrowed(tier="iron") == {("zombie", "iron")}
+    assert view_diff(world, pods, archetype="vampire", tier="iron").code == Code.FINE
+
+
 def test_only_running_engine_pods_that_stay_are_asked() -> None:
     going = o.pod("going", deletionTimestamp="2026-11-21T12:01:00Z")
     waits = o.pod("waits", ready=False, scheduled="no node")

@@ -100,14 +100,10 @@ def run_matrix(session: Session) -> Code:
     """What each engine pod holds, by its agent's own word."""
     cluster = session.connect()
     world = session.world(cluster)
-    heard = hear(cluster, world, tier=session.option("tier"))
-    answer = view_matrix(
-        world,
-        heard,
-        archetype=session.option("archetype"),
-        tier=session.option("tier"),
-        now=session.now(),
-    )
+    tier, archetype = session.option("tier"), session.option("archetype")
+    heard = hear(cluster, world, tier=tier)
+    require_archetype(world, heard, archetype)
+    answer = view_matrix(world, heard, archetype=archetype, tier=tier, now=session.now())
     session.console.show(answer)
     return answer.code
 
@@ -116,7 +112,10 @@ def run_diff(session: Session) -> Code:
     """Where pods hold something else than specs want."""
     cluster = session.connect()
     world = session.world(cluster)
-    answer = view_diff(world, hear(cluster, world))
+    tier, archetype = session.option("tier"), session.option("archetype")
+    heard = hear(cluster, world, tier=tier)
+    require_archetype(world, heard, archetype)
+    answer = view_diff(world, heard, archetype=archetype, tier=tier)
     session.console.show(answer)
     return answer.code
 
@@ -142,3 +141,13 @@ def hear(cluster: Cluster, world: World, *, tier: str = "") -> tuple[Heard, ...]
         else:
             heard.append(Heard(pod, report))
     return tuple(heard)
+
+
+def require_archetype(world: World, heard: tuple[Heard, ...], archetype: str) -> None:
+    """A name that is mistyped must not look like one that is nowhere. Raises NotFound."""
+    held = {report.archetype for one in heard if one.report is not None for report in one.report.adapters}
+    if archetype and archetype not in held | {one.archetype for one in world.adapters}:
+        raise NotFound(
+            f"there is no archetype {archetype} in namespace {world.namespace}",
+            step=f"kubectl npc status -n {world.namespace}",
+        )

@@ -116,10 +116,12 @@ def find_differences(world: World, heard: Iterable[Heard]) -> tuple[Difference, 
     return tuple(found)
 
 
-def view_diff(world: World, heard: Iterable[Heard]) -> Answer:
+def view_diff(world: World, heard: Iterable[Heard], *, archetype: str = "", tier: str = "") -> Answer:
     """The differences, and the pods of which nothing is known."""
     every = tuple(heard)
-    found = find_differences(world, every)
+    found = tuple(
+        one for one in find_differences(world, every) if archetype in ("", one.archetype) and tier in ("", one.tier)
+    )
     silent = [one for one in every if one.report is None]
     rows = tuple(
         (
