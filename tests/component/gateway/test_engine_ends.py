@@ -98,9 +98,11 @@ async def test_an_engine_that_is_killed_costs_no_line_that_had_not_begun(rig: Ri
 
 
 async def test_lines_that_had_begun_on_a_killed_engine_are_never_taken_for_whole(rig: Rig, pods: list[Stood]) -> None:
-    lines = Load(rig, stream=True)
     first = pods[0].engine
+    first.behave(stall_after_tokens=1)
+    lines = Load(rig, stream=True)
     await eventually(lambda: first.running >= 2)
+    await lines.go_on(20)  # at the other engine: what was running by then has begun
     await first.stop()
     await lines.go_on()
     answers = await lines.end()
