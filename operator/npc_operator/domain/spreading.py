@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from types import MappingProxyType
 
 from npc_operator.api import names
 from npc_operator.domain.engines import OVER
@@ -60,40 +61,53 @@ def must_spread(claims: Iterable[Claim], *, seats: int, slots: int) -> bool:
     return seats * (slots - 1) > slots and sum(claim.stable or claim.candidate for claim in claims) > slots
 
 
-def spread(claims: Iterable[Claim], seats: Sequence[Seat], *, slots: int) -> Placement:
+def spread(claims: Iterable[Claim], seats: Iterable[Seat], *, slots: int) -> Placement:
     """Where each voice is, who gets no place at all, and whose candidate has to wait for room on all of its pods."""
-    ordered = sorted(claims, key=lambda claim: (rank_importance(claim.importance), not claim.stable, claim.name))
+    ordered = sorted(claims, key=lambda claim: (rank_importance(claim.importance), claim.name))
     wanting = [claim for claim in ordered if claim.stable or claim.candidate]
-    board = _Board(seats)
-    slices = sorted({seat.slice for seat in seats})
-    for claim in wanting:
-        if claim.importance == "Critical":
-            for name in slices:
-                board.seat(claim.name, most=slots - 1, within={name})
-        if not board.places(claim.name):
-            board.seat(claim.name, most=slots - 1)
-    room = SECOND_SHARE * slots * len(seats) - board.load.total()
-    for claim in wanting:
-        if room >= 1 and claim.importance != "Ambient" and len(board.places(claim.name)) == 1:
-            room -= board.seat(claim.name, most=slots - 1)
-    placed = [claim for claim in wanting if board.places(claim.name)]
+    pods = tuple(sorted(seats, key=lambda seat: seat.pod))
+    where = lay_out(tuple((claim.name, claim.importance) for claim in wanting), pods, slots)
+    if len(where) < len(wanting):
+        # Only now it matters who serves already: nobody gives way to a newcomer of the same importance.
+        wanting.sort(key=lambda claim: (rank_importance(claim.importance), not claim.stable))
+        where = lay_out(tuple((claim.name, claim.importance) for claim in wanting), pods, slots)
     return Placement(
-        left_out=frozenset(claim.name for claim in wanting) - {claim.name for claim in placed},
-        held_back=_hold_back(placed, board, slots),
+        left_out=frozenset(claim.name for claim in wanting if claim.name not in where),
+        held_back=_hold_back(wanting, where, slots),
         full=False,
-        where={claim.name: frozenset(board.places(claim.name)) for claim in placed},
+        where=where,
     )
 
 
-def _hold_back(placed: Sequence[Claim], board: _Board, slots: int) -> frozenset[str]:
+@lru_cache(maxsize=32)
+def lay_out(voices: tuple[tuple[str, str], ...], pods: tuple[Seat, ...], slots: int) -> Mapping[str, frozenset[str]]:
+    """Pods by voice, for voices (name, importance) in the order in which they take their places. Remembered: with a
+    thousand of them it takes milliseconds, and a fleet that loads asks for the same a thousand times."""
+    board = _Board(pods)
+    slices = sorted({seat.slice for seat in pods})
+    for name, importance in voices:
+        if importance == "Critical":
+            for one in slices:
+                board.seat(name, most=slots - 1, within={one})
+        if not board.places(name):
+            board.seat(name, most=slots - 1)
+    room = SECOND_SHARE * slots * len(pods) - board.load.total()
+    for name, importance in voices:
+        if room >= 1 and importance != "Ambient" and len(board.places(name)) == 1:
+            room -= board.seat(name, most=slots - 1)
+    return MappingProxyType({name: frozenset(board.places(name)) for name, _ in voices if board.places(name)})
+
+
+def _hold_back(wanting: Iterable[Claim], where: Mapping[str, frozenset[str]], slots: int) -> frozenset[str]:
     """Candidates beside a stable digest that find no room on every pod of their voice, those with traffic last."""
+    moving = [claim for claim in wanting if claim.stable and claim.candidate and claim.name in where]
+    if not moving:
+        return frozenset()
+    load = Counter(pod for pods in where.values() for pod in pods)
     held = set()
-    for claim in sorted(placed, key=lambda claim: not claim.moving):
-        if not (claim.stable and claim.candidate):
-            continue
-        pods = board.places(claim.name)
-        if all(board.load[pod] < slots for pod in pods):
-            board.load.update(pods)
+    for claim in sorted(moving, key=lambda claim: not claim.moving):
+        if all(load[pod] < slots for pod in where[claim.name]):
+            load.update(where[claim.name])
         else:
             held.add(claim.name)
     return frozenset(held)
@@ -103,7 +117,7 @@ class _Board:
     """What was given out until now."""
 
     def __init__(self, seats: Sequence[Seat]) -> None:
-        self._seats = seats
+        self._pods = tuple(sorted(seat.pod for seat in seats))
         self._slice = {seat.pod: seat.slice for seat in seats}
         self._places: dict[str, list[str]] = {}
         self.load: Counter[str] = Counter()
@@ -111,27 +125,25 @@ class _Board:
     def places(self, name: str) -> Sequence[str]:
         return self._places.get(name, ())
 
-    def slices(self, name: str) -> set[str]:
-        return {self._slice[pod] for pod in self.places(name)}
-
     def seat(self, name: str, *, most: int, within: set[str] | None = None) -> bool:
         """One more pod for a voice: of those with fewer than `most` adapters (and of some slices) the one with the
         highest score."""
         taken = self.places(name)
-        free = [
-            seat.pod
-            for seat in self._seats
-            if seat.pod not in taken and self.load[seat.pod] < most and (within is None or seat.slice in within)
-        ]
-        if not free:
-            return False
-        best = max(free, key=lambda pod: score(pod, name))
-        self._places.setdefault(name, []).append(best)
-        self.load[best] += 1
-        return True
+        for pod in rank_pods(self._pods, name):
+            if pod in taken or self.load[pod] >= most or (within is not None and self._slice[pod] not in within):
+                continue
+            self._places.setdefault(name, []).append(pod)
+            self.load[pod] += 1
+            return True
+        return False
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(maxsize=1 << 14)
+def rank_pods(pods: tuple[str, ...], name: str) -> tuple[str, ...]:
+    """Pods by how much an adapter belongs on them. Remembered, because voices change far more often than pods."""
+    return tuple(sorted(pods, key=lambda pod: score(pod, name), reverse=True))
+
+
 def score(pod: str, name: str) -> bytes:
     """How much an adapter belongs on a pod."""
     return hashlib.blake2b(f"{pod}\0{name}".encode(), digest_size=8).digest()
