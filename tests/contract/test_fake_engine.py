@@ -555,6 +555,42 @@ def test_a_stream_has_a_role_chunk_words_a_reason_and_an_end_mark(engine: Subjec
     assert "".join(said) == engine.says(vampire)
 
 
+def test_every_event_of_a_stream_counts_where_that_is_asked_for(engine: Subject, vampire: str) -> None:
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    *chunks, _ = events_of(engine.chat(vampire, stream=True, stream_options=options))
+    role, *words, last = [json.loads(chunk) for chunk in chunks]
+    assert list(role)[4:] == ["choices", "usage", "prompt_token_ids", "prompt_text"]
+    counts = [body["usage"] for body in (role, *words)]
+    assert [list(count) for count in counts] == [
+        ["prompt_tokens", "total_tokens", "completion_tokens", "completion_tokens_details"]
+    ] * len(counts)
+    # A chunk of a busy engine may hold several tokens.
+    made = [count["completion_tokens"] for count in counts]
+    assert made == sorted(set(made))
+    assert (made[0], made[-1]) == (0, 5)
+    assert last["usage"] == {
+        "prompt_tokens": counts[0]["prompt_tokens"],
+        "total_tokens": counts[-1]["total_tokens"],
+    } | {"completion_tokens": 5}
+
+
+def test_an_answer_that_was_begun_is_gone_on_with_as_if_it_were_ones_own(engine: Subject, vampire: str) -> None:
+    """What lets another pod finish a line whose engine broke."""
+    whole = engine.chat(vampire, max_tokens=12).json()
+    begun = engine.chat(vampire, max_tokens=4).json()["choices"][0]["message"]["content"]
+    question = {"role": "user", "content": PROMPTS[0]}
+    rest = engine.chat(
+        vampire,
+        messages=[question, {"role": "assistant", "content": begun}],
+        continue_final_message=True,
+        add_generation_prompt=False,
+        max_tokens=8,
+    ).json()
+    assert begun + rest["choices"][0]["message"]["content"] == whole["choices"][0]["message"]["content"]
+    assert rest["usage"]["prompt_tokens"] == whole["usage"]["prompt_tokens"] + 4
+    assert rest["usage"]["completion_tokens"] == 8
+
+
 def test_the_metrics_that_we_read_are_there_and_count(engine: Subject, vampire: str) -> None:
     def metrics() -> dict[str, float]:
         lines = engine.call("GET", "/metrics").body.decode().splitlines()

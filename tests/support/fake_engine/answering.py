@@ -78,14 +78,14 @@ class Answering:
         behaviour = self.behaviour()
         text = behaviour.answer
         if text is None:
-            text = answer_of(self.voice, self.chat.messages, behaviour.answer_tokens)
-        words = [f" {word}" for word in text.split()] or [""]
+            text = answer_of(self.voice, self.chat.question, behaviour.answer_tokens)
+        words = [f" {word}" for word in text.split()][len(self.chat.begun.split()) :] or [""]
         return words[: self.chat.max_tokens]
 
     def _finish_reason(self) -> str:
         behaviour = self.behaviour()
         whole = behaviour.answer_tokens if behaviour.answer is None else len(behaviour.answer.split())
-        return self.chat.finish_reason(whole)
+        return self.chat.finish_reason(whole - len(self.chat.begun.split()))
 
     async def _whole(self, request: web.Request) -> web.StreamResponse:
         tokens: list[Token] = []
@@ -102,6 +102,8 @@ class Answering:
         total, sent = len(self._words()), 0
 
         async def send(choices: list[dict[str, Any]], **more: Any) -> None:
+            if choices and self.chat.counts_always:
+                more = {"usage": usage_of(self.chat, sent) | {"completion_tokens_details": None}} | more
             await response.write(b"data: " + compact(chunk_of(self.chat, choices, more)) + b"\n\n")
 
         async for token in self._tokens():

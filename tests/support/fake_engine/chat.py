@@ -54,6 +54,21 @@ class Chat:
         return bool((self.body.get("stream_options") or {}).get("include_usage"))
 
     @property
+    def counts_always(self) -> bool:
+        """Whether every event of a stream tells how many tokens there were so far."""
+        return self.include_usage and bool(self.body["stream_options"].get("continuous_usage_stats"))
+
+    @property
+    def begun(self) -> str:
+        """The beginning of the answer, where the request brings it."""
+        return str(self.messages[-1]["content"]) if self.body.get("continue_final_message") else ""
+
+    @property
+    def question(self) -> Any:
+        """What is answered."""
+        return self.messages[:-1] if self.begun else self.messages
+
+    @property
     def logprobs(self) -> int | None:
         """How many candidates to tell for each token; None when nothing is told."""
         return int(self.body.get("top_logprobs") or 0) if self.body.get("logprobs") else None
@@ -172,5 +187,5 @@ def prompt_tokens(messages: Sequence[Mapping[str, Any]]) -> int:
 
 def usage_of(chat: Chat, generated: int) -> dict[str, Any]:
     """The count of tokens."""
-    prompt = prompt_tokens(chat.messages)
+    prompt = prompt_tokens(chat.question) + len(chat.begun.split())
     return {"prompt_tokens": prompt, "total_tokens": prompt + generated, "completion_tokens": generated}
