@@ -30,6 +30,8 @@ class FakeApi:
     absent: set[str] = field(default_factory=set)
     broken: dict[str, int] = field(default_factory=dict)
     """Path -> status it answers with, whatever is asked."""
+    stuck: bool = False
+    """Whether what is executed never ends."""
     expires: bool = False
     """Whether the rest of a list is forgotten before it is asked for."""
     mute: set[str] = field(default_factory=set)
@@ -150,6 +152,8 @@ class FakeApi:
         socket = web.WebSocketResponse(protocols=(PROTOCOL,))
         await socket.prepare(request)
         self.executed.append((pod, request.query.getall("command")))
+        if self.stuck:
+            await asyncio.Event().wait()
         await socket.send_bytes(b"\x03" + json.dumps({"status": "Success"}).encode())
         await socket.close()
         if self.on_change is not None:

@@ -155,6 +155,16 @@ async def test_a_namespace_without_its_internal_secret_is_said_to_have_none(run:
     assert "there is no Secret npc-fleet-internal" in ran.err
 
 
+async def test_a_pod_to_which_no_stream_opens_is_not_waited_for_without_end(
+    run: Run, vampire: DesiredAdapter, api: FakeApi
+) -> None:
+    (pod,) = {name for name, _ in api.forwards}
+    api.mute.add(f"{CORE}/pods/{pod}/portforward")
+    ran = await run("matrix", "--request-timeout", "1")
+    assert ran.code == Code.NOT_REACHED
+    assert f"not heard: pod {pod} (gold): pod {pod} cannot be reached: nobody answered within 1 s" in ran.out
+
+
 @pytest.mark.parametrize("command", ["matrix", "diff"])
 async def test_an_archetype_that_does_not_exist_is_refused(run: Run, vampire: DesiredAdapter, command: str) -> None:
     ran = await run(command, "--archetype", "ghost")

@@ -129,3 +129,16 @@ async def test_ctrl_c_says_that_it_was_done_all_the_same(
     assert ran.code == Code.INTERRUPTED
     assert "it was done and goes on" in ran.err
     assert len(api.executed) == 1
+
+
+async def test_a_pod_that_is_lost_is_not_waited_for_without_end(run: Run, api: FakeApi) -> None:
+    """Its node is gone and nobody has noticed: streams to it open and say nothing, or do not even open."""
+    words = ("drill", "engine", POD, "--yes", "--request-timeout", "1")
+    api.stuck = True
+    ran = await run(*words)
+    assert ran.code == Code.NOT_REACHED
+    assert "it did not end within 1 s" in ran.err
+    api.mute.add(f"{CORE}/pods/{POD}/exec")
+    ran = await run(*words)
+    assert ran.code == Code.NOT_REACHED
+    assert f"pod {POD} cannot be reached: nobody answered within 1 s" in ran.err
