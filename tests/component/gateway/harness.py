@@ -138,7 +138,7 @@ class Answer:
     def spoken(self) -> str:
         """The words, streamed or not."""
         if self.text.startswith("data:"):
-            events = [part.removeprefix("data: ") for part in self.text.split("\n\n") if part]
+            events = [part.removeprefix("data: ") for part in self.text.split("\n\n") if part and part[0] != ":"]
             assert events[-1] == "[DONE]", self.text
             return "".join(json.loads(event)["choices"][0]["delta"]["content"] for event in events[:-1])
         return str(json.loads(self.text)["choices"][0]["message"]["content"])

@@ -44,9 +44,10 @@ async def pods(rig: Rig) -> AsyncIterator[list[Stood]]:
 class Load:
     """Eight clients, one line after the other until `end`."""
 
-    def __init__(self, rig: Rig, *, stream: bool) -> None:
+    def __init__(self, rig: Rig, *, stream: bool, **headers: str) -> None:
         self._rig = rig
         self._stream = stream
+        self._headers = headers
         self._done = False
         self._answers: list[Answer | aiohttp.ClientError] = []
         self._clients = [asyncio.ensure_future(self._ask()) for _ in range(8)]
@@ -65,7 +66,7 @@ class Load:
     async def _ask(self) -> None:
         while not self._done:
             try:
-                self._answers.append(await self._rig.say(stream=self._stream, max_tokens=10))
+                self._answers.append(await self._rig.say(stream=self._stream, max_tokens=10, headers=self._headers))
             except aiohttp.ClientError as error:
                 self._answers.append(error)
 
@@ -112,6 +113,23 @@ async def test_lines_that_had_begun_on_a_killed_engine_are_never_taken_for_whole
         if isinstance(answer, Answer):
             assert answer.status == 200, answer.text
             assert answer.spoken
+
+
+async def test_lines_that_may_be_gone_on_with_are_whole_although_their_engine_is_killed(
+    rig: Rig, pods: list[Stood]
+) -> None:
+    text = " The night is long. Who goes there? Leave me!"
+    for pod in pods:
+        pod.engine.behave(answer=text, token_seconds=0.05)
+    lines = Load(rig, stream=True, **{"X-NPC-Resume": "Sentences"})
+    first = pods[0].engine
+    await eventually(lambda: first.running >= 2 and rig.streaming == 8)
+    await first.stop()
+    await lines.go_on(16)
+    for answer in await lines.end():
+        assert isinstance(answer, Answer)
+        assert answer.spoken == text
+    await eventually(lambda: any(line.get("resumed") for line in rig.access_lines()))
 
 
 async def test_a_killed_engine_is_used_again_once_it_is_back(rig: Rig, pods: list[Stood]) -> None:
