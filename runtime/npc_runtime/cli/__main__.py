@@ -94,10 +94,11 @@ def _run(given: list[str]) -> int:
 
 def _let_go() -> None:
     """Flush what is left, so that the interpreter does not complain at exit of a reader who has seen enough."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def pick(command: str) -> Callable[..., Code]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from typing import TextIO
@@ -24,7 +25,7 @@ class ReaderGone(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """The three streams and how answers are to look. Every method that writes raises ReaderGone."""
+    """The three streams and how answers are to look. What writes answers raises ReaderGone."""
 
     out: TextIO
     err: TextIO
@@ -56,8 +57,10 @@ class Console:
             raise ReaderGone from None
 
     def note(self, text: str) -> None:
-        self.err.write(clean(text) + "\n")
-        self.err.flush()
+        """Something about the answer. Where nobody reads it any more the exit code still says it."""
+        with contextlib.suppress(BrokenPipeError):
+            self.err.write(clean(text) + "\n")
+            self.err.flush()
 
     def is_terminal(self) -> bool:
         return self.out.isatty()

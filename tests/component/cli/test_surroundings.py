@@ -123,17 +123,20 @@ async def test_what_is_watched_fits_the_screen_and_ends_with_ctrl_c(config: str,
         assert screen.process.returncode == Code.INTERRUPTED
 
 
-async def leave(*words: str) -> tuple[int, str]:
-    """Run the tool for a reader who leaves before the first byte: (code, standard error)."""
+async def leave(*words: str, both: bool = False) -> tuple[int, str]:
+    """Run the tool for a reader who leaves before the first byte, of standard error too if `both`: (code, standard
+    error).
+    """
     reading, writing = os.pipe()
     os.close(reading)
+    error = writing if both else asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
-        *COMMAND, *words, stdout=writing, stderr=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.DEVNULL
+        *COMMAND, *words, stdout=writing, stderr=error, stdin=asyncio.subprocess.DEVNULL
     )
     os.close(writing)
     _, err = await asyncio.wait_for(process.communicate(), SECONDS)
     assert process.returncode is not None
-    return process.returncode, err.decode()
+    return process.returncode, (err or b"").decode()
 
 
 @pytest.mark.parametrize(
@@ -142,6 +145,12 @@ async def leave(*words: str) -> tuple[int, str]:
 )
 async def test_a_reader_who_leaves_early_is_no_fault(words: tuple[str, ...], config: str) -> None:
     assert await leave(*words, "--kubeconfig", config) == (Code.FINE, "")
+
+
+async def test_an_error_that_nobody_reads_is_still_the_code(config: str) -> None:
+    assert (await leave("why", "ghost", "--kubeconfig", config, both=True))[0] == Code.NOT_FOUND
+    assert (await leave("drill", "engine", "--tier", "gold", "--kubeconfig", config, both=True))[0] == Code.DECLINED
+    assert (await leave("status", "--context", "other", "--kubeconfig", config, both=True))[0] == Code.FINE
 
 
 @pytest.mark.parametrize("words", [("completion", "bash"), ("--help",), ("why", "--help"), ("__complete", "")])
