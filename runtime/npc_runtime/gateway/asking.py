@@ -115,7 +115,7 @@ class Asking:
         record.archetype = ladder.archetype
         record.tier = tier
         place = None
-        if fleet.affinity is not None:
+        if fleet.affinity is not None and fleet.has_choice:
             place = line_key(archetype=archetype.encode(), npc=npc, player=player, messages=payload["messages"])
         return Exchange(
             means=self._means,
