@@ -101,6 +101,7 @@ def test_the_agent_finds_nothing_wrong_with_any_of_them(catalog: Catalog) -> Non
         assert inspect_adapter(catalog.adapter(name), limits=Limits(max_rank=8), base=base).max_rank == 8
 
 
+@pytest.mark.timeout(60)  # 160 MB take a disk that others use some time
 def test_the_large_adapter_has_160_megabytes_and_fits_its_base(tmp_path: Path) -> None:
     base = read_base(make_large_base(tmp_path / "base"))
     adapter = make_large_adapter(tmp_path / "adapter")
