@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from npc_operator.api import names
-from npc_operator.api.archetypeadapter import Variant
+from npc_operator.api.archetypeadapter import Variant, VariantStatus
 from npc_operator.api.npcregion import RolloutLimits
 from npc_operator.domain import reasons
 from npc_operator.domain.adapter import Check, build_status, suspended_by
@@ -25,13 +25,14 @@ from npc_operator.domain.facts import Adapter, Region, Tier
 from npc_operator.domain.holdings import Held
 from npc_operator.domain.keys import Key, KeyKind
 from npc_operator.domain.outcomes import Done, Outcome, Wait
-from npc_operator.domain.placement import describe_displaced, describe_held_back, describe_left_out
+from npc_operator.domain.placement import Placement, describe_displaced, describe_held_back, describe_left_out
 from npc_operator.domain.rollout import Decision, RolloutFacts, StandIn, decide_rollout, freeze
 from npc_operator.domain.rollout.audit import build_records
 from npc_operator.ports import Meter
 from npc_operator.reconcilers import events
 from npc_operator.reconcilers.context import Context
 from npc_operator.reconcilers.evidence import LISTENING_SECONDS
+from npc_runtime.wire import served_name
 
 audit = logging.getLogger("npc_operator.audit")
 
@@ -79,9 +80,9 @@ def decide_variant(context: Context, adapter: Adapter, variant: Variant, now: fl
     check = part.check if part is not None else Check()
     status = variant_status(adapter, tier_name)
     tier, region = world.store.get(Tier, namespace, tier_name), world.active_region(namespace)
-    placement, name = roster.placement(tier_name), adapter.meta.name
+    placement = roster.placement(tier_name)
     counting = [engine for engine in world.engines(namespace, tier_name) if engine.counts()]
-    engines = [engine for engine in counting if placement.holds(name, engine.pod.name)]
+    engines = pick_engines(adapter, status, placement, counting)
     facts = RolloutFacts(
         archetype=adapter.spec.archetype,
         tier=tier_name,
@@ -118,6 +119,23 @@ def decide_variant(context: Context, adapter: Adapter, variant: Variant, now: fl
             facts = replace(facts, queued=Finding(reasons.SLOTS_EXCEEDED, text))
     facts = collect_trial(context, adapter, facts, region)
     return decide_rollout(replace(facts, fault=check.barred, unread=check.unread), now)
+
+
+def pick_engines(
+    adapter: Adapter, status: VariantStatus | None, placement: Placement, counting: list[Engine]
+) -> list[Engine]:
+    """Those that should have the voice; until one of them has proven what is stable, also those that still serve it."""
+    if placement.where is None:
+        return counting
+    placed = [engine for engine in counting if placement.holds(adapter.meta.name, engine.pod.name)]
+    stable = None if status is None else status.stable
+    if stable is None:
+        return placed
+    name = served_name(adapter.spec.archetype, stable.digest)
+    if any(engine.proven(name) for engine in placed):
+        return placed
+    others = (engine for engine in counting if not placement.holds(adapter.meta.name, engine.pod.name))
+    return [*placed, *(engine for engine in others if engine.proven(name))]
 
 
 def collect_trial(context: Context, adapter: Adapter, facts: RolloutFacts, region: Region | None) -> RolloutFacts:

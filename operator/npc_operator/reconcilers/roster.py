@@ -208,6 +208,8 @@ class Roster:
         if sum(claim.stable + claim.candidate for claim in claims) <= slots:
             return EVERYTHING_FITS
         seats = list_seats(self._store.list(Pod, self._namespace).values(), tier)
+        if not seats:
+            return EVERYTHING_FITS  # pods that are still to come may hold it all: no call for anybody yet
         if must_spread(claims, seats=len(seats), slots=slots):
             return spread(claims, seats, slots=slots)
         return place(claims, slots=slots)

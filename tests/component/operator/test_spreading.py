@@ -81,6 +81,11 @@ async def test_every_voice_serves_although_no_pod_can_hold_all() -> None:
     assert_no_pod_was_ever_asked_for_too_much(world)
 
 
+async def test_nobody_is_called_while_the_pods_are_still_to_come() -> None:
+    world = await fleet()
+    assert reasons.SLOTS_EXCEEDED not in {reason for _, reason, _ in world.recorder.events}
+
+
 async def test_both_slices_hold_every_critical_voice() -> None:
     world = await fleet()
     slices = {pod: "on-demand" in pod for pod in world.pods("gold")}
@@ -115,6 +120,7 @@ async def test_a_slow_arrival_keeps_what_it_is_to_replace() -> None:
     world.hold_new_agents = True
     scale(world, PODS + 1)
     assert await pass_time(world, 30) == []
+    assert all(world.said(names.KIND_ADAPTER, one, "Ready")[0] == "True" for one in EVERYBODY), "who is kept serves"
     assert_no_pod_was_ever_asked_for_too_much(world)
     for agent in world.pods("gold").values():
         agent.holding = False
