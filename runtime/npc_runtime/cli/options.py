@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import math
 
 SHELLS = ("bash", "zsh", "fish")
 
 
 def positive(text: str) -> float:
     """A number of seconds."""
-    value = float(text)
+    value = _number(text)
     if value <= 0:
         raise argparse.ArgumentTypeError("must be above 0")
+    return value
+
+
+def _number(text: str) -> float:
+    """A number that a clock can count to."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
     return value
 
 
@@ -23,7 +35,7 @@ def _count(text: str) -> int:
 
 
 def _not_negative(text: str) -> float:
-    value = float(text)
+    value = _number(text)
     if value < 0:
         raise argparse.ArgumentTypeError("must not be below 0")
     return value

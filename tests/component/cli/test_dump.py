@@ -204,3 +204,12 @@ async def test_an_archive_that_cannot_be_finished_leaves_nothing_behind(
     assert ran.code == Code.USAGE
     assert "No space left on device" in ran.err
     assert archives(tmp_path) == []
+
+
+async def test_a_folder_that_is_not_there_is_said_before_anything_is_read(
+    run: Run, api: FakeApi, tmp_path: Path
+) -> None:
+    ran = await run("dump", "--file", str(tmp_path / "none" / "d.tar.gz"))
+    assert ran.code == Code.USAGE
+    assert f"there is no folder {tmp_path}/none" in ran.err
+    assert api.requests == []

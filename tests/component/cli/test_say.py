@@ -203,3 +203,10 @@ async def test_a_missing_right_is_named(run: Run, gateway: Rig, api: FakeApi, ve
 async def test_a_namespace_without_a_region_has_nobody_to_ask(run: Run, api: FakeApi) -> None:
     api.collections[f"{OWN}/npcregions"].clear()
     assert (await run("say", "vampire", "hi")).code == Code.NOT_FOUND
+
+
+async def test_a_port_that_nobody_listens_on_is_said_in_the_api_servers_words(run: Run, api: FakeApi) -> None:
+    api.collections[f"{OWN}/npcregions"][:] = [o.region()]
+    ran = await run("say", "vampire", "hi")
+    assert ran.code == Code.NOT_REACHED
+    assert f"pod {GATEWAY} does not answer on port {wire.GATEWAY_PORT}: connection refused" in ran.err

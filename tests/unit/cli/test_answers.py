@@ -117,7 +117,15 @@ def test_options_may_stand_before_the_command() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["say", "vampire"], ["drill", "moon"], ["status", "--every", "0"], ["why", "a", "b"]]
+    "words",
+    [
+        ["say", "vampire"],
+        ["drill", "moon"],
+        ["status", "--every", "0"],
+        ["status", "--every", "nan"],
+        ["why", "--request-timeout", "x"],
+        ["why", "a", "b"],
+    ],
 )
 def test_a_senseless_command_line_ends_with_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

@@ -102,6 +102,9 @@ def speak(
                 first = first or time.monotonic() - began
                 pieces.append(piece)
                 heard(piece)
+    except http.client.RemoteDisconnected:
+        # Not a word came: whoever led the connection there knows why.
+        raise
     except http.client.HTTPException as error:
         raise NoLine(f"the line broke off: {type(error).__name__}") from None
     if not complete:

@@ -43,6 +43,9 @@ def run_dump(session: Session) -> Code:
     target = Path(session.option("file") or f"npc-dump-{namespace}-{made}.tar.gz")
     if target.exists():
         raise CliError(f"{target} is already there", Code.USAGE, step="name another file with --file")
+    if not target.parent.is_dir():
+        # Said before the minutes that reading takes.
+        raise CliError(f"there is no folder {target.parent}", Code.USAGE, step="name another file with --file")
     missing: list[str] = []
     world = _world(session, cluster, missing)
     redactor, looked = _redactor(cluster, world, missing)
