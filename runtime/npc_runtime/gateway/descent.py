@@ -113,7 +113,12 @@ class Descent:
         rung, breaks = self.rung, self._breaks + broke
         if rung is None or self._asked >= MAX_ATTEMPTS or breaks >= MAX_BREAKS or not self._is_offered(rung):
             return None
-        return self._choose(rung, self._usable(rung), self._tried)
+        usable = self._usable(rung)
+        endpoint = self._choose(rung, usable, self._tried)
+        if endpoint is None and not broke:
+            # The last pod was not reached, which a busy network or host can do to the only other pod there is.
+            endpoint = self._choose(rung, usable, self._tried[:-1])
+        return endpoint
 
     def take(self, endpoint: Endpoint) -> None:
         """That pod is being asked."""

@@ -30,9 +30,9 @@ def uncollected() -> Iterator[None]:
         gc.enable()
 
 
-def left() -> list[str]:
-    """Parts of lines that are still there."""
-    return [type(each).__name__ for each in gc.get_objects() if isinstance(each, KINDS)]
+def parts() -> list[object]:
+    """Parts of lines that are there, whoever holds them."""
+    return [each for each in gc.get_objects() if isinstance(each, KINDS)]
 
 
 async def refuse(asked: Asked, reply: Reply) -> None:
@@ -56,7 +56,10 @@ async def test_a_line_that_ended_leaves_no_circle_of_references(
         routes={"gold": {"slots": 4, "queue": 4, "first_token_milliseconds": 5000, "stall_seconds": 5}},
     )
     await rig.push(world.table())
+    others = parts()
+    before = {id(each) for each in others}
     for _ in range(5):
         await rig.say(stream=stream)
     await asyncio.sleep(0)
-    assert left() == []
+    assert [each for each in parts() if id(each) not in before] == []
+    del others  # until here, so that none of their ids was another's
