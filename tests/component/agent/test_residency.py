@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hack.cluster.ports import pick_port
 from npc_runtime.agent import keeper
 from npc_runtime.agent.report import Board, Content
 from npc_runtime.wire import EngineState, Probe
@@ -227,7 +228,7 @@ async def test_readiness_waits_for_the_first_set_at_most_the_ready_timeout(
 
 
 async def test_the_engine_may_be_far_from_ready_while_adapters_are_fetched_and_inspected(world: Path) -> None:
-    engine = FakeEngine(Settings(api_keys=(ENGINE_KEY,)))
+    engine = FakeEngine(Settings(api_keys=(ENGINE_KEY,)), port=pick_port())
     await engine.start()
     url = engine.url
     await engine.stop()

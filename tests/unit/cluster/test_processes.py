@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from hack.cluster.processes import (
     is_alive,
     parse_stat,
     start_ticks,
+    started_at,
     uninterrupted,
 )
 
@@ -40,6 +42,15 @@ def start(table: ProcessTable, tmp_path: Path, role: str = "sleeper", seconds: s
 def test_a_stat_line_is_read_whatever_the_command_is_called() -> None:
     fields = " ".join(str(number) for number in range(4, 53))
     assert parse_stat(f"17 (a ) b) S 1 {fields}") == ("S", 1, 21)
+
+
+def test_a_record_tells_when_its_process_started(table: ProcessTable, tmp_path: Path) -> None:
+    before = time.time()
+    start(table, tmp_path)
+    record = table.running("sleeper")
+    assert record is not None
+    # The kernel counts in hundredths of a second.
+    assert before - 0.1 <= started_at(record) <= time.time() + 0.1
 
 
 def test_a_started_process_runs_and_is_found_by_its_mark(table: ProcessTable, tmp_path: Path) -> None:
