@@ -138,8 +138,9 @@ class KubeEnv:
         self.await_crds()
 
     def await_crds(self) -> None:
-        """The kinds are served: Established is written a moment before the paths answer, and lists answer before the
-        storage is there.
+        """The kinds are served and discovered: Established is written a moment before the paths answer, lists answer
+        before the storage is there, and what kubectl remembers of discovery may be from before, which it does not ask
+        for anew where a category (`kubectl get npc`) is missing.
         """
         kinds = [f"crd/{plural}.npcfleet.dev" for plural in PLURALS.values()]
         self.kubectl("wait", "--for=condition=Established", "--timeout=120s", *kinds)
@@ -147,6 +148,14 @@ class KubeEnv:
         while not self._crds_answer():
             assert time.monotonic() < until, "the API server never served the kinds"
             time.sleep(0.1)
+        # Never from memory, and remembered from then on.
+        while not self._kinds_discovered():
+            assert time.monotonic() < until, "the API server never named the kinds"
+            time.sleep(0.1)
+
+    def _kinds_discovered(self) -> bool:
+        named = self.kubectl("api-resources", "--categories=npc", "-o", "name").split()
+        return set(named) >= {f"{plural}.npcfleet.dev" for plural in PLURALS.values()}
 
     def _crds_answer(self) -> bool:
         paths = [f"/apis/npcfleet.dev/v1alpha1/{plural}?limit=1" for plural in PLURALS.values()]
