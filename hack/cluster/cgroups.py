@@ -87,9 +87,9 @@ def processes(node: str | None = None) -> list[int]:
 def remove(node: str | None = None) -> None:
     """Remove the groups of one node, or all of ours; their processes must have ended.
 
-    :raises ClusterError: when a group cannot be removed within 10 s; it is named.
+    :raises ClusterError: when a group cannot be removed within a minute; it is named.
     """
-    deadline = time.monotonic() + 10.0
+    deadline = time.monotonic() + 60.0
     while True:
         left = [tree for tree in _trees(node) if not _remove_tree(tree)]
         if not left:

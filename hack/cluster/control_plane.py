@@ -92,7 +92,7 @@ class ControlPlane:
         pki.write_kubeconfig(path, server=self.network.server, ca=self.ca, client=self._admin(), context=CONTEXT)
         return path
 
-    def api(self, *, timeout: float = 5.0) -> KubeApi:
+    def api(self, *, timeout: float = 30.0) -> KubeApi:
         """A client with the administrator's rights."""
         admin = self._admin()
         context = credentials(ca=self.ca.cert, cert=admin.cert, key=admin.key)
@@ -123,7 +123,7 @@ class ControlPlane:
 
         What watches a server that is gone is ended, and begins anew with :meth:`start_rest`: see :meth:`end_watchers`.
 
-        :raises ClusterError: when one of them ends or is not ready within 90 s; with the end of its log.
+        :raises ClusterError: when one of them ends or is not ready within four minutes; with the end of its log.
         """
         if self.processes.running("kube-apiserver") is None:
             self.end_watchers()
@@ -138,7 +138,7 @@ class ControlPlane:
 
         log = self.layout.log("kube-apiserver")
         try:
-            wait_for("the API server to be ready", ready, seconds=90)
+            wait_for("the API server to be ready", ready, seconds=240)
         except ClusterError as error:
             raise ClusterError(f"{error}; its log is {log}\n{tail(log)}") from error
 

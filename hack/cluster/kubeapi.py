@@ -30,7 +30,7 @@ def credentials(*, ca: Path, cert: Path, key: Path) -> ssl.SSLContext:
 class KubeApi:
     """A client with one certificate. Every call is a connection of its own, so a restarted server is no matter."""
 
-    def __init__(self, server: str, *, context: ssl.SSLContext, timeout: float = 5.0) -> None:
+    def __init__(self, server: str, *, context: ssl.SSLContext, timeout: float = 30.0) -> None:
         address = urllib.parse.urlsplit(server)
         self._host, self._port = address.hostname or "", address.port or 443
         self._context, self._timeout = context, timeout

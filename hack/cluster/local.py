@@ -239,7 +239,7 @@ class LocalDriver:
         parts = [self._process_status(role) for role in ROLES]
         for spec in state.nodes:
             parts += [self._process_status(role(spec.name)) for role in (containerd_role, kubelet_role)]
-        api = self._control_plane(parse_network(state.network)).api(timeout=2.0)
+        api = self._control_plane(parse_network(state.network)).api(timeout=10.0)
         parts.append(PartStatus("API server answers", api.answers(), parse_network(state.network).server))
         for spec in state.nodes:
             try:

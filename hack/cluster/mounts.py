@@ -24,9 +24,9 @@ def _unescape(text: str) -> str:
 def unmount_below(folder: Path) -> None:
     """Unmount everything below ``folder``, lazily where something still holds it.
 
-    :raises ClusterError: when a mount stays for 10 s; it is named.
+    :raises ClusterError: when a mount stays for a minute; it is named.
     """
-    deadline = time.monotonic() + 10.0
+    deadline = time.monotonic() + 60.0
     lazy: list[str] = []
     while points := below(folder, Path("/proc/self/mountinfo").read_text()):
         for point in points:
@@ -34,4 +34,6 @@ def unmount_below(folder: Path) -> None:
                 run_quiet(["umount", *lazy, str(point)])
         if time.monotonic() > deadline:
             raise ClusterError(f"cannot unmount {points[0]}; see what holds it: fuser -vm {points[0]}")
+        if lazy:
+            time.sleep(0.1)
         lazy = ["--lazy"]

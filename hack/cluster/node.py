@@ -12,6 +12,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from hack.cluster.kubeapi import ApiError, KubeApi
 from hack.cluster.network import check_port
 from hack.cluster.packages import find_command
 from hack.cluster.paths import Layout, NodeLayout
-from hack.cluster.processes import ProcessTable, boot_id, end_processes
+from hack.cluster.processes import ProcessTable, boot_id, end_processes, started_at
 from hack.cluster.state import NodeSpec
 
 _ENVIRONMENT = {"GOMAXPROCS": "4"}
@@ -65,7 +66,7 @@ class Node:
     def start_containerd(self) -> None:
         """Start the container runtime unless it runs, until it answers.
 
-        :raises ClusterError: when it ends or does not answer within 30 s.
+        :raises ClusterError: when it ends or does not answer within two minutes.
         """
         role, log = containerd_role(self.spec.name), self.layout.log(containerd_role(self.spec.name))
         if self.processes.running(role) is None:
@@ -87,7 +88,7 @@ class Node:
                 return False
             return True
 
-        wait_for(f"containerd of {self.spec.name}; its log is {log}", answers, seconds=30)
+        wait_for(f"containerd of {self.spec.name}; its log is {log}", answers, seconds=120)
 
     def ctr(self, *arguments: str | Path) -> str:
         """Run containerd's own client against this node, in the namespace of Kubernetes.
@@ -195,14 +196,19 @@ class Node:
             depends_on=[config],
         )
 
-    def wait_ready(self, api: KubeApi, *, seconds: float = 60.0) -> None:
-        """Until the kubelet answers and its node is Ready (the node alone may still say so of a kubelet long dead).
+    def wait_ready(self, api: KubeApi, *, seconds: float = 240.0) -> None:
+        """Until the kubelet answers and has said itself that its node is Ready.
+
+        The node alone may still say so of a kubelet long dead, and one that has just begun says at first that it is
+        not.
 
         :raises ClusterError: when the kubelet ends, or the node is not Ready in time; with the end of its log.
         """
         role = kubelet_role(self.spec.name)
         log = self.layout.log(role)
         kubelet = api.at(f"https://{self.address}:{addresses.KUBELET_PORT}")
+        record = self.processes.running(role)
+        began = started_at(record) if record else 0.0
 
         def ready() -> bool:
             self.processes.check(role, log=log)
@@ -211,10 +217,11 @@ class Node:
             try:
                 node = api.get(f"/api/v1/nodes/{self.spec.name}")
             except ApiError as error:
-                if error.status not in (0, 404):
-                    raise
-                return False
-            return is_ready(node)
+                # 429 and 5xx: a server that has only just begun, or has too much to do.
+                if error.status in (0, 404, 429) or error.status >= 500:
+                    return False
+                raise
+            return is_ready(node) and heard_at(node) >= int(began)
 
         try:
             wait_for(f"node {self.spec.name} to be Ready", ready, seconds=seconds)
@@ -276,6 +283,13 @@ def is_ready(node: Mapping[str, Any]) -> bool:
     """Whether a Node object says it is Ready."""
     conditions = node.get("status", {}).get("conditions", [])
     return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+def heard_at(node: Mapping[str, Any]) -> float:
+    """When (Unix seconds, whole ones) a kubelet last said whether its node is Ready; 0 when none has."""
+    conditions = node.get("status", {}).get("conditions", [])
+    beats = [str(c.get("lastHeartbeatTime") or "") for c in conditions if c["type"] == "Ready"]
+    return max((datetime.fromisoformat(beat).timestamp() for beat in beats if beat), default=0.0)
 
 
 def _snapshotter(folder: Path) -> str:

@@ -74,6 +74,12 @@ def is_alive(record: ProcessRecord) -> bool:
     return record.boot_id == boot_id() and start_ticks(record.pid) == record.start_ticks
 
 
+def started_at(record: ProcessRecord) -> float:
+    """When the process started, in Unix seconds."""
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - record.start_ticks / os.sysconf("SC_CLK_TCK")
+    return time.time() - age
+
+
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
     """Hold Ctrl-C and SIGTERM back until the body is done (a no-op outside the main thread).
@@ -212,9 +218,9 @@ class ProcessTable:
         vfork's parent goes on when exec lets go of the shared memory, which is before the kernel publishes the new
         program's environment: for that moment ``/proc/PID/environ`` is empty, and ``marked`` would miss the process.
 
-        :raises ClusterError: when it shows none for 20 s (stuck in the kernel).
+        :raises ClusterError: when it shows none for a minute (stuck in the kernel).
         """
-        deadline = time.monotonic() + 20.0
+        deadline = time.monotonic() + 60.0
         while start_ticks(pid) == ticks:
             with contextlib.suppress(OSError):  # it ended meanwhile: the condition above sees that
                 if _environment(pid) != [b""]:
@@ -249,7 +255,7 @@ def _send(pid: int, ticks: int | None, number: signal.Signals) -> None:
 def end_processes(pids: Iterable[int], *, grace_seconds: float) -> None:
     """End these processes, now identified by pid and start time, and wait until they are gone.
 
-    :raises ClusterError: when one outlives SIGKILL by 20 s (stuck in the kernel); it is named.
+    :raises ClusterError: when one outlives SIGKILL by a minute (stuck in the kernel); it is named.
     """
     alive = {pid: ticks for pid in pids if (ticks := start_ticks(pid)) is not None}
     if grace_seconds > 0:
@@ -259,7 +265,7 @@ def end_processes(pids: Iterable[int], *, grace_seconds: float) -> None:
         alive = _wait_gone(alive, grace_seconds)
     for pid, ticks in alive.items():
         _send(pid, ticks, signal.SIGKILL)
-    left = _wait_gone(alive, 20.0)
+    left = _wait_gone(alive, 60.0)
     if left:
         raise ClusterError(f"processes {sorted(left)} survive SIGKILL; they are stuck in the kernel")
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 """The checkout."""
 
 # What a child gets to tidy up after an interrupt before it is killed: the cluster tool stops what it has just started.
-INTERRUPT_GRACE_SECONDS = 30.0
+INTERRUPT_GRACE_SECONDS = 120.0
 
 
 class CommandError(Exception):

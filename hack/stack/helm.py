@@ -12,6 +12,8 @@ from hack.stack import commands
 from hack.stack.commands import ROOT
 
 CHARTS = ROOT / "charts"
+# Above the five minutes after which Helm gives up by itself, and says what it waited for.
+SECONDS = 400.0
 
 
 class HelmError(Exception):
@@ -25,7 +27,7 @@ class Helm:
     binary: Path
     kubeconfig: Path
 
-    async def run(self, *arguments: str, stdin: str | None = None, timeout: float = 120.0) -> str:
+    async def run(self, *arguments: str, stdin: str | None = None, timeout: float = SECONDS) -> str:
         """Standard output. Raises HelmError when Helm fails, TimeoutError when it hangs."""
         try:
             return await commands.run(
@@ -41,7 +43,7 @@ class Helm:
         namespace: str,
         values: Mapping[str, Any],
         *arguments: str,
-        timeout: float = 180.0,
+        timeout: float = SECONDS,
     ) -> str:
         """`helm upgrade --install` of one of our charts, with `values` over the chart's own.
 
@@ -79,7 +81,7 @@ class Helm:
         elif state.startswith("pending-"):
             await self.run("rollback", release, "--namespace", namespace, "--force-conflicts")
 
-    async def uninstall(self, release: str, namespace: str, *arguments: str, timeout: float = 180.0) -> None:
+    async def uninstall(self, release: str, namespace: str, *arguments: str, timeout: float = SECONDS) -> None:
         """Remove a release; not there already is success."""
         await self.run(
             "uninstall", release, "--namespace", namespace, "--ignore-not-found", *arguments, timeout=timeout

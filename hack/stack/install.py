@@ -115,7 +115,7 @@ async def install_operator(stack: Stack, **values: Any) -> None:
         OPERATOR_RELEASE, "npc-operator", OPERATOR_NAMESPACE, {**operator_values(stack.images), **values}
     )
     await stack.kubectl.until(
-        "deployment", OPERATOR_DEPLOYMENT, OPERATOR_NAMESPACE, is_rolled_out, timeout=180, what="rolled out"
+        "deployment", OPERATOR_DEPLOYMENT, OPERATOR_NAMESPACE, is_rolled_out, timeout=400, what="rolled out"
     )
 
 

@@ -7,6 +7,7 @@ is what users run.
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
 import json
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -37,7 +38,7 @@ class Kubectl:
     def command(self, *arguments: str) -> list[str]:
         return [str(self.binary), "--kubeconfig", str(self.kubeconfig), *arguments]
 
-    async def run(self, *arguments: str, stdin: str | None = None, timeout: float = 60.0) -> str:
+    async def run(self, *arguments: str, stdin: str | None = None, timeout: float = 180.0) -> str:
         """Standard output. Raises KubectlError when kubectl fails, TimeoutError when it hangs."""
         try:
             return await commands.run(self.command(*arguments), stdin=stdin, timeout=timeout)
@@ -71,7 +72,7 @@ class Kubectl:
         more = (f"--subresource={subresource}",) if subresource else ()
         await self.run("patch", kind, name, "-n", namespace, "--type=merge", "-p", json.dumps(patch), *more)
 
-    async def delete(self, kind: str, name: str, namespace: str, *more: str, timeout: float = 180.0) -> None:
+    async def delete(self, kind: str, name: str, namespace: str, *more: str, timeout: float = 600.0) -> None:
         """Delete and wait until it is gone; not there already is success."""
         await self.run("delete", kind, name, "-n", namespace, "--ignore-not-found", *more, timeout=timeout)
 
@@ -85,9 +86,10 @@ class Kubectl:
         )
         try:
             assert process.stdout is not None
-            decoder, buffer = json.JSONDecoder(), ""
+            # A chunk may end within a character.
+            decoder, characters, buffer = json.JSONDecoder(), codecs.getincrementaldecoder("utf-8")(), ""
             while chunk := await process.stdout.read(1 << 16):
-                buffer += chunk.decode()
+                buffer += characters.decode(chunk)
                 while buffer := buffer.lstrip():
                     try:
                         event, end = decoder.raw_decode(buffer)
@@ -138,7 +140,7 @@ class Kubectl:
 
     async def until_gone(self, kind: str, name: str, namespace: str, *, timeout: float = 120.0) -> None:
         await self.run(
-            "wait", "--for=delete", f"{kind}/{name}", "-n", namespace, f"--timeout={timeout:.0f}s", timeout=timeout + 10
+            "wait", "--for=delete", f"{kind}/{name}", "-n", namespace, f"--timeout={timeout:.0f}s", timeout=timeout + 60
         )
 
     async def until_none(self, kind: str, namespace: str, selector: str, *, timeout: float = 120.0) -> None:
@@ -147,7 +149,7 @@ class Kubectl:
             await self.run(
                 *("wait", "--for=delete", kind, "-l", selector, "-n", namespace),
                 f"--timeout={timeout:.0f}s",
-                timeout=timeout + 10,
+                timeout=timeout + 60,
             )
 
 

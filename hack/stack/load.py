@@ -229,13 +229,13 @@ class Load:
         """Requests from now on carry this API key."""
         self._key = key
 
-    async def until(self, lines: int, *, timeout: float = 120.0) -> None:
+    async def until(self, lines: int, *, timeout: float = 300.0) -> None:
         """Return once `lines` more lines have ended."""
         target = len(self.tally.lines) + lines
         async with self._changed:
             await asyncio.wait_for(self._changed.wait_for(lambda: len(self.tally.lines) >= target), timeout)
 
-    async def until_started_after(self, moment: float, lines: int, *, timeout: float = 120.0) -> None:
+    async def until_started_after(self, moment: float, lines: int, *, timeout: float = 300.0) -> None:
         """Return once `lines` lines that started after `moment` (time.monotonic()) have ended.
 
         What was under way at `moment` may end much later on a busy machine and says nothing of what holds since.
@@ -245,7 +245,7 @@ class Load:
                 self._changed.wait_for(lambda: len(self.tally.started_after(moment)) >= lines), timeout
             )
 
-    async def until_answered_by(self, digest: str, archetype: str, *, timeout: float = 120.0) -> None:
+    async def until_answered_by(self, digest: str, archetype: str, *, timeout: float = 300.0) -> None:
         """Return once a line of `archetype` was answered by `digest`."""
         await self.until_any(
             lambda line: line.digest == digest and line.ask.archetype == archetype and not line.failure,

@@ -20,7 +20,7 @@ _FORWARDING = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+) ")
 _SECONDS = 30.0
 
 
-async def host_url(kubectl: Kubectl, driver: str, namespace: str, service: str, *, timeout: float = 60.0) -> str:
+async def host_url(kubectl: Kubectl, driver: str, namespace: str, service: str, *, timeout: float = 240.0) -> str:
     """http://... of a Service's first port as this host reaches it; waits until the Service is there.
 
     Raises NotYet without a Service, KubectlError when its port cannot be forwarded.

@@ -97,7 +97,7 @@ async def install(stack: Stack, plan: RegionPlan, *, fake_engine: str = "") -> R
             region.CLAIM_VLLM,
             namespace,
             lambda seen: seen.get("status", {}).get("phase") == "Bound",
-            timeout=60,
+            timeout=240,
             what="bound",
         )
     await stack.helm.upgrade(plan.name, "npc-region", namespace, plan.values())
@@ -116,7 +116,7 @@ async def _reach(stack: Stack, plan: RegionPlan, key: str) -> Region:
     namespace = plan.name
     if stack.cluster.driver not in reach.ON_THE_NETWORK:
         # A port is forwarded to a pod that runs; a ClusterIP is there before any.
-        await stack.kubectl.until("deployment", f"{plan.name}-gateway", namespace, is_rolled_out, timeout=120)
+        await stack.kubectl.until("deployment", f"{plan.name}-gateway", namespace, is_rolled_out, timeout=400)
     url = await reach.host_url(stack.kubectl, stack.cluster.driver, namespace, f"{plan.name}-gateway")
     return Region(stack, plan, url, key)
 

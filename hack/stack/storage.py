@@ -144,7 +144,7 @@ async def start(kubectl: Kubectl, *, driver: str, image: str, binary: Path) -> S
         NAME,
         NAMESPACE,
         lambda seen: seen.get("status", {}).get("readyReplicas") == 1,
-        timeout=180,
+        timeout=400,
         what="ready",
     )
     storage = Storage(

@@ -12,7 +12,7 @@ from hack.models.hostile import HOSTILE
 from hack.models.margins import MARGIN, MAX_TOKENS, PROMPTS, reference_answers
 from hack.models.reference import LoneEngine, LoneEngineError
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)
 
 NOISE = 0.01
 """Logits by which the engine's account of a margin may differ from ours; ten times what was seen."""

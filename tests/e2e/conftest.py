@@ -68,7 +68,7 @@ async def world(stack: Stack, answers: References) -> World:
     """The region with three real vLLM tiers, Ready."""
     _say("region eu-west: three tiers of real vLLM")
     made = World(stack, await regions.install(stack, real_region(stack)), answers)
-    await made.until_all_ready(timeout=600)
+    await made.until_all_ready(timeout=900)
     return made
 
 
@@ -104,5 +104,5 @@ async def disposable(stack: Stack, answers: References) -> AsyncIterator[World]:
 
 async def _fake(stack: Stack, answers: References, name: str) -> World:
     made = World(stack, await regions.install(stack, quiet_region(stack, name), fake_engine=one_file()), answers)
-    await made.until_all_ready(timeout=180)
+    await made.until_all_ready()
     return made

@@ -77,7 +77,7 @@ async def test_an_added_node_has_its_labels_and_taints_and_runs_a_pod(stack: Sta
     await stack.kubectl.apply(pod)
     try:
         await stack.kubectl.until(
-            "pod", "on-the-spare-node", "default", lambda seen: seen["status"].get("phase") == "Succeeded", timeout=90
+            "pod", "on-the-spare-node", "default", lambda seen: seen["status"].get("phase") == "Succeeded", timeout=300
         )
     finally:
         await stack.kubectl.delete("pod", "on-the-spare-node", "default")

@@ -17,8 +17,8 @@ ALL = [Ask(archetype=archetype, prompt=PROMPT, tier=tier) for tier in TIERS for 
 async def test_a_killed_engine_is_said_to_be_gone_and_gets_its_adapters_back(world: World) -> None:
     pod = (await world.pods("bronze"))[0]
     await world.kill_engine(pod)
-    await world.until_adapter("zombie", lambda seen: world.condition(seen, "Ready")["status"] == "False", timeout=20)
-    await world.until_all_ready(timeout=240)
+    await world.until_adapter("zombie", lambda seen: world.condition(seen, "Ready")["status"] == "False")
+    await world.until_all_ready(timeout=600)
     line = await world.ask(Ask(archetype="zombie", prompt=PROMPT, tier="bronze"))
     assert line.failure == ""
     assert line.text == world.references["zombie", line.digest]
@@ -31,7 +31,7 @@ async def test_a_deleted_pod_is_replaced_and_serves_only_once_its_adapters_are_p
     pod = (await world.pods("silver"))[0]
     async with Load(world.url, world.key, [Ask(archetype="merchant", prompt=PROMPT, tier="gold")], rate=3) as load:
         await world.kubectl.delete("pod", pod["metadata"]["name"], world.namespace)
-        await world.until_all_ready(timeout=300)
+        await world.until_all_ready(timeout=600)
     world.assert_clean(load.tally)
     line = await world.ask(Ask(archetype="merchant", prompt=PROMPT, tier="silver"))
     assert line.failure == ""
@@ -53,7 +53,7 @@ async def test_killing_the_leader_in_the_middle_of_a_swap_loses_nothing(world: W
             await world.kill_operator(pod)
             seen = await world.kubectl.get("archetypeadapter", "vampire", world.namespace)
             assert world.digests(seen, "stable") == {old}
-        await world.until_adapter_ready("vampire", new, timeout=120)
+        await world.until_adapter_ready("vampire", new)
         taken = time.monotonic() + TAKEN_SECONDS
         await load.until_started_after(taken, len(asks))
     world.assert_clean(load.tally)
@@ -67,10 +67,10 @@ async def test_lines_go_on_while_the_api_server_is_away_for_a_minute(world: Worl
         await load.until(4)
         async with world.api_server_away():
             # A minute of lines at this rate, counted instead of slept.
-            await load.until(240, timeout=180)
+            await load.until(240, timeout=400)
         await load.until(8)
     world.assert_clean(load.tally)
-    await world.until_all_ready(timeout=120)
+    await world.until_all_ready()
     # Else the cluster itself would take traffic from the pods of such a node, and the next tests would meet that.
     assert await world.nodes_ready_since() == before, "no node was taken for lost because nobody could hear it"
 
@@ -85,11 +85,11 @@ async def test_a_gateway_that_starts_anew_serves_without_operator_and_api_server
         pid = await quiet.gateway_process()
         async with quiet.api_server_away():
             os.kill(pid, signal.SIGKILL)
-            async with asyncio.timeout(120):
+            async with asyncio.timeout(60):
                 while is_running(pid):  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
-                # The kubelet starts the container again by itself; nothing else can bring the gateway its routes.
-                line = await quiet.until_answered(ask, timeout=110)
+            # The kubelet starts the container again by itself; nothing else can bring the gateway its routes.
+            line = await quiet.until_answered(ask)
     finally:
         await quiet.scale_operator(2)
     assert (line.status, line.digest) == (200, served)
@@ -110,4 +110,4 @@ async def test_an_operator_that_was_away_catches_up_with_what_it_missed(world: W
         assert (line.failure, line.digest) == ("", old)
     finally:
         await world.scale_operator(2)
-    await world.until_adapter_ready("merchant", new, timeout=120)
+    await world.until_adapter_ready("merchant", new)

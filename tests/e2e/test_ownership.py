@@ -84,14 +84,32 @@ async def test_at_rest_nothing_is_written_for_two_minutes_with_three_regions(thr
         await region.until_all_ready()
     operator = f"system:serviceaccount:{three_regions[0].system}:"
     log = AuditLog(three_regions[0].audit_log)
-    async with asyncio.timeout(8 * CALM_SECONDS):
-        while await _writes_within(log, CALM_SECONDS, operator):
-            pass
-    await asyncio.to_thread(_wait, REST_SECONDS)
-    seen = [request for request in log.requests() if operator in request.user]
-    assert [request for request in seen if request.verb in WRITES and request.resource != "leases"] == []
+    # On a machine that stands still for seconds a probe may time out or the leader may change, and to write then is
+    # right: that was no window of rest, and another begins.
+    async with asyncio.timeout(1200):
+        while True:
+            while await _writes_within(log, CALM_SECONDS, operator):
+                pass
+            leadership = await three_regions[0].leadership()
+            await asyncio.to_thread(_wait, REST_SECONDS)
+            window = list(log.requests())
+            seen = [request for request in window if operator in request.user]
+            writes = [request for request in seen if request.verb in WRITES and request.resource != "leases"]
+            if not writes:
+                break
+            stirred = _writes_to_pods(window, {region.namespace for region in three_regions})
+            assert stirred or await three_regions[0].leadership() != leadership, writes
     looks = [request for request in seen if request.verb == "list" and request.resource == "npcregions"]
     assert len(looks) >= 2, "the window must hold at least two whole looks at everything"
+
+
+def _writes_to_pods(window: list[Request], namespaces: set[str]) -> list[Request]:
+    """What kubelets and controllers had to say of the regions' pods; at rest that is nothing."""
+    return [
+        request
+        for request in window
+        if request.verb in WRITES and request.namespace in namespaces and request.resource.startswith("pods")
+    ]
 
 
 async def _writes_within(log: AuditLog, seconds: float, user: str) -> list[Request]:
@@ -122,7 +140,7 @@ async def test_deleting_in_any_order_finishes_also_with_the_operator_gone(dispos
         else:
             kinds = ["npcregion", "gputier", "archetypeadapter"]
             for kind in kinds if order == "region first" else reversed(kinds):
-                await disposable.kubectl.run("delete", kind, "--all", "-n", disposable.namespace, timeout=120)
+                await disposable.kubectl.run("delete", kind, "--all", "-n", disposable.namespace)
             await disposable.until_no_children()
     finally:
         await disposable.scale_operator(2)

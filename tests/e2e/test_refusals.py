@@ -59,6 +59,14 @@ async def test_a_quota_that_refuses_pods_is_named_in_the_tiers_condition(world: 
     }
     await world.kubectl.apply(quota)
     try:
+        # Its status is written by a controller; from then on the API server counts, and no pod slips through before.
+        await world.kubectl.until(
+            "resourcequota",
+            "full",
+            world.namespace,
+            lambda seen: seen.get("status", {}).get("hard") == {"pods": "1"},
+            what="counted",
+        )
         await world.scale("bronze", 2)
         seen = await world.until_tier("bronze", lambda o: world.condition(o, "Stalled").get("status") == "True")
         assert world.condition(seen, "Stalled")["reason"] == "QuotaExceeded"

@@ -14,10 +14,10 @@ async def test_a_tier_scales_up_and_down_under_load(world: World) -> None:
     ask = Ask(archetype="zombie", prompt=PROMPT, tier="bronze")
     async with Load(world.url, world.key, [ask], rate=3) as load:
         await world.scale("bronze", 2)
-        await world.until_tier("bronze", lambda seen: seen["status"].get("readyReplicas") == 2, timeout=300)
+        await world.until_tier("bronze", lambda seen: seen["status"].get("readyReplicas") == 2, timeout=600)
         await world.until_served_by_pods(ask, 2)
         await world.scale("bronze", 1)
-        await world.until_tier("bronze", lambda seen: seen["status"].get("replicas") == 1, timeout=120)
+        await world.until_tier("bronze", lambda seen: seen["status"].get("replicas") == 1, timeout=300)
         await load.until(6)
     world.assert_clean(load.tally)
     await world.until_all_ready()
@@ -43,13 +43,13 @@ async def test_an_autoscaler_takes_over_once_replicas_is_set(world: World) -> No
     }
     await world.kubectl.apply(hpa)
     try:
-        seen = await world.until_tier("bronze", lambda tier: tier["spec"].get("replicas") == 2, timeout=60)
+        seen = await world.until_tier("bronze", lambda tier: tier["spec"].get("replicas") == 2)
         assert seen["spec"]["replicas"] == 2
-        await world.until_tier("bronze", lambda tier: tier["status"].get("wantedReplicas") == 2, timeout=60)
+        await world.until_tier("bronze", lambda tier: tier["status"].get("wantedReplicas") == 2)
     finally:
         await world.kubectl.delete("hpa", "bronze", world.namespace)
         await world.scale("bronze", 1)
-    await world.until_tier("bronze", lambda tier: tier["status"].get("replicas") == 1, timeout=180)
+    await world.until_tier("bronze", lambda tier: tier["status"].get("replicas") == 1, timeout=300)
     await world.until_all_ready()
 
 
@@ -60,7 +60,7 @@ async def test_an_engine_argument_changed_under_load_fails_no_line(world: World)
     arguments = [*tier["spec"]["engine"].get("extraArgs", []), "--max-num-seqs=24"]
     async with Load(world.url, world.key, [ask], rate=3) as load:
         await world.kubectl.patch("gputier", "silver", world.namespace, {"spec": {"engine": {"extraArgs": arguments}}})
-        await world.until_rolled("silver", before, timeout=360)
+        await world.until_rolled("silver", before, timeout=600)
         await load.until(6)
     world.assert_clean(load.tally)
 

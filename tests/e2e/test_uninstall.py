@@ -29,18 +29,26 @@ USERS = {
 
 async def until_only(expected: set[str], kubectl: Kubectl, kinds: tuple[str, ...], *scope: str) -> None:
     """Nothing but `expected` (`kind/name`) is there of all `kinds` (flags of api-resources) that can be listed. The
-    garbage collector takes things one after the other and tells nobody, so it is looked at again for a minute.
+    garbage collector takes things one after the other and tells nobody, so it is looked at again for five minutes.
     """
     listed = (await kubectl.run("api-resources", "--verbs=list", "-o", "name", *kinds)).split()
     # Events are memories and pass by themselves; the list of component statuses is made up at every call.
     asked = ",".join(kind for kind in listed if not kind.startswith(("events", "componentstatuses")))
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while True:
         left = set((await kubectl.run("get", asked, *scope, "-o", "name")).split())
         if left == expected or time.monotonic() > deadline:
             break
         await asyncio.sleep(1)
     assert left == expected
+
+
+async def until_unknown(group: str, kubectl: Kubectl) -> None:
+    """The API server names no kind of the group any more; it takes them off its list a moment after their CRDs."""
+    deadline = time.monotonic() + 120
+    while group in (listed := await kubectl.run("api-resources", "-o", "name")):
+        assert time.monotonic() < deadline, listed
+        await asyncio.sleep(0.5)
 
 
 async def test_uninstalling_a_region_leaves_what_was_there_before(disposable: World) -> None:
@@ -53,6 +61,6 @@ async def test_uninstalling_everything_in_the_documented_order_leaves_nothing(st
     for name, namespace in (await stack.helm.releases("npc-region")).items():
         await regions.uninstall(stack.kubectl, stack.helm, name, namespace)
     await install.uninstall_operator(stack.kubectl, stack.helm)
+    await until_unknown("npcfleet.dev", stack.kubectl)
     await until_only(set(), stack.kubectl, (), "-A", "-l", "app.kubernetes.io/part-of=npc-fleet")
-    assert "npcfleet.dev" not in await stack.kubectl.run("api-resources", "-o", "name")
     assert await stack.kubectl.find("namespace", OPERATOR_NAMESPACE, "") is None

@@ -60,7 +60,7 @@ class World:
         async with new_session() as session:
             return await ask_once(session, self.url, self.key, ask)
 
-    async def until_answered(self, ask: Ask, *, timeout: float = 120) -> Line:
+    async def until_answered(self, ask: Ask, *, timeout: float = 240) -> Line:
         """The first line that is answered; asks again five times a second, and says how the last one failed."""
         line = await self.ask(ask)
         try:
@@ -142,13 +142,13 @@ class World:
 
     condition = staticmethod(kube.condition)
 
-    async def until_adapter(self, archetype: str, holds: Holds, *, timeout: float = 60) -> Object:
+    async def until_adapter(self, archetype: str, holds: Holds, *, timeout: float = 240) -> Object:
         return await self.kubectl.until("archetypeadapter", archetype, self.namespace, holds, timeout=timeout)
 
-    async def until_tier(self, tier: str, holds: Holds, *, timeout: float = 120) -> Object:
+    async def until_tier(self, tier: str, holds: Holds, *, timeout: float = 240) -> Object:
         return await self.kubectl.until("gputier", tier, self.namespace, holds, timeout=timeout)
 
-    async def until_adapter_ready(self, archetype: str, digest: str, *, timeout: float = 60) -> Object:
+    async def until_adapter_ready(self, archetype: str, digest: str, *, timeout: float = 240) -> Object:
         """Every variant of the archetype has `digest` as its stable one, and the object is Ready."""
 
         def holds(seen: Object) -> bool:
@@ -161,7 +161,7 @@ class World:
         """The digests of all variants of an adapter's status: what is `stable`, or what is `candidate`."""
         return {(one.get(what) or {}).get("digest", "") for one in seen.get("status", {}).get("variants", ())}
 
-    async def until_all_ready(self, *, timeout: float = 180) -> None:
+    async def until_all_ready(self, *, timeout: float = 400) -> None:
         """Region, tiers and adapters are Ready at their present generation, and nothing is in motion."""
         deadline = time.monotonic() + timeout
         for kind in ("gputier", "archetypeadapter", "npcregion"):
@@ -214,7 +214,7 @@ class World:
                             break
         await self.kubectl.until("gputier", tier, self.namespace, _is_settled, timeout=timeout, what="settled")
 
-    async def until_served_by_pods(self, ask: Ask, count: int, *, timeout: float = 60) -> None:
+    async def until_served_by_pods(self, ask: Ask, count: int, *, timeout: float = 240) -> None:
         """`count` different engine pods say that they answered lines of this kind, by their own request counters."""
 
         async def busy() -> int:
@@ -236,7 +236,7 @@ class World:
         return pod["metadata"]["name"], total
 
     async def until_listed(
-        self, tier: str, *, present: list[tuple[str, str]], absent: list[tuple[str, str]], timeout: float = 60
+        self, tier: str, *, present: list[tuple[str, str]], absent: list[tuple[str, str]], timeout: float = 240
     ) -> None:
         """The tier's engines list, and no longer list, these (archetype, digest); they themselves are asked."""
         key = await self.engine_key()
@@ -274,22 +274,28 @@ class World:
         pods = [pod["metadata"]["name"] for pod in await self.kubectl.list("pods", OPERATOR_NAMESPACE)]
         return next((name for name in pods if holder.startswith(name)), ""), holder
 
+    async def leadership(self) -> tuple[str, int]:
+        """Who leads, and how often that has changed."""
+        spec = (await self.kubectl.get("lease", OPERATOR_DEPLOYMENT, OPERATOR_NAMESPACE))["spec"]
+        return str(spec.get("holderIdentity") or ""), int(spec.get("leaseTransitions") or 0)
+
     async def kill_operator(self, pod: str) -> None:
         """SIGKILL: no word to the API server, and the Lease stays taken until it has run out."""
         await faults.kill_container(self.kubectl, OPERATOR_NAMESPACE, pod, "operator")
 
     async def storage_frozen(self) -> AbstractAsyncContextManager[None]:
         """While its block runs the S3 server answers nothing, so no pod can get bytes that it has not."""
-        (pod,) = await self.kubectl.list("pods", storage.NAMESPACE, f"app.kubernetes.io/name={storage.NAME}")
+        pod = await self._only_pod(storage.NAMESPACE, f"app.kubernetes.io/name={storage.NAME}")
         return faults.frozen_container(self.kubectl, storage.NAMESPACE, pod["metadata"]["name"], storage.NAME)
 
     async def scale_operator(self, replicas: int) -> None:
         await self.kubectl.run(
             "scale", f"deployment/{OPERATOR_DEPLOYMENT}", "-n", OPERATOR_NAMESPACE, f"--replicas={replicas}"
         )
-        await self.kubectl.until("deployment", OPERATOR_DEPLOYMENT, OPERATOR_NAMESPACE, is_rolled_out, timeout=120)
+        await self.kubectl.until("deployment", OPERATOR_DEPLOYMENT, OPERATOR_NAMESPACE, is_rolled_out, timeout=300)
         if replicas == 0:
-            await self.kubectl.until_none("pods", OPERATOR_NAMESPACE, "app.kubernetes.io/name=npc-operator")
+            selector = "app.kubernetes.io/name=npc-operator"
+            await self.kubectl.until_none("pods", OPERATOR_NAMESPACE, selector, timeout=300)
 
     @contextlib.asynccontextmanager
     async def api_server_away(self) -> AsyncIterator[None]:
@@ -306,7 +312,7 @@ class World:
             yield
         finally:
             await asyncio.to_thread(away.__exit__, None, None, None)
-        async with asyncio.timeout(180):
+        async with asyncio.timeout(300):
             while nodes:
                 nodes -= {seen.user for seen in audit.watches() if seen.resource == "pods"}
                 await asyncio.sleep(0.2)
@@ -320,10 +326,15 @@ class World:
     async def internal_secret(self) -> dict[str, str]:
         return _data(await self.kubectl.get("secret", "npc-fleet-internal", self.namespace))
 
-    async def until_internal_secret(self, holds: Callable[[dict[str, str]], bool]) -> None:
-        await self.kubectl.until(
-            "secret", "npc-fleet-internal", self.namespace, lambda seen: holds(_data(seen)), timeout=30
+    async def until_internal_secret(self, holds: Callable[[dict[str, str]], bool]) -> dict[str, str]:
+        """The Secret's data as soon as `holds(data)`.
+
+        A rotation waits until the last of its kind is three minutes old; the region may have been made just now.
+        """
+        seen = await self.kubectl.until(
+            "secret", "npc-fleet-internal", self.namespace, lambda seen: holds(_data(seen)), timeout=400
         )
+        return _data(seen)
 
     async def engine_key(self) -> str:
         data = _data(await self.kubectl.get("secret", "npc-fleet-engine-key", self.namespace))
@@ -355,8 +366,14 @@ class World:
 
     async def gateway_process(self) -> int:
         """Host pid of the only gateway."""
-        (pod,) = await self.kubectl.list("pods", self.namespace, "app.kubernetes.io/component=gateway")
+        pod = await self._only_pod(self.namespace, "app.kubernetes.io/component=gateway")
         return await faults.process_one(self.kubectl, self.namespace, pod["metadata"]["name"], "gateway")
+
+    async def _only_pod(self, namespace: str, selector: str) -> Object:
+        """The one pod that is not on its way out: beside it may be another that still ends its last lines."""
+        pods = await self.kubectl.list("pods", namespace, selector)
+        (pod,) = (pod for pod in pods if not pod["metadata"].get("deletionTimestamp"))
+        return pod
 
     async def kill_agent(self, pod: Object) -> None:
         """SIGKILL of the sidecar; the engine beside it goes on."""
@@ -374,7 +391,7 @@ class World:
         """The chart with the values it was installed with."""
         await regions.install(self.stack, self.region.plan)
 
-    async def until_no_children(self, *, timeout: float = 120) -> None:
+    async def until_no_children(self, *, timeout: float = 300) -> None:
         """The garbage collector has taken everything the operator made."""
         for kind in ("deployments", "services", "poddisruptionbudgets", "networkpolicies", "secrets", "pods"):
             await self.kubectl.until_none(

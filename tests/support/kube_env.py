@@ -24,7 +24,7 @@ from hack.cluster.ports import pick_port
 from npc_operator.api.names import PLURALS
 
 CONTEXT = "npc-fleet-test"
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 
 
 class KubeEnv:
@@ -125,7 +125,7 @@ class KubeEnv:
             input=stdin.encode(),
             capture_output=True,
             check=False,
-            timeout=60,
+            timeout=180,
         )
         if check and done.returncode:
             raise AssertionError(f"kubectl {' '.join(arguments)}: {done.stderr.decode()}")
@@ -135,12 +135,27 @@ class KubeEnv:
         """The CRDs of this checkout, in force."""
         crds = str(Path(__file__).resolve().parents[2] / "crds")
         self.kubectl("apply", "--server-side", "--force-conflicts", "-f", crds)
-        self.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", crds)
-        until = time.monotonic() + 30.0
-        # Established is written a moment before the paths answer, and lists before the storage is there.
+        self.await_crds()
+
+    def await_crds(self) -> None:
+        """The kinds are served and discovered: Established is written a moment before the paths answer, lists answer
+        before the storage is there, and what kubectl remembers of discovery may be from before, which it does not ask
+        for anew where a category (`kubectl get npc`) is missing.
+        """
+        kinds = [f"crd/{plural}.npcfleet.dev" for plural in PLURALS.values()]
+        self.kubectl("wait", "--for=condition=Established", "--timeout=120s", *kinds)
+        until = time.monotonic() + 120.0
         while not self._crds_answer():
             assert time.monotonic() < until, "the API server never served the kinds"
             time.sleep(0.1)
+        # Never from memory, and remembered from then on.
+        while not self._kinds_discovered():
+            assert time.monotonic() < until, "the API server never named the kinds"
+            time.sleep(0.1)
+
+    def _kinds_discovered(self) -> bool:
+        named = self.kubectl("api-resources", "--categories=npc", "-o", "name").split()
+        return set(named) >= {f"{plural}.npcfleet.dev" for plural in PLURALS.values()}
 
     def _crds_answer(self) -> bool:
         paths = [f"/apis/npcfleet.dev/v1alpha1/{plural}?limit=1" for plural in PLURALS.values()]
@@ -191,7 +206,7 @@ class KubeEnv:
                 break
             with (
                 contextlib.suppress(OSError, urllib.error.URLError),
-                urllib.request.urlopen(f"{self.server}/readyz", context=context, timeout=2),
+                urllib.request.urlopen(f"{self.server}/readyz", context=context, timeout=10),
             ):
                 return
             time.sleep(0.1)

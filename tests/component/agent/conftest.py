@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from hack.bench.internal import write_internal
+from hack.cluster.ports import pick_port
 from tests.component.agent.harness import ENGINE_KEY, Harness, make_settings, running
 from tests.support.fake_engine import FakeEngine, Settings
 from tests.unit.agent.makers import make_base
@@ -13,7 +14,9 @@ from tests.unit.agent.makers import make_base
 
 @pytest.fixture
 async def engine() -> AsyncIterator[FakeEngine]:
-    async with FakeEngine(Settings(api_keys=(ENGINE_KEY,), max_loras=2, max_cpu_loras=4)) as fake:
+    # A port that no connection takes while the engine is stopped, above all not the agent's own to that very port.
+    settings = Settings(api_keys=(ENGINE_KEY,), max_loras=2, max_cpu_loras=4)
+    async with FakeEngine(settings, port=pick_port()) as fake:
         yield fake
 
 

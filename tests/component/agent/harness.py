@@ -48,7 +48,7 @@ def make_settings(folder: Path, engine_url: str, **changes: Any) -> Settings:
             f"--socket={folder / 'agent.sock'}",
             "--max-cpu-loras=4",
             "--max-lora-rank=16",
-            "--drain-seconds=5",
+            "--drain-seconds=60",
             f"--namespace={NAMESPACE}",
             "--region=eu-west",
             "--tier=gold",
@@ -134,7 +134,7 @@ class Harness:
         """Waits until the agent has looked at the engine so many times more, by default at its running lines: for what
         must not happen meanwhile.
         """
-        await engine.until_answered(path, engine.answered(path) + count, timeout=30)
+        await engine.until_answered(path, engine.answered(path) + count, timeout=60)
 
     async def status(self, **query: Any) -> AgentReport:
         code, body = await self.call("GET", "/v1/status", **query)
@@ -146,7 +146,7 @@ class Harness:
         assert code == 200, body
         return Routable.model_validate_json(body)
 
-    async def until(self, wanted: Callable[[AgentReport], bool], *, seconds: float = 15.0) -> AgentReport:
+    async def until(self, wanted: Callable[[AgentReport], bool], *, seconds: float = 25.0) -> AgentReport:
         """Long-polls until the whole report is as wanted."""
         report = await self.status()
         try:
@@ -158,7 +158,7 @@ class Harness:
             raise AssertionError(f"never as wanted, last was {report}") from None
         return report
 
-    async def until_phase(self, name: str, phase: str, *, seconds: float = 15.0) -> AdapterReport:
+    async def until_phase(self, name: str, phase: str, *, seconds: float = 25.0) -> AdapterReport:
         report = await self.until(lambda r: phase_of(r, name) == phase, seconds=seconds)
         return adapter_of(report, name)
 

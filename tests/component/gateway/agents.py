@@ -9,6 +9,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from hack.cluster.ports import pick_port
 from npc_runtime import wire
 from tests.component.gateway.words import AGENT_TOKEN
 
@@ -28,7 +29,7 @@ class Agent:
         self.open = 0
         """Polls that are waiting for an answer now."""
         self.polled = asyncio.Event()
-        self.port = 0
+        self.port = pick_port()  # one that is still free when it comes back
         self._changed = asyncio.Event()
         self._runner: web.AppRunner | None = None
 

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from hack.cluster.ports import pick_port
 from tests.component.gateway.words import ENGINE_KEY
 
 
@@ -81,7 +82,7 @@ class Engine:
         self.connections = 0
         self.aborted = asyncio.Event()
         self.host = "127.0.0.1"
-        self.port = 0
+        self.port = pick_port()  # one that is still free when it comes back
         self.key = ENGINE_KEY
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()

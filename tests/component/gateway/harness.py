@@ -187,7 +187,7 @@ async def running(tmp_path: Path, **changes: Any) -> AsyncIterator[Rig]:
             await gateway.close()
 
 
-async def raw(port: int, *pieces: bytes, pause: float = 0.0, seconds: float = 5.0) -> bytes:
+async def raw(port: int, *pieces: bytes, pause: float = 0.0, seconds: float = 30.0) -> bytes:
     """Send bytes as they are and return everything until the other side closes (or TimeoutError)."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
@@ -200,7 +200,7 @@ async def raw(port: int, *pieces: bytes, pause: float = 0.0, seconds: float = 5.
         writer.transport.abort()
 
 
-async def eventually(holds: Callable[[], bool], *, seconds: float = 5.0) -> float:
+async def eventually(holds: Callable[[], bool], *, seconds: float = 30.0) -> float:
     """Wait until something holds; the seconds it took, or TimeoutError."""
     loop = asyncio.get_running_loop()
     began = loop.time()

@@ -34,7 +34,7 @@ async def test_tokens_rotate_without_restart(rig: Rig) -> None:
     assert (await rig.admin("GET", "/v1/status", token="new-token"))[0] == 200
     assert (await rig.admin("GET", "/v1/status", token=ADMIN_TOKEN))[0] == 200
     (folder / "token-previous").write_text("")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while (await rig.admin("GET", "/v1/status", token=ADMIN_TOKEN))[0] != 401:
             pass
     assert (await rig.admin("GET", "/v1/status", token="new-token"))[0] == 200
@@ -43,7 +43,7 @@ async def test_tokens_rotate_without_restart(rig: Rig) -> None:
 async def test_the_certificate_rotates_without_restart(rig: Rig) -> None:
     assert (await rig.admin("GET", "/v1/status"))[0] == 200
     write_certificate(rig.internal)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while True:
             try:
                 assert (await rig.admin("GET", "/v1/status"))[0] == 200
@@ -68,7 +68,7 @@ async def test_a_token_in_odd_bytes_is_a_wrong_token(rig: Rig) -> None:
         "127.0.0.1", rig.gateway.ports["admin"], ssl=rig.admin_tls(), server_hostname=wire.server_name(NAMESPACE)
     )
     writer.write(b"GET /v1/status HTTP/1.1\r\nHost: g\r\nConnection: close\r\nAuthorization: Bearer \xff\xfe\r\n\r\n")
-    assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 401 ")
+    assert (await asyncio.wait_for(reader.readline(), 30)).startswith(b"HTTP/1.1 401 ")
     writer.transport.abort()
 
 

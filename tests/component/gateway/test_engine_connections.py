@@ -50,7 +50,7 @@ async def test_a_connect_that_fails_in_an_unknown_way_is_a_failed_attempt_and_is
         return await real(pool)
 
     monkeypatch.setattr(Pool, "connect", connect)
-    answer = await asyncio.wait_for(rig.say(), 5)
+    answer = await asyncio.wait_for(rig.say(), 30)
     assert answer.status == 200
     assert type(error).__name__ in caplog.text
     assert all(endpoint.in_flight == 0 for endpoint in rig.service.fleet.endpoints)
@@ -58,7 +58,7 @@ async def test_a_connect_that_fails_in_an_unknown_way_is_a_failed_attempt_and_is
 
 async def test_an_address_that_no_resolver_takes_is_502_at_once(rig: Rig, engine: Engine) -> None:
     await rig.push(World(engines={"gold": [engine]}, addresses={engine.port: "a..b"}).table())
-    assert (await asyncio.wait_for(rig.say(), 5)).status == 502
+    assert (await asyncio.wait_for(rig.say(), 30)).status == 502
 
 
 async def test_a_connection_that_the_engine_closed_while_idle_is_never_asked(
@@ -85,7 +85,7 @@ async def test_a_fault_in_the_middle_of_an_answer_does_not_leave_the_client_wait
 
     monkeypatch.setattr("npc_runtime.gateway.exchange.Exchange._pass_on", broken)
     with caplog.at_level("CRITICAL", "asyncio"):
-        assert (await asyncio.wait_for(rig.say(), 5)).status == 504
+        assert (await asyncio.wait_for(rig.say(), 30)).status == 504
     assert all(endpoint.in_flight == 0 for endpoint in rig.service.fleet.endpoints)
 
 
@@ -100,7 +100,7 @@ async def test_an_exchange_that_cannot_end_is_cut_off_at_its_deadline(
 
     monkeypatch.setattr("npc_runtime.gateway.exchange.Exchange.on_answer", deaf)
     monkeypatch.setattr("npc_runtime.gateway.exchange.Exchange.time_out", deaf)
-    assert await raw(rig.port, completion(stream=False), seconds=5) == b""
+    assert await raw(rig.port, completion(stream=False), seconds=30) == b""
     await eventually(lambda: rig.service.connections == 0)
 
 
@@ -117,7 +117,7 @@ async def test_a_client_that_leaves_while_the_engine_is_being_connected_asks_not
     monkeypatch.setattr(Pool, "connect", connect)
     _, writer = await asyncio.open_connection("127.0.0.1", rig.port)
     writer.write(completion(stream=True))
-    await asyncio.wait_for(connecting.wait(), 5)
+    await asyncio.wait_for(connecting.wait(), 30)
     writer.close()
     await eventually(lambda: rig.service.connections == 0)
     go_on.set()

@@ -55,7 +55,7 @@ class Load:
     async def go_on(self, lines: int = 40) -> None:
         """Return after so many more lines."""
         enough = len(self._answers) + lines
-        await eventually(lambda: len(self._answers) >= enough, seconds=20)
+        await eventually(lambda: len(self._answers) >= enough, seconds=30)
 
     async def end(self) -> list[Answer | aiohttp.ClientError]:
         """Let the last lines end, and return all answers."""

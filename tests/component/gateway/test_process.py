@@ -27,7 +27,7 @@ from tests.component.gateway.harness import Answer, Rig, eventually
 from tests.component.gateway.regions import World
 from tests.component.gateway.words import NEW, OLD
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(240)
 
 
 @dataclass
@@ -87,7 +87,7 @@ async def started(tmp_path: Path, *arguments: str) -> AsyncIterator[tuple[Rig, S
 
 async def end(gateway: Started) -> int:
     gateway.process.send_signal(signal.SIGTERM)
-    return await asyncio.wait_for(gateway.process.wait(), 20)
+    return await asyncio.wait_for(gateway.process.wait(), 60)
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -160,9 +160,9 @@ async def test_a_withdrawal_reaches_every_event_loop(tmp_path: Path, engine: Eng
         started(tmp_path, "--workers", "2", "--agent-port", str(agent.port)) as (rig, _),
     ):
         await rig.push(World(engines={"gold": [engine]}, agent_ca=(internal / "ca.crt").read_text()).table())
-        await asyncio.wait_for(agent.polled.wait(), 10)
+        await asyncio.wait_for(agent.polled.wait(), 60)
         agent.say(accepting=False)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while {answer.status for answer in await asyncio.gather(*(say_anew(rig) for _ in range(12)))} != {503}:
                 pass
 
@@ -174,7 +174,7 @@ async def test_a_worker_that_dies_is_replaced_with_all_it_must_know(tmp_path: Pa
         victims = gateway.children()
         assert len(victims) == 2
         os.kill(victims[0], signal.SIGKILL)
-        await eventually(lambda: len(gateway.children()) == 2 and victims[0] not in gateway.children(), seconds=20)
+        await eventually(lambda: len(gateway.children()) == 2 and victims[0] not in gateway.children(), seconds=60)
         await eventually(lambda: any("started again" in entry["message"] for entry in gateway.log))
         # The pushed table reached the new worker before its first line.
         answers = await asyncio.gather(*(say_anew(rig) for _ in range(40)))
@@ -188,13 +188,13 @@ async def test_workers_end_when_the_main_process_is_gone(tmp_path: Path, engine:
         orphans = gateway.children()
         gateway.process.kill()
         await gateway.process.wait()
-        await eventually(lambda: not any(is_alive(pid) for pid in orphans), seconds=10)
+        await eventually(lambda: not any(is_alive(pid) for pid in orphans), seconds=60)
 
 
 def is_alive(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter: it ended between opening and reading
         return False
     return state != "Z"
 

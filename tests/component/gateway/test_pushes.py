@@ -89,15 +89,15 @@ async def test_a_status_poll_answers_when_something_changed(
     _, now = await rig.admin("GET", "/v1/status")
     path = f"/v1/status?after={now['revision']}&boot={now['bootId']}&wait=50"
     poll = asyncio.ensure_future(rig.admin("GET", path))
-    await asyncio.wait_for(waiting.wait(), 5)
+    await asyncio.wait_for(waiting.wait(), 30)
     # A whole other request later it still waits.
     assert (await rig.admin("GET", "/v1/status"))[1] == now
     assert not poll.done()
     await rig.push(world.table())
-    status, news = await asyncio.wait_for(poll, 2)
+    status, news = await asyncio.wait_for(poll, 30)
     assert (status, news["revision"]) == (200, now["revision"] + 1)
     assert news["stamp"] == {"epoch": 1, "generation": 2}
-    unknown = await asyncio.wait_for(rig.admin("GET", "/v1/status?after=999&boot=other&wait=50"), 2)
+    unknown = await asyncio.wait_for(rig.admin("GET", "/v1/status?after=999&boot=other&wait=50"), 30)
     assert unknown == (200, news)
     nothing = await rig.admin("GET", f"/v1/status?after={news['revision']}&boot={news['bootId']}&wait=0.05")
     assert nothing == (200, news)

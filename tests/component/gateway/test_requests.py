@@ -34,7 +34,7 @@ async def test_an_empty_line_after_a_body_is_no_request(rig: Rig, world: World, 
     reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
     request = completion(stream=False)
     writer.write(request + b"\r\n" if pieces == "at once" else request)
-    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
     await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
     if pieces == "later":
         writer.write(b"\r\n")
@@ -45,7 +45,7 @@ async def test_an_empty_line_after_a_body_is_no_request(rig: Rig, world: World, 
         writer.write(b"\n")
     # Whatever it would have answered to the empty line came before this.
     writer.write(CLOSE)
-    assert statuses(await asyncio.wait_for(reader.read(), 5)) == [404]
+    assert statuses(await asyncio.wait_for(reader.read(), 30)) == [404]
     writer.close()
 
 
@@ -53,7 +53,7 @@ async def test_an_empty_line_alone_keeps_the_connection_idle_and_not_half_a_requ
     reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
     writer.write(b"\r\n")
     writer.write(CLOSE)
-    assert statuses(await asyncio.wait_for(reader.read(), 5)) == [404]
+    assert statuses(await asyncio.wait_for(reader.read(), 30)) == [404]
     writer.close()
 
 
@@ -195,7 +195,7 @@ async def test_a_body_that_is_mostly_framing_is_refused_before_it_is_read_to_its
     for _ in range(1000):
         writer.write(b"1;" + b"x" * 200 + b"\r\n{\r\n")
     # No end was sent: only the overhead can be why this is answered.
-    assert statuses(await asyncio.wait_for(reader.read(), 5)) == [400]
+    assert statuses(await asyncio.wait_for(reader.read(), 30)) == [400]
     writer.transport.abort()
 
 

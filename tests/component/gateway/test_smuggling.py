@@ -210,7 +210,7 @@ def cuts(data: bytes) -> list[list[bytes]]:
 async def test_nothing_rides_behind_what_is_ambiguous(rig: Rig, world: World, engine: Engine, data: bytes) -> None:
     for pieces in cuts(data):
         try:
-            answer = await raw(rig.port, *pieces, seconds=3)
+            answer = await raw(rig.port, *pieces, seconds=30)
         except ConnectionResetError:
             answer = b""
         found = re.findall(rb"HTTP/1\.1 ([0-9]{3}) ", answer)
@@ -238,7 +238,7 @@ HONEST = {
 async def test_a_request_in_an_honest_body_is_never_more_than_a_body(
     rig: Rig, world: World, engine: Engine, data: bytes
 ) -> None:
-    answer = await raw(rig.port, data, seconds=3)
+    answer = await raw(rig.port, data, seconds=30)
     assert re.findall(rb"HTTP/1\.1 ([0-9]{3}) ", answer) == [b"400"]
     assert engine.chats == 0
 
@@ -247,7 +247,7 @@ async def test_a_body_shorter_than_its_length_takes_the_next_request_for_its_res
     rig: Rig, world: World, engine: Engine
 ) -> None:
     lying = HEAD + b"Content-Length: %d\r\n\r\n{}" % (len(RIDER) + 2)
-    answer = await raw(rig.port, lying + RIDER, seconds=3)
+    answer = await raw(rig.port, lying + RIDER, seconds=30)
     assert re.findall(rb"HTTP/1\.1 ([0-9]{3}) ", answer) == [b"400"]
     assert engine.chats == 0
 
@@ -255,7 +255,7 @@ async def test_a_body_shorter_than_its_length_takes_the_next_request_for_its_res
 async def test_what_never_comes_to_its_end_ends_in_bounded_time(rig: Rig, world: World, engine: Engine) -> None:
     for data in (HEAD[:10], HEAD, HEAD + b"\r", HEAD + LENGTH + b"\r\n", HEAD + CHUNKED + b"\r\nff\r\nabc"):
         began = asyncio.get_running_loop().time()
-        answer = await raw(rig.port, data, seconds=3)
+        answer = await raw(rig.port, data, seconds=30)
         assert re.findall(rb"HTTP/1\.1 ([0-9]{3}) ", answer) == [b"408"]
-        assert asyncio.get_running_loop().time() - began < 2
+        assert asyncio.get_running_loop().time() - began < 15
     assert engine.chats == 0

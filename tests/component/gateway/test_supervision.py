@@ -154,7 +154,7 @@ async def test_a_worker_that_cannot_be_started_is_seen_and_started_later(
     monkeypatch.setattr(WorkersPlane, "_spawn", spawn)
     plane = WorkersPlane(workers=2, access_log=False, log_level="error")
     try:
-        port = await asyncio.wait_for(plane.start("127.0.0.1", 0), 20)
+        port = await asyncio.wait_for(plane.start("127.0.0.1", 0), 30)
         assert len(plane.pids) == 2
         await plane.apply_everywhere(compile_table(World(engines={"gold": [engine]}).table()))
         assert (await raw(port, closing(completion(stream=False)))).startswith(b"HTTP/1.1 200 ")
@@ -168,10 +168,10 @@ async def test_a_worker_that_answers_nonsense_is_replaced(
 ) -> None:
     plane = WorkersPlane(workers=1, access_log=False, log_level="error")
     try:
-        await asyncio.wait_for(plane.start("127.0.0.1", 0), 20)
+        await asyncio.wait_for(plane.start("127.0.0.1", 0), 30)
         (first,) = plane.pids
         plane._workers[0].tell(do="nonsense")
-        await eventually(lambda: plane.pids != [first] and plane.pids != [], seconds=20)
+        await eventually(lambda: plane.pids != [first] and plane.pids != [], seconds=30)
         assert (await plane.counts()).connections == 0
     finally:
         await plane.close()
@@ -183,11 +183,11 @@ async def test_the_plane_ends_although_a_worker_does_not_and_another_waits_to_be
 ) -> None:
     monkeypatch.setattr(workers, "ANSWER_SECONDS", 0.2)
     plane = WorkersPlane(workers=1, access_log=False, log_level="error")
-    await asyncio.wait_for(plane.start("127.0.0.1", 0), 20)
+    await asyncio.wait_for(plane.start("127.0.0.1", 0), 30)
     os.kill(plane.pids[0], signal.SIGSTOP)
     waiting = asyncio.create_task(asyncio.sleep(3600))
     plane._keepers.append(waiting)
-    await asyncio.wait_for(plane.close(), 5)
+    await asyncio.wait_for(plane.close(), 30)
     assert waiting.cancelled()
     assert plane.pids == []
 
@@ -196,17 +196,17 @@ async def test_workers_that_drain_still_answer_and_are_not_ended_for_it(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Prometheus goes on asking for metrics, and the operator may push, while the last lines run."""
-    monkeypatch.setattr(workers, "ANSWER_SECONDS", 2.0)
-    engine.pause, engine.words = 0.5, 8
+    monkeypatch.setattr(workers, "ANSWER_SECONDS", 4.0)
+    engine.pause, engine.words = 0.5, 14
     plane = WorkersPlane(workers=1, access_log=False, log_level="error")
     world = World(engines={"gold": [engine]})
     try:
-        port = await asyncio.wait_for(plane.start("127.0.0.1", 0), 20)
+        port = await asyncio.wait_for(plane.start("127.0.0.1", 0), 30)
         await plane.apply_everywhere(compile_table(world.table()))
-        line = asyncio.ensure_future(raw(port, completion(stream=True), seconds=20))
+        line = asyncio.ensure_future(raw(port, completion(stream=True), seconds=30))
         await eventually(lambda: engine.running == 1)
         plane.leave()
-        draining = asyncio.ensure_future(plane.drain(15))
+        draining = asyncio.ensure_future(plane.drain(60))
         assert (await plane.counts()).connections == 1
         await plane.apply_everywhere(compile_table(world.table()))
         assert not draining.done()

@@ -40,7 +40,7 @@ class Heard:
         self.news.set()
 
     async def until(self, holds: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not holds():
                 self.news.clear()
                 await self.news.wait()
@@ -100,7 +100,7 @@ async def test_events_arrive_on_the_operators_loop_as_facts(monkeypatch: pytest.
         assert heard.gone == ["gold"]
         assert heard.gaps == 0
         assert watchers.alive()
-        assert watchers.ages()["GpuTier"] < 5
+        assert watchers.ages()["GpuTier"] < 60
 
 
 @pytest.mark.parametrize("known_by", [None, "ADDED"])

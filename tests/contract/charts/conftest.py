@@ -27,8 +27,5 @@ def helm(env: KubeEnv, tmp_path_factory: pytest.TempPathFactory) -> Helm:
 def with_crds(helm: Helm, env: KubeEnv) -> KubeEnv:
     """The same with our kinds, installed by their chart."""
     helm.install("npc-crds", "npc-crds", "npc-system")
-    env.kubectl(
-        "wait", "--for=condition=Established", "--timeout=30s", "crd", "-l", "app.kubernetes.io/part-of=npc-fleet"
-    )
-    env.kubectl("get", "npcregions,gputiers,archetypeadapters", "-A")
+    env.await_crds()
     return env

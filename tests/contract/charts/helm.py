@@ -40,7 +40,7 @@ class Helm:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=360,
             env={"HOME": str(self.home), "PATH": "/usr/bin:/bin"},
         )
         if done.returncode:

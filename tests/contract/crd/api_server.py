@@ -53,7 +53,7 @@ class ApiServer:
     def request(
         self, method: str, path: str, body: object = None, *, content_type: str = "application/json", **query: str
     ) -> Answer:
-        connection = http.client.HTTPSConnection(self._host, self._port, context=self._tls, timeout=30)
+        connection = http.client.HTTPSConnection(self._host, self._port, context=self._tls, timeout=120)
         try:
             text = json.dumps(body) if body is not None else None
             connection.request(method, f"{path}?{urlencode(query)}", text, {"Content-Type": content_type})

@@ -13,11 +13,13 @@ import pytest
 from npc_operator.clients.connection import connect
 from npc_operator.clients.kube import KubeClient
 from npc_operator.clients.kube_lease import KubeLease
-from npc_operator.clients.lease import Elector, Term
+from npc_operator.clients.lease import Elector, Term, Timings
 from npc_operator.clients.metrics import Metrics
 from npc_operator.ports import ObjectRef
 from npc_operator.wiring.process import SystemClock
 from tests.support.kube_env import KubeEnv
+
+TIMINGS = Timings()
 
 
 @dataclass
@@ -73,7 +75,7 @@ async def candidates(env: KubeEnv, namespace: str) -> AsyncIterator[tuple[Candid
         made.append(Candidate(kube, elector))
     one, two = made
     one.start()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await one.leads.wait()
     two.start()
     yield one, two
@@ -94,10 +96,11 @@ async def test_a_leader_that_goes_is_followed_at_once(candidates: tuple[Candidat
     assert two.began == []
     asked = time.monotonic()
     await one.stop()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await two.leads.wait()
-    # The bar is 2 s (make bench); here others may use the machine, too.
-    assert two.began[0] - asked <= 4.0
+    # The bar is 2 s (make bench); here others may use the machine, too, and it must only not have waited until the
+    # lease ran out.
+    assert two.began[0] - asked < TIMINGS.lease - TIMINGS.renew_every
     assert two.epochs[0] > one.epochs[0]
     spec = await lease_of(two, namespace)
     assert spec["holderIdentity"] == "two"
@@ -111,9 +114,11 @@ async def test_a_leader_that_dies_is_followed_when_its_lease_has_run_out(
     await asyncio.sleep(1.5)
     died = time.monotonic()
     await one.kill()
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         await two.leads.wait()
-    assert two.began[0] - died <= 12.0
+    # At most lease + retry after the last renewal (on a clock of its own in the unit tests); here others may use the
+    # machine, too.
+    assert two.began[0] - died <= 2 * TIMINGS.lease
 
 
 async def test_a_hanging_api_server_ends_the_leadership_and_its_return_makes_one_leader(
@@ -123,12 +128,13 @@ async def test_a_hanging_api_server_ends_the_leadership_and_its_return_makes_one
     await asyncio.sleep(0.5)
     with env.frozen():
         frozen = time.monotonic()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await one.lost.wait()
-        assert one.ended[0] - frozen <= 7.0
+        # Before the lease runs out, which the other would wait for.
+        assert one.ended[0] - frozen < TIMINGS.lease
         assert two.began == []
         await asyncio.sleep(1)
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         await asyncio.wait(
             [asyncio.create_task(one.leads.wait()), asyncio.create_task(two.leads.wait())],
             return_when=asyncio.FIRST_COMPLETED,

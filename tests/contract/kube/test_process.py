@@ -16,6 +16,7 @@ import pytest
 
 from hack.cluster.ports import pick_port
 from npc_operator.clients.kube import KubeClient
+from npc_operator.clients.lease import Timings
 from npc_operator.ports import ObjectRef
 from npc_operator.rights import Scope
 from tests.contract.kube.test_rights import apply_all
@@ -37,7 +38,7 @@ class Process:
         async for line in self.process.stderr:
             self.lines.append(json.loads(line))
 
-    async def says(self, text: str, *, seconds: float = 20.0) -> dict[str, str]:
+    async def says(self, text: str, *, seconds: float = 120.0) -> dict[str, str]:
         """Waits for a log line that holds the text."""
         async with asyncio.timeout(seconds):
             while True:
@@ -46,7 +47,7 @@ class Process:
                         return line
                 await asyncio.sleep(0.02)
 
-    async def until_ready(self, *, seconds: float = 20.0) -> None:
+    async def until_ready(self, *, seconds: float = 120.0) -> None:
         """Waits until /readyz says so."""
         async with asyncio.timeout(seconds), aiohttp.ClientSession() as session:
             while True:
@@ -56,7 +57,7 @@ class Process:
                             return
                 await asyncio.sleep(0.05)
 
-    async def ends(self, *, seconds: float = 20.0) -> int:
+    async def ends(self, *, seconds: float = 120.0) -> int:
         async with asyncio.timeout(seconds):
             code = await self.process.wait()
             await self._reading
@@ -118,8 +119,9 @@ async def test_two_replicas_hand_over_and_the_second_works_on(env: KubeEnv, name
             asked = time.monotonic()
             one.process.send_signal(signal.SIGTERM)
             await two.says("everything was looked at once")
-            # The bar is 2 s (make bench); here others may use the machine, too.
-            assert time.monotonic() - asked < 5.0
+            # The bar is 2 s (make bench); here others may use the machine, too, and the second must only not have
+            # waited until the lease ran out.
+            assert time.monotonic() - asked < Timings().lease - Timings().renew_every
 
 
 async def test_a_log_line_is_one_json_object(env: KubeEnv, namespace: str) -> None:
@@ -153,7 +155,7 @@ async def test_an_api_server_that_is_not_there_yet_is_waited_for(env: KubeEnv, n
         async with operator(env.kubeconfig, namespace) as process:
             await process.says("does not answer, waiting for it")
             await asyncio.to_thread(env.start_apiserver)
-            await process.says("everything was looked at once", seconds=30)
+            await process.says("everything was looked at once")
     finally:
         if not env.apiserver_runs():
             await asyncio.to_thread(env.start_apiserver)

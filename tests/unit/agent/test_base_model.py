@@ -27,7 +27,7 @@ def test_a_snapshot_is_found_by_branch_and_by_commit(tmp_path: Path) -> None:
 
 async def found(location: BaseLocation, *, ready: bool, progress: Path | None = None) -> Base:
     finder = BaseFinder(location, progress_file=progress, engine_ready=lambda: ready)
-    return (await asyncio.wait_for(finder.find(), 15))[0]
+    return (await asyncio.wait_for(finder.find(), 30))[0]
 
 
 async def is_waited_for(location: BaseLocation, *, progress: Path | None = None) -> bool:

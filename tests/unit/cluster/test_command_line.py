@@ -12,7 +12,7 @@ import pytest
 from hack.cluster import __main__ as cli
 from hack.cluster import drivers
 from hack.cluster.errors import ClusterError
-from hack.cluster.node import is_ready
+from hack.cluster.node import heard_at, is_ready
 from hack.cluster.node_config import cni, containerd, kubelet, parse_taint
 from hack.cluster.paths import NodeLayout
 from hack.cluster.pki import Pair
@@ -136,6 +136,13 @@ def test_a_node_is_ready_when_its_condition_says_so() -> None:
     assert is_ready({"status": {"conditions": [{"type": "Ready", "status": "True"}]}})
     assert not is_ready({"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}})
     assert not is_ready({})
+
+
+def test_a_node_that_a_kubelet_spoke_of_says_when() -> None:
+    said = {"type": "Ready", "status": "True", "lastHeartbeatTime": "1970-01-01T00:01:05Z"}
+    assert heard_at({"status": {"conditions": [said, {"type": "MemoryPressure"}]}}) == 65.0
+    assert heard_at({"status": {"conditions": [said | {"lastHeartbeatTime": None}]}}) == 0.0
+    assert heard_at({}) == 0.0
 
 
 def test_everything_a_node_writes_lies_in_its_folder() -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from hack.cluster.processes import (
     is_alive,
     parse_stat,
     start_ticks,
+    started_at,
     uninterrupted,
 )
 
@@ -40,6 +42,15 @@ def start(table: ProcessTable, tmp_path: Path, role: str = "sleeper", seconds: s
 def test_a_stat_line_is_read_whatever_the_command_is_called() -> None:
     fields = " ".join(str(number) for number in range(4, 53))
     assert parse_stat(f"17 (a ) b) S 1 {fields}") == ("S", 1, 21)
+
+
+def test_a_record_tells_when_its_process_started(table: ProcessTable, tmp_path: Path) -> None:
+    before = time.time()
+    start(table, tmp_path)
+    record = table.running("sleeper")
+    assert record is not None
+    # The kernel counts in hundredths of a second.
+    assert before - 0.1 <= started_at(record) <= time.time() + 0.1
 
 
 def test_a_started_process_runs_and_is_found_by_its_mark(table: ProcessTable, tmp_path: Path) -> None:
@@ -86,9 +97,9 @@ def test_a_frozen_process_goes_on_when_it_is_started_again(table: ProcessTable, 
         return parse_stat(Path(f"/proc/{record.pid}/stat").read_text())[0]
 
     table.signal("sleeper", signal.SIGSTOP)
-    wait_for("the process to stop", lambda: state() == "T", seconds=5, every=0.01)
+    wait_for("the process to stop", lambda: state() == "T", seconds=30, every=0.01)
     start(table, tmp_path)
-    wait_for("the process to go on", lambda: state() == "S", seconds=5, every=0.01)
+    wait_for("the process to go on", lambda: state() == "S", seconds=30, every=0.01)
 
 
 @pytest.mark.parametrize("change", [{"start_ticks": 1}, {"boot_id": "another"}])
@@ -122,7 +133,7 @@ def test_stopping_a_role_whose_pid_was_used_again_leaves_the_stranger_alive(tmp_
 def test_a_process_that_ignores_sigterm_is_killed_after_its_grace(table: ProcessTable, tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     table.start("deaf", ["sh", "-c", f"trap '' TERM; touch {ready}; sleep 1000 & wait; wait"], log=tmp_path / "log")
-    wait_for("the trap to be set", ready.exists, seconds=5, every=0.01)
+    wait_for("the trap to be set", ready.exists, seconds=30, every=0.01)
     record = table.running("deaf")
     assert record is not None
     table.stop(["deaf"], grace_seconds=0.1)
@@ -140,7 +151,7 @@ def test_a_zombie_has_ended() -> None:
 def test_a_process_that_ended_at_once_is_reported_with_the_end_of_its_log(table: ProcessTable, tmp_path: Path) -> None:
     log = tmp_path / "log"
     table.start("broken", ["sh", "-c", "echo no such flag; exit 1"], log=log)
-    wait_for("the process to end", lambda: table.running("broken") is None, seconds=5, every=0.01)
+    wait_for("the process to end", lambda: table.running("broken") is None, seconds=30, every=0.01)
     with pytest.raises(ClusterError, match="no such flag"):
         table.check("broken", log=log)
 
