@@ -21,6 +21,7 @@ from npc_operator.api.meta import (
     SecretRef,
     TierName,
 )
+from npc_operator.api.nodepools import NodePools
 from npc_operator.api.scheduling import Scheduling, Toleration
 
 __all__ = [
@@ -254,6 +255,8 @@ class GpuTierSpec(ApiModel):
     """How spot nodes are recognised."""
     scheduling: Scheduling = Scheduling()
     """Where pods may go."""
+    node_pools: NodePools | None = None
+    """Who brings nodes; unset means nodes that are there."""
     service_account_name: OptionalObjectName = ""
     """ServiceAccount of the engine pods, e.g. one bound to a cloud role for s3://. Its token is not mounted."""
     image_pull_secrets: Annotated[tuple[SecretRef, ...], ListMap("name")] = Field(default=(), max_length=8)

@@ -20,6 +20,11 @@ PLURALS = {KIND_REGION: "npcregions", KIND_TIER: "gputiers", KIND_ADAPTER: "arch
 # Server-side-apply owners, one per role of writer; never renamed (an old name would keep owning fields for ever).
 MANAGER_CHILDREN = "npc-operator"
 MANAGER_STATUS = "npc-operator-status"
+MANAGER_OUTSIDE = "npc-operator-outside"
+
+# There while something outside of the namespace may have to be undone, and where that may be.
+FINALIZER_NODE_POOLS = f"{GROUP}/node-pools"
+ANNOTATION_NODE_POOLS = f"{GROUP}/node-pools"
 
 # Labels on children (beside app.kubernetes.io/*).
 LABEL_REGION = f"{GROUP}/region"
@@ -27,6 +32,10 @@ LABEL_TIER = f"{GROUP}/tier"
 LABEL_SLICE = f"{GROUP}/slice"
 LABEL_QUALITY = f"{GROUP}/quality"
 LABEL_ADAPTER = f"{GROUP}/adapter"
+# On NodePools and AutoScaling groups, which lie in no namespace and have no owner.
+LABEL_NAMESPACE = f"{GROUP}/namespace"
+LABEL_TIER_UID = f"{GROUP}/tier-uid"
+LABEL_CLUSTER = f"{GROUP}/cluster"
 LABEL_NAME = "app.kubernetes.io/name"
 LABEL_INSTANCE = "app.kubernetes.io/instance"
 LABEL_COMPONENT = "app.kubernetes.io/component"
@@ -38,6 +47,7 @@ COMPONENT_ENGINE = "engine"
 COMPONENT_GATEWAY = "gateway"
 COMPONENT_GATE = "gate"
 COMPONENT_SECRET = "internal"
+COMPONENT_HEADROOM = "headroom"
 
 SLICE_ON_DEMAND = "on-demand"
 SLICE_SPOT = "spot"
@@ -63,6 +73,9 @@ CONTAINER_AGENT = "agent"
 CONTAINER_MODEL = "model"
 CONTAINER_GATEWAY = "gateway"
 CONTAINER_GATE = "gate"
+CONTAINER_HEADROOM = "headroom"
+# Pods of this class give way to every other; the npc-operator chart makes it with nodePools.enabled.
+HEADROOM_PRIORITY_CLASS = "npc-headroom"
 
 
 def routes_secret(region: str) -> str:
@@ -77,6 +90,23 @@ def gate_job(archetype: str, tier: str, digest: str) -> str:
 
 def slice_deployment(tier: str, slice_: str) -> str:
     return f"{tier}-{slice_}"
+
+
+def headroom(tier: str) -> str:
+    """What keeps room for more engine pods of a tier: a CapacityBuffer or a Deployment."""
+    return f"{tier}-headroom"
+
+
+def node_pool(namespace: str, tier: str, slice_: str) -> str:
+    """The NodePool of one slice; its name is a label's value on nodes, and of all namespaces no two may meet."""
+    hashed = hashlib.sha256(f"{namespace}/{tier}/{slice_}".encode()).hexdigest()[:8]
+    return f"{f'{namespace}-{tier}-{slice_}'[:54].rstrip('-')}-{hashed}"
+
+
+def auto_scaling_group(cluster: str, namespace: str, tier: str, slice_: str) -> str:
+    """The AutoScaling group of one slice: of all clusters and namespaces of an account no two may meet."""
+    hashed = hashlib.sha256(f"{cluster}/{namespace}/{tier}/{slice_}".encode()).hexdigest()[:8]
+    return f"npc-{cluster}-{namespace}-{tier}-{slice_}-{hashed}"
 
 
 def gateway(region: str) -> str:

@@ -82,8 +82,10 @@ def build_conditions(
     generation: int,
     now: float,
     quarantined: Finding | None = None,
+    more: Sequence[tuple[str, str, Finding]] = (),
 ) -> tuple[Condition, ...]:
-    """The conditions to publish, keeping the transition times of those whose status stays."""
+    """The conditions to publish, keeping the transition times of those whose status stays. `more` are others of the
+    kind, as (type, status, finding)."""
     status = "Unknown" if summary.ready is None else ("True" if summary.ready else "False")
     wanted: list[tuple[str, str, Finding]] = [(READY, status, summary.why)]
     # Never both: kstatus asks for Reconciling first, so whoever waits by it would wait for what only a person can mend.
@@ -93,6 +95,7 @@ def build_conditions(
         wanted.append((RECONCILING, "True", summary.reconciling))
     if quarantined is not None:
         wanted.append((QUARANTINED, "True", quarantined))
+    wanted.extend(more)
     before = {condition.type: condition for condition in previous}
     built = []
     for kind, value, finding in wanted:

@@ -120,6 +120,22 @@ NAME_TAKEN = "NameTaken"
 INVALID_CHILD = "InvalidChild"
 """The API server refuses a child, usually because of a value in the spec."""
 
+# --- nodes of a tier ---
+NODE_POOLS_KEPT = "NodePoolsKept"
+"""What brings the tier's nodes is as its spec wants it."""
+NODE_POOLS_FORBIDDEN = "NodePoolsForbidden"
+"""The operator may not make or see what brings the tier's nodes."""
+NODE_POOLS_REFUSED = "NodePoolsRefused"
+"""The API server or the cloud refuses what the spec wants, usually because of a value in it."""
+KARPENTER_MISSING = "KarpenterMissing"
+"""The cluster does not know NodePools."""
+NODE_CLASS_NOT_READY = "NodeClassNotReady"
+"""Karpenter cannot use a NodePool, usually because of its node class."""
+CLOUD_CREDENTIALS = "CloudCredentials"
+"""The operator's pod has no identity that the cloud knows."""
+HEADROOM_REFUSED = "HeadroomRefused"
+"""The cluster refuses the pods that keep room free."""
+
 # --- history of what a tier serves ---
 FIRST = "First"
 """The first digest of this voice."""

@@ -53,6 +53,8 @@ class TierFacts:
     selector: str = ""
     newborn: bool = False
     """The tier was created a moment ago."""
+    node_pools: tuple[tuple[str, str, Finding], ...] = ()
+    """The condition about its nodes, if there is one."""
 
     def alive(self) -> list[Engine]:
         return [engine for engine in self.engines if engine.alive()]
@@ -283,6 +285,10 @@ def build_tier_status(facts: TierFacts, now: float) -> GpuTierStatus:
         resident_adapters=facts.resident_adapters,
         model=describe_model(facts),
         conditions=build_conditions(
-            summarize_tier(facts), tier.status.conditions, generation=tier.meta.generation, now=now
+            summarize_tier(facts),
+            tier.status.conditions,
+            generation=tier.meta.generation,
+            now=now,
+            more=facts.node_pools,
         ),
     )

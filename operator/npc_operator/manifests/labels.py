@@ -17,6 +17,7 @@ APP_NAME = {
     names.COMPONENT_GATEWAY: "npc-gateway",
     names.COMPONENT_GATE: "npc-gate",
     names.COMPONENT_SECRET: "npc-internal",
+    names.COMPONENT_HEADROOM: "npc-headroom",
 }
 
 

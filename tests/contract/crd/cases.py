@@ -7,8 +7,10 @@ server, and a unit test holds that no rule of the CRDs is without a case.
 from __future__ import annotations
 
 from tests.contract.crd.adapter_cases import ADAPTER
+from tests.contract.crd.capacity_cases import CAPACITY
 from tests.contract.crd.case import Case
 from tests.contract.crd.engine_cases import ENGINE
+from tests.contract.crd.node_pool_cases import NODE_POOLS
 from tests.contract.crd.region_cases import REGION
 from tests.contract.crd.tier_cases import MODEL_LOCATIONS, QUANTITIES, TIER
 
@@ -43,4 +45,4 @@ IMMUTABLE = (
 )
 """Kind, a merge patch that breaks it, where, and what is said."""
 
-CASES = (*TIER, *ENGINE, *MODEL_LOCATIONS, *ADAPTER, *REGION, *NAMES, *QUANTITIES)
+CASES = (*TIER, *CAPACITY, *ENGINE, *MODEL_LOCATIONS, *ADAPTER, *REGION, *NAMES, *QUANTITIES, *NODE_POOLS)
