@@ -7,9 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from types import FrameType
 
+from hack.cluster import faults, guests, karpenter, node_faults, notices
 from hack.cluster.console import say, tail
 from hack.cluster.drivers import NAMES, driver
 from hack.cluster.errors import ClusterError
@@ -53,6 +55,26 @@ def build_parser() -> argparse.ArgumentParser:
     remove = verbs.add_parser("remove", help="remove a node at once, as a scale-down of the machine would")
     remove.add_argument("name", help="the node's name")
     remove.set_defaults(run=_node_remove)
+    notice = verbs.add_parser("notice", help="write onto a node what announces that its machine goes")
+    notice.add_argument("name", help="the node's name")
+    notice.add_argument("--seconds", type=float, default=120.0, metavar="N", help="until it goes (default: 120)")
+    notice.add_argument("--as", dest="source", choices=notices.SOURCES, default="nth", help="in whose way")
+    notice.add_argument("--drain", action="store_true", help="then evict its pods, until the time is over")
+    notice.add_argument("--kill", action="store_true", help="wait until the time is over, then kill the node")
+    notice.set_defaults(run=_node_notice)
+    silent = verbs.add_parser("silence", help="drop a node's packets silently: connections are left hanging")
+    silent.add_argument("name", help="the node's name")
+    silent.set_defaults(run=_node_silence)
+    revive = verbs.add_parser("revive", help="bring a node back, whatever happened to it, without its notices")
+    revive.add_argument("name", help="the node's name")
+    revive.set_defaults(run=_node_revive)
+
+    guest = commands.add_parser("karpenter", help="run the real Karpenter with fake instances beside the real nodes")
+    verbs = guest.add_subparsers(dest="verb", required=True, metavar="VERB")
+    start = verbs.add_parser("up", help="start or repair it, and kwok with it")
+    start.add_argument("--without-spot", action="store_true", help="no spot capacity is to be had")
+    start.set_defaults(run=_karpenter_up)
+    verbs.add_parser("down", help="remove it with its fake nodes and its kinds").set_defaults(run=_karpenter_down)
 
     logs = commands.add_parser("logs", help="show the logs of the cluster's processes")
     logs.add_argument("process", nargs="?", default="", help="one process (default: the last lines of each)")
@@ -121,6 +143,48 @@ def _node_add(cluster: Driver, arguments: argparse.Namespace) -> int:
 
 def _node_remove(cluster: Driver, arguments: argparse.Namespace) -> int:
     cluster.remove_node(arguments.name)
+    return 0
+
+
+def _only_local(cluster: Driver) -> None:
+    """:raises ClusterError: for another driver: its nodes are not ours to harm."""
+    if cluster.name != "local":
+        raise ClusterError(f"only the driver 'local' can do this, and this cluster is of the driver {cluster.name!r}")
+
+
+def _node_notice(cluster: Driver, arguments: argparse.Namespace) -> int:
+    _only_local(cluster)
+    deadline = node_faults.give_notice(arguments.name, seconds=arguments.seconds, source=arguments.source)
+    if arguments.drain:
+        node_faults.drain_node(arguments.name, seconds=arguments.seconds)
+    if arguments.kill:
+        time.sleep(max(0.0, deadline.timestamp() - time.time()))
+        faults.kill_node(arguments.name)
+        say(f"{arguments.name} is gone; 'node revive {arguments.name}' brings it back")
+    return 0
+
+
+def _node_silence(cluster: Driver, arguments: argparse.Namespace) -> int:
+    _only_local(cluster)
+    node_faults.silence_node(arguments.name)
+    return 0
+
+
+def _node_revive(cluster: Driver, arguments: argparse.Namespace) -> int:
+    _only_local(cluster)
+    node_faults.revive_node(arguments.name)
+    return 0
+
+
+def _karpenter_up(cluster: Driver, arguments: argparse.Namespace) -> int:
+    _only_local(cluster)
+    guests.karpenter_up(karpenter.without_spot() if arguments.without_spot else karpenter.DEFAULT_TYPES)
+    return 0
+
+
+def _karpenter_down(cluster: Driver, _arguments: argparse.Namespace) -> int:
+    _only_local(cluster)
+    guests.karpenter_down()
     return 0
 
 

@@ -19,14 +19,26 @@ from hack.cluster.binaries import binary
 from hack.cluster.drivers import driver
 from hack.cluster.errors import ClusterError
 from hack.cluster.faults import api_server_away, kill_node, kill_process
+from hack.cluster.guests import karpenter_down, karpenter_up
 from hack.cluster.info import ClusterInfo, PartStatus
+from hack.cluster.karpenter import DEFAULT_TYPES, InstanceType, without_spot
+from hack.cluster.node_faults import (
+    drain_node,
+    give_notice,
+    revive_node,
+    silence_node,
+    silent_nodes,
+    withdraw_notice,
+)
 from hack.cluster.packages import IMAGES, ensure
 from hack.cluster.scratch_image import busybox_image
 from hack.images import build
 
 __all__ = [
+    "DEFAULT_TYPES",
     "ClusterError",
     "ClusterInfo",
+    "InstanceType",
     "PartStatus",
     "add_node",
     "api_server_away",
@@ -35,13 +47,22 @@ __all__ = [
     "build_fleet_image",
     "busybox",
     "down",
+    "drain_node",
     "find",
+    "give_notice",
+    "karpenter_down",
+    "karpenter_up",
     "kill_node",
     "kill_process",
     "load_image",
     "remove_node",
+    "revive_node",
+    "silence_node",
+    "silent_nodes",
     "status",
     "up",
+    "withdraw_notice",
+    "without_spot",
 ]
 
 

@@ -39,12 +39,16 @@ class KubeApi:
         """The same credentials for another server: a kubelet."""
         return KubeApi(server, context=self._context, timeout=self._timeout)
 
+    def connection(self) -> http.client.HTTPSConnection:
+        """A connection with these credentials, for many calls; the caller closes it."""
+        return http.client.HTTPSConnection(self._host, self._port, timeout=self._timeout, context=self._context)
+
     def call(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Any:
         """The decoded answer (text where it is no JSON).
 
         :raises ApiError: when the server cannot be reached or answers 400 and above.
         """
-        connection = http.client.HTTPSConnection(self._host, self._port, timeout=self._timeout, context=self._context)
+        connection = self.connection()
         try:
             payload = None if body is None else json.dumps(body)
             connection.request(method, path, body=payload, headers={"Content-Type": content_type})

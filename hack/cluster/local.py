@@ -17,8 +17,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from hack.cluster import cgroups, mounts, network, packages, remains
+from hack.cluster import cgroups, karpenter, mounts, network, packages, remains, silence
 from hack.cluster.addresses import Network, chosen_network, parse_network
+from hack.cluster.beside import Beside
 from hack.cluster.binaries import CONTROL_PLANE, NODE, binaries, binary
 from hack.cluster.console import say, step
 from hack.cluster.control_plane import CONTEXT, ROLES, ControlPlane
@@ -144,6 +145,7 @@ class LocalDriver:
     def _start(self, state: ClusterState, plan: Network, programs: dict[str, Path]) -> None:
         self._layout.root.chmod(0o711)
         network.set_up_host(plan, self._layout.root / "sysctls.json")
+        silence.lift()
         control = self._control_plane(plan, programs)
         control.check_ports()
         nodes = [self._node(spec, plan) for spec in state.nodes]
@@ -162,6 +164,7 @@ class LocalDriver:
                 ready.result()
         for role in ROLES:
             self._processes.check(role, log=self._layout.log(role))
+        karpenter.repair(self._beside(plan))
 
     def _prepare_runtime(self, node: Node) -> None:
         node.start_containerd()
@@ -188,6 +191,7 @@ class LocalDriver:
                         remains.remove_node_files(self._layout.node(folder.name))
                 mounts.unmount_below(self._layout.root)
                 cgroups.remove()
+                silence.lift()
                 network.remove_host(plan, self._layout.root / "sysctls.json")
                 if self._layout.root.exists():
                     shutil.rmtree(self._layout.root)
@@ -236,7 +240,7 @@ class LocalDriver:
     def status(self) -> list[PartStatus]:
         """See :class:`hack.cluster.info.Driver`."""
         state = self.state()
-        parts = [self._process_status(role) for role in ROLES]
+        parts = [self._process_status(role) for role in (*ROLES, *self._guests())]
         for spec in state.nodes:
             parts += [self._process_status(role(spec.name)) for role in (containerd_role, kubelet_role)]
         api = self._control_plane(parse_network(state.network)).api(timeout=10.0)
@@ -257,7 +261,11 @@ class LocalDriver:
     def logs(self) -> dict[str, Path]:
         """See :class:`hack.cluster.info.Driver`."""
         state = self.state()
-        roles = [*ROLES, *(role(n.name) for n in state.nodes for role in (containerd_role, kubelet_role))]
+        roles = [
+            *ROLES,
+            *self._guests(),
+            *(role(n.name) for n in state.nodes for role in (containerd_role, kubelet_role)),
+        ]
         return {role: self._layout.log(role) for role in roles} | {"audit": self._layout.audit_log}
 
     # -- nodes and images ----------------------------------------------------------------------------------------
@@ -295,6 +303,7 @@ class LocalDriver:
             save(self._layout, state.with_node(spec))
             node = self._node(spec, plan)
             with step(f"starting node {name}", usually="5 s"):
+                silence.lift([index])
                 self._prepare_runtime(node)
                 for stored in map(ImageStore().get, self._loaded()):
                     if stored is not None:
@@ -309,6 +318,7 @@ class LocalDriver:
             plan = parse_network(state.network)
             node = self._node(state.node(name), plan)
             with step(f"removing node {name}", usually="2 to 5 s"):
+                silence.lift([node.spec.index])
                 api = self._control_plane(plan).api()
                 api.delete(f"/api/v1/nodes/{name}")
                 node.remove()
@@ -326,6 +336,26 @@ class LocalDriver:
         state = self.state()
         self._node(state.node(name), parse_network(state.network)).kill()
 
+    def beside(self) -> Beside:
+        """What a program that runs beside the control plane gets to know.
+
+        :raises ClusterError: when there is no cluster.
+        """
+        return self._beside(parse_network(self.state().network))
+
+    def _beside(self, plan: Network) -> Beside:
+        return Beside(
+            kubeconfig=self._layout.kubeconfig,
+            api=self._control_plane(plan).api(),
+            folder=self._layout.config,
+            logs=self._layout.logs,
+            processes=self._processes,
+        )
+
+    def _guests(self) -> tuple[str, ...]:
+        """What runs beside the control plane because somebody asked for it."""
+        return karpenter.ROLES if karpenter.wanted(self._layout.config) else ()
+
     def on_process(self, role: str, act: Callable[[ProcessTable, str], None]) -> None:
         """Let ``act`` do something to one process."""
         act(self._processes, role)
@@ -340,4 +370,5 @@ def check_name(name: str) -> None:
 def _is_daemon(words: list[bytes]) -> bool:
     """Whether a command line is one of the programs we start (a shell opened beside them is not)."""
     program = words[0].decode("utf-8", "replace").rsplit("/", 1)[-1]
-    return program in {*CONTROL_PLANE, *NODE, "containerd"} or program.startswith("containerd-shim")
+    ours = {*CONTROL_PLANE, *NODE, "containerd", *karpenter.PROGRAMS}
+    return program in ours or program.startswith("containerd-shim")
