@@ -17,6 +17,7 @@ from npc_runtime.wire.agent import (
     DesiredSet,
     EngineReport,
     EngineState,
+    InterruptionReport,
     Probe,
     Routable,
 )
@@ -98,6 +99,7 @@ __all__ = [
     "IMPORTANCE_ORDER",
     "Identity",
     "Importance",
+    "InterruptionReport",
     "LONG_POLL_SECONDS",
     "NO_STAMP",
     "NPC_BUCKETS",

@@ -101,6 +101,17 @@ class EngineReport(Wire):
     message: str = ""
 
 
+class InterruptionReport(Wire):
+    """What the machine's metadata service says of its end, while it says so."""
+
+    kind: str
+    """Interruption, Rebalance, Scheduled or Termination; a newer agent may know more."""
+    deadline_ms: int | None = None
+    """Unix milliseconds by the machine's clock; None where the cloud names no time."""
+    source: str = ""
+    """AWS, GCP or Azure."""
+
+
 class AgentReport(Wire):
     """GET /v1/status?after=<revision>&boot=<bootId>&wait=<seconds>: answers at once when revision > after or the boot
     id differs.
@@ -125,6 +136,8 @@ class AgentReport(Wire):
     slots_total: int = 0
     cache_bytes: int = 0
     cache_limit_bytes: int = 0
+    interruption: InterruptionReport | None = None
+    """Set only where the agent is told to ask its machine's metadata service."""
 
 
 class Routable(Wire):

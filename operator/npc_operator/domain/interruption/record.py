@@ -1,0 +1,78 @@
+"""How far the interruption of one pod has come, as it is kept in the annotation `npcfleet.dev/interruption` of that
+pod: small JSON, so that an operator that starts anew, or another one, goes on where the last one was.
+
+What cannot be read counts as nothing: the interruption begins anew from what is said now, which costs time and no line.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, fields
+
+from npc_operator.domain.interruption.notices import Kind
+
+MAX_RECORD = 1024
+"""Characters. What is written has less than half of it."""
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """Times are Unix seconds, None for what has not happened."""
+
+    kind: Kind
+    """The strongest that was said."""
+    since: float
+    """The first notice was seen."""
+    deadline: float | None = None
+    """The node goes then, by this operator's clock."""
+    held_until: float | None = None
+    """It counts until then although nobody repeats it."""
+    replaced: float | None = None
+    """A replacement was asked for."""
+    unrouted: float | None = None
+    """New lines go elsewhere."""
+    covered: float | None = None
+    """All adapters of the pod are resident elsewhere."""
+    drained: float | None = None
+    """No line ran any more."""
+    evicted: float | None = None
+    """The eviction was asked for."""
+
+    def write(self) -> str:
+        """For the annotation; the same record is always the same text."""
+        told = {key: value for key, value in asdict(self).items() if value is not None}
+        for key, value in told.items():
+            if isinstance(value, float):
+                told[key] = round(value, 3)
+        return json.dumps({"v": VERSION, **told}, separators=(",", ":"))
+
+
+_TIMES = tuple(item.name for item in fields(Record) if item.name not in ("kind", "since"))
+
+
+def read_record(text: str | None) -> Record | None:
+    """What `write` wrote; None for anything else."""
+    if not text or len(text) > MAX_RECORD:
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict) or found.get("v") != VERSION:
+        return None
+    try:
+        kind = Kind(str(found.get("kind")))
+    except ValueError:
+        return None
+    since = _time(found.get("since"))
+    if since is None:
+        return None
+    return Record(kind=kind, since=since, **{name: _time(found.get(name)) for name in _TIMES})
+
+
+def _time(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -1e12 < value < 1e12:
+        return None
+    return float(value) if math.isfinite(value) else None
