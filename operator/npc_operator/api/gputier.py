@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from npc_operator.api.base import ApiModel, ListMap, ListSet, Rule
+from npc_operator.api.capacity import Capacity, CapacityStatus, Prices
 from npc_operator.api.engine import Engine, Resources, Volume, VolumeMount
 from npc_operator.api.locations import NO_FILE_CREDENTIALS, Folder, ModelUri
 from npc_operator.api.meta import (
@@ -28,11 +29,13 @@ __all__ = [
     "Accelerator",
     "Agent",
     "Capacity",
+    "CapacityStatus",
     "CapacityTypeLabel",
     "Engine",
     "GpuTierSpec",
     "GpuTierStatus",
     "Model",
+    "Prices",
     "Quality",
     "Resources",
     "Scheduling",
@@ -114,15 +117,6 @@ class Accelerator(ApiModel):
     """Extended resource to ask for."""
     per_replica: int = Field(default=1, ge=0, le=64)
     """How many; 0 runs the engine on CPU."""
-
-
-class Capacity(ApiModel):
-    """How wanted replicas are split into on-demand and spot."""
-
-    on_demand_base: int = Field(default=1, ge=0, le=10_000)
-    """The first so many replicas are on-demand: the floor that survives any spot storm."""
-    on_demand_percentage_above_base: int = Field(default=0, ge=0, le=100)
-    """Of the rest, this percentage (rounded up) is on-demand too."""
 
 
 class CapacityTypeLabel(ApiModel):
@@ -251,6 +245,8 @@ class GpuTierSpec(ApiModel):
     """Never more than this, running plus starting."""
     capacity: Capacity = Capacity()
     """On-demand floor and spot share."""
+    prices: Prices | None = None
+    """What a replica costs; unset means that costs are not told."""
     capacity_type_label: CapacityTypeLabel = CapacityTypeLabel()
     """How spot nodes are recognised."""
     scheduling: Scheduling = Scheduling()
@@ -308,6 +304,8 @@ class GpuTierStatus(ApiModel):
     """Label selector of the pods, for the scale subresource."""
     slices: Slices = Slices()
     """Wanted and ready by slice."""
+    capacity: CapacityStatus = CapacityStatus()
+    """Whether one slice stands in for the other, and why."""
     adapters: int = 0
     """Adapters wanted on the tier."""
     resident_adapters: int = 0
