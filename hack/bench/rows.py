@@ -16,6 +16,7 @@ from hack.bench.row_gateway import (
 from hack.bench.row_leader import measure_leader
 from hack.bench.row_live import measure_live
 from hack.bench.row_rest import measure_memory, measure_rest
+from hack.bench.row_spot import measure_spot
 
 ROWS = (
     Row("change", "spec change -> agent called, 1,000 adapters present", "20 minutes", measure_change),
@@ -28,6 +29,7 @@ ROWS = (
     Row("gateway-tiers", "Gold beside an overloaded Bronze, and who is shed", "2 minutes", measure_gateway_tiers),
     Row("gateway-affinity", "lines sent where their beginning is cached", "3 minutes", measure_gateway_affinity),
     Row("analysis", "rollouts judged: false alarms and power, simulated", "12 minutes", measure_analysis),
+    Row("spot", "cost and availability on spot, simulated with the operator's own decision", "8 minutes", measure_spot),
     Row("engine", "agent and real vLLM: order -> proven, engine killed, 160 MB", "6 minutes", measure_engine),
     Row("live", "local cluster, real vLLM: applied, changed, killed", "10 minutes", measure_live, needs_cluster=True),
 )

@@ -19,7 +19,7 @@ class Fallback(ApiModel):
     """Spot pods that have waited so long for a node are replaced by on-demand pods. Give a new node the time it takes
     to come up, or every start of one looks like a market without room. Ready pods lost to an interruption are replaced
     at once."""
-    return_after_seconds: int = Field(default=600, ge=1, le=86_400)
+    return_after_seconds: int = Field(default=300, ge=1, le=86_400)
     """Spot pods must have been ready so long before the first on-demand pod goes. Whatever this says, ten minutes
     pass between falling back and returning."""
 
@@ -36,8 +36,8 @@ class Storm(ApiModel):
     )
 
     interruptions: int | None = Field(default=None, ge=0, le=10_000)
-    """So many interrupted nodes within the window are a storm; 0 for never. Unset means half of the wanted spot
-    replicas, and at least 3."""
+    """So many interrupted nodes within the window are a storm; 0 for never. Unset means as many as spot replicas are
+    wanted, and at least 3."""
     window_seconds: int = Field(default=600, ge=1, le=86_400)
     """The window."""
     hold_seconds: int = Field(default=1800, ge=1, le=604_800)
