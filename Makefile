@@ -17,7 +17,7 @@ PYTEST_ARGS ?=
 FUZZ_SECONDS ?= 60
 PYTEST := $(PYTHON) -m pytest
 # What tests run beside the cluster. Built or fetched before them, because a test has not the minutes it takes once.
-HAVE_PROGRAMS = $(PYTHON) -m hack.cluster.binaries helm helm3 promtool versitygw >/dev/null && $(PYTHON) -m hack.models venv >/dev/null
+HAVE_PROGRAMS = $(PYTHON) -m hack.cluster.binaries helm helm3 karpenter-kwok kwok promtool versitygw >/dev/null && $(PYTHON) -m hack.models venv >/dev/null
 
 ##@ Start here
 

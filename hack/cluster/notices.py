@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Any, Literal, get_args
 
+from hack.cluster.bulk import Call, send_all
 from hack.cluster.errors import ClusterError
 from hack.cluster.kubeapi import ApiError, KubeApi
 
@@ -80,17 +81,45 @@ def give(api: KubeApi, node: str, source: Source, *, seconds: float) -> datetime
     given = signs(source, node=node, now=now, deadline=deadline)
     # The time first: who looks as soon as the taint is there finds it.
     if given.conditions:
-        body = {"status": {"conditions": [dict(condition) for condition in given.conditions]}}
+        body = {"status": {"conditions": list(given.conditions)}}
         api.call("PATCH", f"/api/v1/nodes/{node}/status", body, _STRATEGIC)
     keys = {taint["key"] for taint in given.taints}
 
     def marked(spec: Mapping[str, Any]) -> dict[str, Any]:
-        others = [taint for taint in spec.get("taints") or [] if taint["key"] not in keys]
-        changed: dict[str, Any] = {"taints": [*others, *(dict(taint) for taint in given.taints)]}
-        return changed | ({"unschedulable": True} if given.cordon else {})
+        return _added(given, [taint for taint in spec.get("taints") or [] if taint["key"] not in keys])
 
     _change_spec(api, node, marked)
     return deadline
+
+
+def give_all(api: KubeApi, nodes: Sequence[str], source: Source, *, seconds: float) -> datetime:
+    """One wave: a notice for each of these nodes, as close together as a few connections can; returns their deadline.
+
+    For fake nodes, whose taints nobody else writes: what others were there is replaced.
+
+    :raises ClusterError: when there is no such node, or the API server refuses.
+    """
+    now = datetime.now(UTC)
+    deadline = datetime.fromtimestamp(now.timestamp() + seconds, UTC)
+    given = {node: signs(source, node=node, now=now, deadline=deadline) for node in nodes}
+    send_all(
+        api,
+        (
+            Call("PATCH", f"/api/v1/nodes/{node}/status", {"status": {"conditions": list(of.conditions)}}, _STRATEGIC)
+            for node, of in given.items()
+            if of.conditions
+        ),
+    )
+    send_all(
+        api,
+        (Call("PATCH", f"/api/v1/nodes/{node}", {"spec": _added(of)}, _MERGE) for node, of in given.items()),
+    )
+    return deadline
+
+
+def _added(given: Signs, others: Sequence[Mapping[str, str]] = ()) -> dict[str, Any]:
+    """What of a Node's spec a notice changes, beside these other taints."""
+    return {"taints": [*others, *given.taints]} | ({"unschedulable": True} if given.cordon else {})
 
 
 def withdraw(api: KubeApi, node: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hack.cluster import karpenter, kwok
+from hack.cluster import karpenter, kwok, notices
 from hack.cluster.beside import Beside
 from hack.cluster.node import is_ready
 
@@ -140,6 +140,15 @@ def test_a_world_of_fake_nodes_is_ready_and_its_pods_run(beside: Beside) -> None
     pods = beside.api.get(PODS)["items"]
     assert len(pods) == 60
     assert len({pod["status"]["podIP"] for pod in pods}) == 60
+    wave = [node["metadata"]["name"] for node in kwok.fake_nodes(beside)][:4]
+    notices.give_all(beside.api, wave, "aks", seconds=30)
+    announced = {
+        node["metadata"]["name"]
+        for node in kwok.fake_nodes(beside)
+        if any(taint["key"] == notices.AKS_TAINT for taint in node["spec"].get("taints", []))
+        and any(condition["type"] == notices.AKS_CONDITION for condition in node["status"]["conditions"])
+    }
+    assert announced == set(wave)
     assert kwok.remove_nodes(beside) == 12
     assert beside.api.get(PODS)["items"] == []
     kwok.stop(beside)

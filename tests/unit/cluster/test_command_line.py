@@ -33,6 +33,12 @@ ROOT = Path(__file__).parents[3]
         ["node"],
         ["node", "add"],
         ["node", "remove"],
+        ["node", "notice"],
+        ["node", "silence"],
+        ["node", "revive"],
+        ["karpenter"],
+        ["karpenter", "up"],
+        ["karpenter", "down"],
         ["logs"],
     ],
 )

@@ -228,7 +228,7 @@ def test_promtool_is_built_from_the_version_that_is_downloaded() -> None:
 
 def test_tests_get_every_program_they_run_before_they_begin() -> None:
     root = Path(__file__).parents[3]
-    prepared = re.search(r"hack\.cluster\.binaries ([a-z0-9 ]+?) >", (root / "Makefile").read_text())
+    prepared = re.search(r"hack\.cluster\.binaries ([a-z0-9 -]+?) >", (root / "Makefile").read_text())
     assert prepared is not None
     # Those of the cluster itself are there once it runs.
     running = {*binaries.CONTROL_PLANE, *binaries.NODE, "kubectl"}
