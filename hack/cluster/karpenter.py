@@ -274,18 +274,21 @@ def _wait_healthy(beside: Beside, port: int) -> None:
         raise ClusterError(f"{error}\n{tail(log)}") from error
 
 
-def node_pool(name: str, *, capacity: Sequence[str], labels: dict[str, str] | None = None) -> dict[str, Any]:
-    """A plain NodePool over all instance types, for trying Karpenter itself: never consolidates, never expires."""
+def node_pool(name: str, *, capacity: Sequence[str], taint: str = "") -> dict[str, Any]:
+    """A plain NodePool over all instance types, for trying Karpenter itself: never consolidates, never expires.
+
+    Without a taint (a key; NoSchedule) any pod that waits for room may get a fake node, and seem to run there.
+    """
     return {
         "apiVersion": "karpenter.sh/v1",
         "kind": "NodePool",
         "metadata": {"name": name},
         "spec": {
             "template": {
-                "metadata": {"labels": labels or {}},
                 "spec": {
                     "nodeClassRef": NODE_CLASS,
                     "expireAfter": "Never",
+                    "taints": [{"key": taint, "effect": "NoSchedule"}] if taint else [],
                     "requirements": [{"key": "karpenter.sh/capacity-type", "operator": "In", "values": list(capacity)}],
                 },
             },

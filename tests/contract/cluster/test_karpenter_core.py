@@ -14,6 +14,7 @@ from hack.cluster.node import is_ready
 
 PODS = "/api/v1/namespaces/default/pods"
 POOLS = "/apis/karpenter.sh/v1/nodepools"
+TAINT = "example.org/fake"
 SPOT = {"karpenter.sh/capacity-type": "spot"}
 
 
@@ -24,13 +25,14 @@ def karpenter_runs(beside: Beside) -> Iterator[Beside]:
     karpenter.down(beside)
 
 
-def asking(name: str, *, gpus: int = 1, selector: dict[str, str] | None = None) -> dict[str, Any]:
+def asking(name: str, *, gpus: int = 1, selector: dict[str, str] | None = None, tolerates: str = "") -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": name, "namespace": "default"},
         "spec": {
             "nodeSelector": selector or {},
+            "tolerations": [{"key": tolerates, "operator": "Exists"}] if tolerates else [],
             "containers": [
                 {
                     "name": "engine",
@@ -60,16 +62,19 @@ def pods_on_nodes(beside: Beside, names: set[str]) -> dict[str, str] | None:
 
 def test_three_pods_that_ask_for_spot_gpus_get_a_spot_node_and_run(karpenter_runs: Beside) -> None:
     beside = karpenter_runs
-    beside.api.apply(f"{POOLS}/spot", karpenter.node_pool("spot", capacity=["spot"]))
+    beside.api.apply(f"{POOLS}/spot", karpenter.node_pool("spot", capacity=["spot"], taint=TAINT))
+    beside.api.call("POST", PODS, asking("intolerant", selector=SPOT))
     names = {f"spot-{index}" for index in range(3)}
     for name in names:
-        beside.api.call("POST", PODS, asking(name, selector=SPOT))
+        beside.api.call("POST", PODS, asking(name, selector=SPOT, tolerates=TAINT))
     claims = karpenter.wait_for_claims(beside, 1)
     assert {claim["metadata"]["labels"]["karpenter.sh/capacity-type"] for claim in claims} == {"spot"}
     places = until("the pods never ran", lambda: pods_on_nodes(beside, names))
     nodes = {name: beside.api.get(f"/api/v1/nodes/{name}") for name in set(places.values())}
     assert all(is_ready(node) and kwok.is_fake(node) for node in nodes.values())
     assert {node["metadata"]["labels"]["karpenter.sh/capacity-type"] for node in nodes.values()} == {"spot"}
+    assert pods_on_nodes(beside, {"intolerant"}) is None
+    beside.api.delete(f"{PODS}/intolerant")
 
 
 def test_a_market_that_runs_dry_gives_no_spot_node_and_one_that_recovers_does(karpenter_runs: Beside) -> None:
