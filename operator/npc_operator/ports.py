@@ -184,3 +184,36 @@ class Outside:
     clock: Clock
     stamps: Stamps
     images: Images
+
+
+@dataclass(frozen=True, slots=True)
+class QueueMessage:
+    """One message of a queue, ours until its visibility timeout is over."""
+
+    id: str
+    handle: str
+    """For this reception only; another reception has another one."""
+    body: str
+    receptions: int
+    """How often it was handed out, this time included; 1 at first. Approximate."""
+
+
+class InterruptionQueue(Protocol):
+    """A queue of messages about machines. Only the leader reads it: every reader takes messages from the others.
+
+    At least once, in any order: a message that was not deleted comes again.
+    """
+
+    async def receive(self, max_messages: int, wait_seconds: int) -> tuple[QueueMessage, ...]:
+        """Up to `max_messages` (1 to 10), waiting for the first at most `wait_seconds` (0 to 20). Cancelled, it gives
+        back at once what it may still receive."""
+        ...
+
+    async def delete(self, handles: tuple[str, ...]) -> tuple[str, ...]:
+        """Take these off the queue for good; returns the handles of those that could not be."""
+        ...
+
+    async def set_aside(self, message: QueueMessage, reason: str) -> str:
+        """A message that cannot be understood. Returns what becomes of it: `Redrive` (the queue has a dead letter
+        queue, which gets it after its own number of receptions), `Retry` (it will be handed out again) or `Deleted`."""
+        ...

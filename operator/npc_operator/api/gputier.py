@@ -9,6 +9,7 @@ from pydantic import Field
 from npc_operator.api.base import ApiModel, ListMap, ListSet, Rule
 from npc_operator.api.capacity import Capacity, CapacityStatus, Prices
 from npc_operator.api.engine import Engine, Resources, Volume, VolumeMount
+from npc_operator.api.interruption import Interruption
 from npc_operator.api.locations import NO_FILE_CREDENTIALS, Folder, ModelUri
 from npc_operator.api.meta import (
     LABEL_KEY,
@@ -253,6 +254,8 @@ class GpuTierSpec(ApiModel):
     """Where pods may go."""
     node_pools: NodePools | None = None
     """Who brings nodes; unset means nodes that are there."""
+    interruption: Interruption = Interruption()
+    """How the tier hears that a node goes away."""
     service_account_name: OptionalObjectName = ""
     """ServiceAccount of the engine pods, e.g. one bound to a cloud role for s3://. Its token is not mounted."""
     image_pull_secrets: Annotated[tuple[SecretRef, ...], ListMap("name")] = Field(default=(), max_length=8)

@@ -60,6 +60,8 @@ ANNOTATION_HANDLED = f"{GROUP}/rotation-handled"
 # Annotations we set on pods.
 ANNOTATION_ENGINE_KEY = f"{GROUP}/engine-key"
 ANNOTATION_TEMPLATE_VERSION = f"{GROUP}/template-version"
+# How far a pod's interruption has come (domain/interruption/record.py), only while something is said of its node.
+ANNOTATION_INTERRUPTION = f"{GROUP}/interruption"
 # And on the Jobs of gates: from which spec one was made, and the pod it asks.
 ANNOTATION_GATE = f"{GROUP}/gate-spec"
 ANNOTATION_GATE_ENGINE = f"{GROUP}/gate-engine"

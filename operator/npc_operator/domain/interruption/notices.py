@@ -85,7 +85,7 @@ class Notice:
     node: str | None
     """Name of the Node object."""
     instance: str | None
-    """The cloud's name of the machine: the last part of the Node's providerID."""
+    """EC2's id of the machine (`i-...`), where it is one of EC2."""
     pod_uid: str | None
     """Set where only this pod is meant."""
     seen: float

@@ -13,11 +13,11 @@ from __future__ import annotations
 from npc_operator.domain.interruption.notices import Ignored, Kind, Notice, Parsed, Source, name_of
 from npc_operator.domain.interruption.sources.reading import (
     conditions_of,
+    instance_of,
     mapping,
     name_of_node,
     rfc3339,
     taints_of,
-    text,
 )
 
 TAINT_DISRUPTED = "karpenter.sh/disrupted"
@@ -53,8 +53,7 @@ def parse_node_claim(claim: object, *, seen: float) -> Parsed:
     if name_of(mapping(claim, "metadata").get("name")) is None:
         return Ignored(_SOURCE, "NotANodeClaim", malformed=True)
     node = name_of(mapping(claim, "status").get("nodeName"))
-    provider = text(mapping(claim, "status").get("providerID"))
-    instance = name_of(provider.rsplit("/", 1)[-1]) if "://" in provider else None
+    instance = instance_of(mapping(claim, "status").get("providerID"))
     if node is None and instance is None:
         return Ignored(_SOURCE, "NoNode")
     held = {condition.type for condition in conditions_of(claim) if condition.status == "True"}

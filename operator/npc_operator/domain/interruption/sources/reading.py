@@ -100,8 +100,15 @@ def name_of_node(node: object) -> NodeName | None:
     name = name_of(mapping(node, "metadata").get("name"))
     if name is None:
         return None
-    provider = text(mapping(node, "spec").get("providerID"))
-    return NodeName(name, name_of(provider.rsplit("/", 1)[-1]) if "://" in provider else None)
+    return NodeName(name, instance_of(mapping(node, "spec").get("providerID")))
+
+
+def instance_of(provider_id: object) -> str | None:
+    """The machine that a providerID names, if it is EC2's: the only cloud whose messages name machines and not nodes.
+    Others number them per scale set, so that one number is many machines.
+    """
+    written = text(provider_id)
+    return name_of(written.rsplit("/", 1)[-1]) if written.startswith("aws://") else None
 
 
 def taints_of(node: object) -> Iterator[Taint]:

@@ -1,0 +1,211 @@
+"""The InterruptionQueue port over Amazon SQS.
+
+boto3 blocks, and a long poll does so for 20 s. Each call has a daemon thread of its own, so that neither the loop nor
+the end of the process waits for it. Whoever is cancelled meanwhile, because leadership is lost, leaves a poll behind
+that may still receive: what it gets is made visible again at once, so that the next leader need not wait for it.
+
+Credentials are whatever the pod's own identity gives (IRSA, Pod Identity): none are configured here, and none are in
+anything that is raised or logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from npc_operator.ports import PortError, QueueMessage
+
+BATCH = 10
+"""The most messages of one call."""
+WAIT_SECONDS = 20
+"""The longest long poll."""
+VISIBILITY_SECONDS = 20
+"""How long a message that was handed out is nobody else's: several times what acting on it takes, and little of the two
+minutes that a spot instance has, should its reader die."""
+REFUSALS = 3
+"""Receptions after which a message that nobody understands is deleted, where no dead letter queue takes it."""
+PERMANENT = frozenset(
+    (
+        "AccessDenied",
+        "AccessDeniedException",
+        "AWS.SimpleQueueService.NonExistentQueue",
+        "InvalidAddress",
+        "InvalidClientTokenId",
+        "InvalidSecurity",
+        "QueueDoesNotExist",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    )
+)
+"""Codes that only a change of rights or of the queue's URL can help."""
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class SqsQueue:
+    """Implements ports.InterruptionQueue for one queue."""
+
+    def __init__(
+        self, url: str, region: str, *, endpoint: str | None = None, visibility_seconds: int = VISIBILITY_SECONDS
+    ) -> None:
+        """`endpoint` is for tests and for VPC endpoints without private DNS; the region's own otherwise."""
+        self._url = url
+        self._visibility = visibility_seconds
+        self._client: Any = boto3.client(
+            "sqs",
+            region_name=region,
+            endpoint_url=endpoint,
+            config=Config(
+                connect_timeout=5,
+                read_timeout=WAIT_SECONDS + 10,
+                retries={"mode": "standard", "total_max_attempts": 2},
+                max_pool_connections=4,
+            ),
+        )
+        self._redrives: bool | None = None
+
+    def close(self) -> None:
+        """Gives idle connections back; a poll that still runs ends by itself."""
+        self._client.close()
+
+    async def receive(self, max_messages: int, wait_seconds: int) -> tuple[QueueMessage, ...]:
+        def poll() -> tuple[QueueMessage, ...]:
+            answer = self._client.receive_message(
+                QueueUrl=self._url,
+                MaxNumberOfMessages=max(1, min(max_messages, BATCH)),
+                WaitTimeSeconds=max(0, min(wait_seconds, WAIT_SECONDS)),
+                VisibilityTimeout=self._visibility,
+                MessageSystemAttributeNames=["ApproximateReceiveCount"],
+            )
+            return tuple(_message(item) for item in answer.get("Messages", ()))
+
+        return await _in_thread(poll, abandoned=self._give_back)
+
+    async def delete(self, handles: tuple[str, ...]) -> tuple[str, ...]:
+        failed: list[str] = []
+        for start in range(0, len(handles), BATCH):
+            part = handles[start : start + BATCH]
+            entries = [{"Id": str(index), "ReceiptHandle": handle} for index, handle in enumerate(part)]
+
+            def delete(entries: list[dict[str, str]] = entries) -> Any:
+                return self._client.delete_message_batch(QueueUrl=self._url, Entries=entries)
+
+            answer = await _in_thread(delete)
+            failed += [part[int(item["Id"])] for item in answer.get("Failed", ())]
+        return tuple(failed)
+
+    async def set_aside(self, message: QueueMessage, reason: str) -> str:
+        fate = "Retry"
+        if await self._has_dead_letters():
+            fate = "Redrive"
+        elif message.receptions >= REFUSALS:
+            fate = "Retry" if await self.delete((message.handle,)) else "Deleted"
+        logger.warning(
+            "a message cannot be understood",
+            extra={"message_id": message.id, "reason": reason, "fate": fate, "receptions": message.receptions},
+        )
+        return fate
+
+    async def _has_dead_letters(self) -> bool:
+        """Asked once. Who may not ask is told so, and then counts on none."""
+        if self._redrives is None:
+
+            def ask() -> Any:
+                return self._client.get_queue_attributes(QueueUrl=self._url, AttributeNames=["RedrivePolicy"])
+
+            try:
+                answer = await _in_thread(ask)
+                self._redrives = bool(answer.get("Attributes", {}).get("RedrivePolicy"))
+            except PortError as error:
+                if error.retryable:
+                    raise
+                logger.warning("the queue's dead letter queue cannot be seen", extra={"reason": error.reason})
+                self._redrives = False
+        return self._redrives
+
+    def _give_back(self, messages: tuple[QueueMessage, ...]) -> None:
+        """In the thread of a poll that nobody waits for any more."""
+        if not messages:
+            return
+        entries = [
+            {"Id": str(index), "ReceiptHandle": message.handle, "VisibilityTimeout": 0}
+            for index, message in enumerate(messages)
+        ]
+        try:
+            self._client.change_message_visibility_batch(QueueUrl=self._url, Entries=entries)
+        except (BotoCoreError, ClientError) as error:
+            # They become visible by themselves after their timeout.
+            logger.warning("messages cannot be given back", extra={"reason": _fault(error).reason})
+
+
+def _message(item: dict[str, Any]) -> QueueMessage:
+    receptions = item.get("Attributes", {}).get("ApproximateReceiveCount", "1")
+    return QueueMessage(
+        id=item.get("MessageId", ""),
+        handle=item["ReceiptHandle"],
+        body=item.get("Body", ""),
+        receptions=int(receptions) if str(receptions).isdigit() else 1,
+    )
+
+
+async def _in_thread(call: Callable[[], T], *, abandoned: Callable[[T], None] | None = None) -> T:
+    """Runs the call in a daemon thread; raises PortError for what botocore raises. What an abandoned call still
+    returns goes to `abandoned`, in its thread.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+    gone = threading.Event()
+
+    def settle(result: T | None, error: BaseException | None) -> None:
+        if done.cancelled():
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(result)  # type: ignore[arg-type]
+
+    def tell(result: T | None, error: BaseException | None) -> None:
+        try:
+            loop.call_soon_threadsafe(settle, result, error)
+        except RuntimeError:  # the loop is closed, and so is everything that waited
+            logger.debug("an answer came after the end")
+
+    def run() -> None:
+        try:
+            result = call()
+        except (BotoCoreError, ClientError) as error:
+            return tell(None, _fault(error))
+        except Exception as error:  # noqa: BLE001 - whatever it is belongs to who waits for it
+            return tell(None, error)
+        if gone.is_set():
+            return abandoned(result) if abandoned is not None else None
+        return tell(result, None)
+
+    threading.Thread(target=run, name="sqs", daemon=True).start()
+    try:
+        return await done
+    except asyncio.CancelledError:
+        gone.set()
+        if abandoned is not None and done.done() and not done.cancelled() and done.exception() is None:
+            threading.Thread(target=abandoned, args=(done.result(),), name="sqs", daemon=True).start()
+        raise
+
+
+def _fault(error: BotoCoreError | ClientError) -> PortError:
+    """Without the answer's body and the request's headers: a code, and which call it was."""
+    if isinstance(error, ClientError):
+        code = str(error.response.get("Error", {}).get("Code", "Unknown"))[:128]
+        status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        return PortError(
+            f"SQS {error.operation_name}: {code}", reason=code, retryable=code not in PERMANENT, code=status
+        )
+    return PortError(f"SQS: {type(error).__name__}", reason=type(error).__name__)
