@@ -14,10 +14,19 @@ from hack.cluster.beside import Beside
 from hack.cluster.errors import ClusterError
 from hack.cluster.kubeapi import ApiError
 from hack.cluster.notices import AKS_CONDITION, AKS_TAINT, GKE_TAINT, KARPENTER_TAINT, NTH_TAINT, SOURCES, Source
+from npc_operator.domain.interruption import notices as sources
+from npc_operator.domain.interruption.notices import Kind, Notice
+from npc_operator.domain.interruption.sources import parse_node
 
 OWN = {"key": "studio/own", "value": "yes", "effect": "NoSchedule"}
 READY = {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "it is"}
 TAINTS: dict[Source, str] = {"nth": NTH_TAINT, "karpenter": KARPENTER_TAINT, "gke": GKE_TAINT, "aks": AKS_TAINT}
+SAYS: dict[Source, tuple[sources.Source, Kind]] = {
+    "nth": (sources.Source.NODE_TERMINATION_HANDLER, Kind.INTERRUPTION),
+    "karpenter": (sources.Source.KARPENTER, Kind.DRAIN),
+    "gke": (sources.Source.GKE, Kind.INTERRUPTION),
+    "aks": (sources.Source.AKS, Kind.INTERRUPTION),
+}
 
 
 @pytest.fixture
@@ -57,6 +66,19 @@ def test_a_notice_is_there_beside_what_was_there_and_its_withdrawal_leaves_only_
     assert not found["spec"].get("unschedulable")
     assert {condition["type"] for condition in found["status"]["conditions"]} == {"Ready"}
     assert not notices.withdraw(beside.api, node)
+
+
+@pytest.mark.parametrize(("source", "says"), SAYS.items())
+def test_the_operator_reads_a_notice_as_what_it_plays(
+    beside: Beside, node: str, source: Source, says: tuple[sources.Source, Kind]
+) -> None:
+    deadline = notices.give(beside.api, node, source, seconds=39)
+    read = [item for item in parse_node(seen(beside, node), seen=0.0) if isinstance(item, Notice)]
+    about = [(item.source, item.kind) for item in read if item.kind is not Kind.CORDON]
+    assert about == [says]
+    assert {item.node for item in read} == {node}
+    if source == "aks":  # the only one that tells the node when
+        assert read[0].deadline == int(deadline.timestamp())
 
 
 def test_a_second_notice_of_the_same_source_replaces_the_first_and_another_joins_it(beside: Beside, node: str) -> None:
