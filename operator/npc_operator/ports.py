@@ -7,10 +7,11 @@ blocks the event loop.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from npc_operator.domain.nodepools.groups import GroupDescription, LiveGroup
 from npc_runtime.wire import Accepted, AgentReport, DesiredSet, GatewayReport, RouteTable, Stamp
 
 Manifest = Mapping[str, Any]
@@ -117,6 +118,41 @@ class Gateways(Protocol):
         ...
 
 
+class NodeGroups(Protocol):
+    """AutoScaling groups of a cloud, seen and changed with the identity of the operator's own pod.
+
+    PortErrors have these reasons: `CloudCredentials` (the pod has no identity that the cloud knows), `Forbidden` (a
+    right is missing), `QuotaExceeded`, `Invalid`, and for what may pass `Throttled`, `Busy` and `Unreachable`. Desired
+    capacity is never sent.
+    """
+
+    async def find(self, region: str, *, named: Collection[str], tagged: Mapping[str, str]) -> tuple[LiveGroup, ...]:
+        """The groups that have one of the names, or all of the tags."""
+        ...
+
+    async def create(self, region: str, desired: GroupDescription) -> None:
+        """Create it with its tags, at its minimum. Raises Conflict if one of that name exists."""
+        ...
+
+    async def update(self, region: str, name: str, desired: GroupDescription) -> None:
+        """Settings first, then tags; whoever is cut off in between sees the rest as a difference. Raises NotFound if it
+        is gone."""
+        ...
+
+    async def shrink(self, region: str, name: str) -> None:
+        """Minimum and maximum become 0. Raises NotFound if it is gone."""
+        ...
+
+    async def delete(self, region: str, name: str) -> None:
+        """Delete a group without instances; gone already is success. Raises a retryable PortError where instances are
+        left."""
+        ...
+
+    async def last_failure(self, region: str, name: str) -> str:
+        """Why the newest scaling activity failed, in the cloud's words; empty where it did not."""
+        ...
+
+
 class Recorder(Protocol):
     """Kubernetes Events, deduplicated and rate-limited; never raises, never blocks (a lost Event is not a fault)."""
 
@@ -179,6 +215,7 @@ class Outside:
     kube: Kube
     agents: Agents
     gateways: Gateways
+    groups: NodeGroups
     recorder: Recorder
     meter: Meter
     clock: Clock

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from npc_operator.api.names import GROUP, PLURALS
+from npc_operator.api.names import GROUP, KIND_TIER, PLURALS
 
 
 class Scope(StrEnum):
@@ -18,6 +18,7 @@ class Scope(StrEnum):
     WATCHED = "watched"  # everywhere the operator looks: a ClusterRole, or a Role in each of the named namespaces
     REGION = "region"  # in each namespace that holds a region: a Role of the npc-region chart
     OWN = "own"  # in the operator's own namespace
+    POOLS = "pools"  # everywhere, where nodePools.enabled of the npc-operator chart says so
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ class PathRight:
 _READ = ("get", "list", "watch")
 # Server-side apply is a patch, and a create where nothing is there yet.
 _APPLY = (*_READ, "create", "patch", "delete")
+# Listed now and then, not watched: a cluster need not know these kinds.
+_POOLS = ("get", "list", "create", "patch", "delete")
 
 RIGHTS: tuple[Right, ...] = (
     *(Right(Scope.WATCHED, GROUP, plural, _READ, "what users want") for plural in sorted(PLURALS.values())),
@@ -61,6 +64,11 @@ RIGHTS: tuple[Right, ...] = (
     Right(Scope.WATCHED, "policy", "poddisruptionbudgets", _APPLY, "children of tiers and regions"),
     Right(Scope.WATCHED, "networking.k8s.io", "networkpolicies", _APPLY, "children of tiers and regions"),
     Right(Scope.WATCHED, "events.k8s.io", "events", ("create", "patch"), "to say what happened"),
+    # Bound cluster-wide even where only some namespaces are watched: a namespace that is being deleted takes its Roles
+    # with it, and the finalizer could not be taken off any more.
+    Right(Scope.POOLS, GROUP, PLURALS[KIND_TIER], ("patch",), "the finalizer of tiers with nodes of their own"),
+    Right(Scope.POOLS, "karpenter.sh", "nodepools", _POOLS, "nodePools.provider.karpenter"),
+    Right(Scope.POOLS, "autoscaling.x-k8s.io", "capacitybuffers", _POOLS, "nodePools.headroomReplicas"),
     Right(Scope.REGION, "", "secrets", (*_READ, "create", "patch"), "credentials referred to, and ours"),
     Right(Scope.OWN, "coordination.k8s.io", "leases", ("get", "create", "update"), "leader election"),
 )

@@ -61,6 +61,8 @@ class FakeKube:
         self._ended: set[str] = set()
         self._crash: tuple[int, str] | None = None
         self._failures: list[tuple[Callable[[Call], bool], PortError]] = []
+        self.unlisted: dict[str, PortError] = {}
+        """Kinds that cannot be listed, and why."""
         self.calls: list[Call] = []
         """Every mutating call through the port since the start (or `forget_calls`)."""
 
@@ -75,6 +77,8 @@ class FakeKube:
         self, api_version: str, kind: str, *, namespace: str | None, selector: str = ""
     ) -> AsyncIterator[Manifest]:
         find_resource(api_version, kind)
+        if kind in self.unlisted:
+            raise self.unlisted[kind]
         for (of_kind, where, _), found in sorted(self._objects.items()):
             if of_kind == kind and namespace in (None, where) and matches(found, selector):
                 yield copied(found)
@@ -355,4 +359,6 @@ _API_VERSIONS = {
     "NPCRegion": "npcfleet.dev/v1alpha1",
     "GpuTier": "npcfleet.dev/v1alpha1",
     "ArchetypeAdapter": "npcfleet.dev/v1alpha1",
+    "NodePool": "karpenter.sh/v1",
+    "CapacityBuffer": "autoscaling.x-k8s.io/v1beta1",
 }

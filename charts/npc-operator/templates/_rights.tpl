@@ -73,6 +73,21 @@
   verbs: [get]
 {{- end -}}
 
+{{- define "npc-operator.rights.pools" -}}
+# the finalizer of tiers with nodes of their own
+- apiGroups: [npcfleet.dev]
+  resources: [gputiers]
+  verbs: [patch]
+# nodePools.provider.karpenter
+- apiGroups: [karpenter.sh]
+  resources: [nodepools]
+  verbs: [get, list, create, patch, delete]
+# nodePools.headroomReplicas
+- apiGroups: [autoscaling.x-k8s.io]
+  resources: [capacitybuffers]
+  verbs: [get, list, create, patch, delete]
+{{- end -}}
+
 {{- define "npc-operator.rights.own" -}}
 # leader election
 - apiGroups: [coordination.k8s.io]

@@ -83,3 +83,4 @@ class ObjectMeta(ApiModel):
     deletion_timestamp: str | None = None
     annotations: dict[str, str] = Field(default_factory=dict)
     labels: dict[str, str] = Field(default_factory=dict)
+    finalizers: tuple[str, ...] = ()

@@ -49,6 +49,8 @@ _ALL = (
     Resource("apps/v1", "Deployment", "deployments"),
     Resource("batch/v1", "Job", "jobs"),
     Resource("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
+    Resource("karpenter.sh/v1", "NodePool", "nodepools", namespaced=False),
+    Resource("autoscaling.x-k8s.io/v1beta1", "CapacityBuffer", "capacitybuffers"),
     Resource("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"),
     Resource("coordination.k8s.io/v1", "Lease", "leases"),
     Resource("events.k8s.io/v1", "Event", "events"),

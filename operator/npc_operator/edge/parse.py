@@ -150,6 +150,7 @@ def _meta(meta: Mapping[str, Any]) -> ObjectMeta:
             deletion_timestamp=meta.get("deletionTimestamp"),
             annotations=annotations,
             labels=meta.get("labels") or {},
+            finalizers=meta.get("finalizers") or (),
         )
     )
 

@@ -115,6 +115,19 @@ def restored(kind: str, name: str, paths: tuple[str, ...]) -> Event:
     return Event("Updated", f"{kind} {name}: set {shown}{more}")
 
 
+def removed(kind: str, name: str) -> Event:
+    return Event("Removed", f"removed {kind} {name}")
+
+
+def adopted_group(name: str) -> Event:
+    return Event("GroupAdopted", f"AutoScaling group {name} carries this tier's tags and is kept from now on")
+
+
+def abandoned(places: tuple[str, ...]) -> Event:
+    text = f"waited long enough for {', '.join(places)}; look there for what carries this tier's labels or tags"
+    return Event("NodePoolsAbandoned", text, warning=True)
+
+
 # --- secrets ---
 
 

@@ -20,6 +20,7 @@ from npc_operator.reconcilers.degradation import DegradationWatch
 from npc_operator.reconcilers.gates import GateReconciler
 from npc_operator.reconcilers.gateway import reconcile_gateway
 from npc_operator.reconcilers.namespace import reconcile_namespace
+from npc_operator.reconcilers.node_pools import NodePoolsReconciler
 from npc_operator.reconcilers.publisher import Publisher
 from npc_operator.reconcilers.region import reconcile_region
 from npc_operator.reconcilers.routebook import RouteBook
@@ -65,6 +66,7 @@ class Reconcilers:
         self._agent = AgentReconciler(self._context)
         self._routes = RoutesReconciler(self._context)
         self._gates = GateReconciler(self._context)
+        self._node_pools = NodePoolsReconciler(self._context, outside.groups)
 
     def close(self) -> None:
         """Stop listening to the store; the instance must not be used any more."""
@@ -94,6 +96,8 @@ class Reconcilers:
                 return await self._agent.reconcile(key)
             case KeyKind.GATEWAY:
                 return await reconcile_gateway(self._context, key)
+            case KeyKind.NODE_POOLS:
+                return await self._node_pools.reconcile(key)
             case KeyKind.ROUTES:
                 return await self._routes.reconcile(key)
             case _:

@@ -13,6 +13,8 @@ from npc_operator.domain.engines import Engine
 from npc_operator.domain.facts import Tier
 from npc_operator.domain.fallbacks import find_fallback_fault
 from npc_operator.domain.keys import Key
+from npc_operator.domain.nodepools import NodePoolsFact, wanted_places
+from npc_operator.domain.nodepools.report import condition_entries
 from npc_operator.domain.outcomes import Done, Outcome, Retry, Wait
 from npc_operator.domain.placement import Placement, describe_left_out
 from npc_operator.domain.reasons import SLOTS_EXCEEDED
@@ -154,6 +156,11 @@ def observe_tier(
         fallback=fallback,
         selector=selector_text(engine_selector(tier=name)),
         newborn=newborn_seconds(tier.meta.creation_timestamp, context.clock.now()) > 0,
+        node_pools=condition_entries(
+            world.store.get(NodePoolsFact, namespace, name),
+            tier.status.conditions,
+            wanted=bool(wanted_places(tier.spec)),
+        ),
     )
 
 

@@ -29,6 +29,7 @@ from npc_operator.domain.facts import (
     Unreadable,
 )
 from npc_operator.domain.keys import Key, KeyKind
+from npc_operator.domain.nodepools import NodePoolsFact
 from npc_operator.domain.placement import rank_importance
 from npc_operator.domain.spreading import sits
 from npc_operator.domain.turns import claim_turn
@@ -90,6 +91,7 @@ def _on_tier(store: Store, change: Change) -> Iterator[Key]:
     namespace = change.namespace
     yield Key(KeyKind.TIER, namespace, change.name)
     if is_reshaped(change):
+        yield Key(KeyKind.NODE_POOLS, namespace, change.name)
         yield Key(KeyKind.NAMESPACE, namespace, "")
         yield from (Key(KeyKind.TIER, namespace, name) for name in store.list(Tier, namespace))  # fallbacks meet
         yield from _adapters_of(store, namespace, change.name)
@@ -202,6 +204,9 @@ def _on_child(_: Store, change: Change) -> Iterator[Key]:
     if child.kind == "Job":
         yield Key(KeyKind.GATE, change.namespace, labels.get(names.LABEL_ADAPTER, ""))
         return
+    if labels.get(names.LABEL_COMPONENT) == names.COMPONENT_HEADROOM:
+        yield Key(KeyKind.NODE_POOLS, change.namespace, labels.get(names.LABEL_TIER, ""))
+        return
     if child.kind == "Secret" and child.name in (names.SECRET_INTERNAL, names.SECRET_ENGINE_KEY):
         yield Key(KeyKind.NAMESPACE, change.namespace, "")
     elif labels.get(names.LABEL_TIER):
@@ -264,6 +269,8 @@ def _on_unreadable(_: Store, change: Change) -> Iterator[Key]:
     kinds = {names.KIND_REGION: KeyKind.REGION, names.KIND_TIER: KeyKind.TIER, names.KIND_ADAPTER: KeyKind.ADAPTER}
     if kind in kinds:
         yield Key(kinds[kind], change.namespace, name)
+    if kind == names.KIND_TIER:
+        yield Key(KeyKind.NODE_POOLS, change.namespace, name)
 
 
 def _on_trial(store: Store, change: Change) -> Iterator[Key]:
@@ -276,6 +283,10 @@ def _on_issuer(store: Store, _: Change) -> Iterator[Key]:
         if region.spec.gateway.auth.service_accounts is not None:
             yield Key(KeyKind.REGION, namespace, name)
             yield from _routes(store, namespace)
+
+
+def _on_node_pools(_: Store, change: Change) -> Iterator[Key]:
+    yield Key(KeyKind.TIER, change.namespace, change.name)
 
 
 def _on_unkept(_: Store, change: Change) -> Iterator[Key]:
@@ -296,6 +307,7 @@ RULES: dict[type[Any], Callable[[Store, Change], Iterator[Key]]] = {
     UnkeptRoutes: _on_unkept,
     IssuerFact: _on_issuer,
     GateFact: _on_trial,
+    NodePoolsFact: _on_node_pools,
 }
 
 

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 
 from npc_operator.clients.agents import AgentClient
+from npc_operator.clients.autoscaling import AutoScalingClient
 from npc_operator.clients.gateways import GatewayClient
 from npc_operator.clients.issuer import IssuerWatch
 from npc_operator.clients.kube import KubeClient
@@ -60,6 +61,7 @@ class Leadership:
             kube=kube,
             agents=self._agents,
             gateways=self._gateways,
+            groups=AutoScalingClient(),
             recorder=self._recorder,
             meter=metrics,
             clock=clock,

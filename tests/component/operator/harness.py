@@ -41,9 +41,11 @@ from npc_runtime.wire import EngineState, Stamp
 from tests.support.builders import NAMESPACE
 from tests.support.fake_agents import FakeAgent, FakeAgents
 from tests.support.fake_gateways import FakeGateway, FakeGateways
+from tests.support.fake_groups import FakeGroups
 from tests.support.fake_kube import Crash, FakeKube
 
 CHILDREN = ("Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy", "Job")
+UNWATCHED = frozenset({"NodePool", "CapacityBuffer"})
 USERS = frozenset({"name", "namespace", "labels", "annotations"})
 """What users write of an object's metadata; the API server adds the rest."""
 START = 1_790_000_000.0
@@ -146,6 +148,7 @@ class World:
         self.api = FakeKube()
         self.agents = FakeAgents()
         self.gateways = FakeGateways()
+        self.groups = FakeGroups()
         self.recorder = FakeRecorder()
         self.meter = FakeMeter()
         self.images = Images(engine="vllm:default", fleet="npc-fleet:1")
@@ -168,7 +171,7 @@ class World:
         self.api.listen(self._on_object)
         before, after = (lambda what: self._step(what, "before")), (lambda what: self._step(what, "after"))
         self.kube = SteppedKube(self.api, before, after)
-        for port in (self.agents, self.gateways):
+        for port in (self.agents, self.gateways, self.groups):
             port.before, port.after = before, after
         for kind in (Region, Tier, Adapter, Pod, Child):
             self.store.mark_synced(kind)
@@ -187,6 +190,7 @@ class World:
             kube=self.kube,
             agents=self.agents,
             gateways=self.gateways,
+            groups=self.groups,
             recorder=self.recorder,
             meter=self.meter,
             clock=self.clock,
@@ -279,7 +283,7 @@ class World:
     # --- what watches and polls bring ---
 
     def _on_object(self, event: str, manifest: dict[str, Any]) -> None:
-        if not self.delivering:
+        if not self.delivering or manifest["kind"] in UNWATCHED:
             return
         if event == "DELETED":
             self._unlearn(manifest)
@@ -325,6 +329,8 @@ class World:
             return
         self.api.collect_garbage()
         for manifest in self.peek("Deployment"):
+            if manifest["spec"]["template"]["metadata"]["labels"][names.LABEL_COMPONENT] == names.COMPONENT_HEADROOM:
+                continue
             self._deployment(manifest["metadata"]["namespace"], manifest["metadata"]["name"], manifest)
         self.report()
 

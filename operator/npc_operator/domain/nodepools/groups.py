@@ -37,12 +37,24 @@ IDENTITY = (names.LABEL_MANAGED_BY, names.LABEL_CLUSTER, names.LABEL_NAMESPACE, 
 
 
 @dataclass(frozen=True, slots=True)
+class TemplateRef:
+    """A launch template. Wanted by id or by name; AWS answers with both."""
+
+    id: str = ""
+    name: str = ""
+    version: str = "$Default"
+
+    def names(self, other: TemplateRef) -> bool:
+        """Whether `other` is the one that this asks for."""
+        return self.version == other.version and self.id in ("", other.id) and self.name in ("", other.name)
+
+
+@dataclass(frozen=True, slots=True)
 class GroupDescription:
     """What a group is made of, in AWS's words."""
 
     name: str
-    template: tuple[str, str, str]
-    """(`LaunchTemplateId` or `LaunchTemplateName`, which, version)."""
+    template: TemplateRef
     subnets: tuple[str, ...]
     instance_types: tuple[str, ...]
     requirements: Mapping[str, Any] | None
@@ -172,10 +184,10 @@ def plan_group(
 def find_changes(have: GroupDescription, want: GroupDescription) -> tuple[str, ...]:
     """What of a group differs, in words. Its name is its own; tags of others are theirs."""
     fields = {
-        "launch template": have.template != want.template,
+        "launch template": not want.template.names(have.template),
         "subnets": sorted(have.subnets) != sorted(want.subnets),
         "instance types": have.instance_types != want.instance_types,
-        "instance requirements": have.requirements != want.requirements,
+        "instance requirements": _spoken(have.requirements) != _spoken(want.requirements),
         "on-demand percentage": have.on_demand_percentage != want.on_demand_percentage,
         "on-demand allocation strategy": have.on_demand_strategy != want.on_demand_strategy,
         "spot allocation strategy": have.spot_strategy != want.spot_strategy,
@@ -187,6 +199,14 @@ def find_changes(have: GroupDescription, want: GroupDescription) -> tuple[str, .
     return tuple(name for name, differs in fields.items() if differs)
 
 
+def _spoken(requirements: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What we ever say of instances: AWS may add words of its own, and keeps lists in no order."""
+    if requirements is None:
+        return None
+    found = {key: requirements[key] for key in SPOKEN if key in requirements}
+    return {key: sorted(value) if isinstance(value, list) else dict(value) for key, value in found.items()}
+
+
 def describe_groups(meta: ObjectMeta, spec: GpuTierSpec, wanted: AutoScalingGroup) -> dict[str, GroupDescription]:
     """By slice, what each group should be."""
     return {slice_: _describe(meta, spec, wanted, slice_) for slice_ in SLICES}
@@ -194,11 +214,10 @@ def describe_groups(meta: ObjectMeta, spec: GpuTierSpec, wanted: AutoScalingGrou
 
 def _describe(meta: ObjectMeta, spec: GpuTierSpec, wanted: AutoScalingGroup, slice_: str) -> GroupDescription:
     template = wanted.launch_template
-    key = "LaunchTemplateId" if template.id is not None else "LaunchTemplateName"
     spot = slice_ == names.SLICE_SPOT
     return GroupDescription(
         name=names.auto_scaling_group(wanted.cluster_name, meta.namespace, meta.name, slice_),
-        template=(key, template.id or template.name or "", template.version),
+        template=TemplateRef(template.id or "", template.name or "", template.version),
         subnets=wanted.subnets,
         instance_types=wanted.instance_types,
         requirements=None if wanted.instance_requirements is None else _requirements(wanted.instance_requirements),
@@ -224,6 +243,18 @@ def _tags(meta: ObjectMeta, spec: GpuTierSpec, wanted: AutoScalingGroup, slice_:
         **identity_of(cluster=wanted.cluster_name, namespace=meta.namespace, tier=meta.name, slice_=slice_),
         names.LABEL_TIER_UID: meta.uid,
     }
+
+
+SPOKEN = (
+    "VCpuCount",
+    "MemoryMiB",
+    "AcceleratorCount",
+    "AcceleratorNames",
+    "AcceleratorManufacturers",
+    "AcceleratorTotalMemoryMiB",
+    "AllowedInstanceTypes",
+    "ExcludedInstanceTypes",
+)
 
 
 def _requirements(wanted: InstanceRequirements) -> dict[str, Any]:

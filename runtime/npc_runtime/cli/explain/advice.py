@@ -82,6 +82,14 @@ OBJECTS = {
     "ProgressDeadlineExceeded": "look at the new pods: kubectl get pods -n {namespace}",
     "NameTaken": "delete or rename the object that has the name",
     "InvalidChild": "correct the value that the message names: " + _EDIT,
+    # nodes of a tier
+    "NodePoolsKept": "",
+    "NodePoolsForbidden": "grant what the message names; the tier goes on without",
+    "NodePoolsRefused": "correct the value that the message names: " + _EDIT,
+    "KarpenterMissing": "install Karpenter, or set spec.nodePools.provider to existing: " + _EDIT,
+    "NodeClassNotReady": "see the node class that the message names, and the logs of Karpenter",
+    "CloudCredentials": "give the operator's ServiceAccount a role of the cloud: docs/clouds/aws.md",
+    "HeadroomRefused": "see the message; usually: helm upgrade npc-operator --reuse-values --set nodePools.enabled=true",
     # history
     "First": "",
     "Moved": "",

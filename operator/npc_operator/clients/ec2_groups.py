@@ -1,0 +1,232 @@
+"""AutoScaling groups of EC2 by boto3, blocking, with the identity of the operator's own pod and no other.
+
+Of all places where boto3 would look for credentials only the two are left by which a pod has an identity of its own:
+IRSA (a web identity token) and EKS Pod Identity (a container's credentials address). Keys in the environment or in
+files, and the role of the node underneath, are never used: the first could be anybody's, the second is every pod's.
+
+Waiting out a throttled call is boto3's (its standard mode, a few tries with backoff); what is still throttled then is
+the queue's, which tries the whole key again later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+import boto3
+import botocore.session
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
+
+from npc_operator.domain.nodepools.groups import GroupDescription, LiveGroup, TemplateRef
+from npc_operator.ports import Conflict, NotFound, PortError
+
+IDENTITIES = frozenset({"assume-role-with-web-identity", "container-role"})
+"""Names of botocore's credential providers that a pod's identity comes by."""
+CONFIG = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 4})
+PAGE = 100
+DELETING = "Delete in progress"
+
+_FORBIDDEN = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
+_UNKNOWN = frozenset(
+    {
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidClientTokenId",
+        "InvalidIdentityToken",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    }
+)
+_THROTTLED = frozenset({"Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequestsException"})
+_BUSY = frozenset({"ScalingActivityInProgress", "ResourceInUse", "ResourceContention", "IdempotentCallInProgress"})
+_LIMITS = frozenset({"LimitExceeded"})
+
+
+class Groups:
+    """What ports.NodeGroups says, blocking. Threads may share boto3's clients, but not the making of them."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._endpoint = endpoint
+        self._session: boto3.Session | None = None
+        self._clients: dict[str, Any] = {}
+        self._making = threading.Lock()
+
+    def find(self, region: str, *, named: Collection[str], tagged: Mapping[str, str]) -> tuple[LiveGroup, ...]:
+        filters = [{"Name": f"tag:{key}", "Values": [value]} for key, value in sorted(tagged.items())]
+        found: dict[str, LiveGroup] = {}
+        with _told(f"describe groups in {region}"):
+            pages = self._client(region).get_paginator("describe_auto_scaling_groups")
+            for asked in ({"AutoScalingGroupNames": sorted(named)}, {"Filters": filters}):
+                if not any(asked.values()):
+                    continue  # an empty list of names would mean all groups of the account
+                for page in pages.paginate(**asked, PaginationConfig={"PageSize": PAGE}):
+                    for group in page["AutoScalingGroups"]:
+                        found[group["AutoScalingGroupName"]] = parse_group(group)
+        return tuple(found[name] for name in sorted(found))
+
+    def create(self, region: str, desired: GroupDescription) -> None:
+        tags = _tags(desired.name, desired.tags)
+        with _told(f"create {desired.name}"):
+            self._client(region).create_auto_scaling_group(
+                AutoScalingGroupName=desired.name, Tags=tags, **_settings(desired)
+            )
+
+    def update(self, region: str, name: str, desired: GroupDescription) -> None:
+        with _told(f"update {name}"):
+            client = self._client(region)
+            client.update_auto_scaling_group(AutoScalingGroupName=name, **_settings(desired))
+            client.create_or_update_tags(Tags=_tags(name, desired.tags))
+
+    def shrink(self, region: str, name: str) -> None:
+        with _told(f"shrink {name}"):
+            self._client(region).update_auto_scaling_group(AutoScalingGroupName=name, MinSize=0, MaxSize=0)
+
+    def delete(self, region: str, name: str) -> None:
+        try:
+            with _told(f"delete {name}"):
+                self._client(region).delete_auto_scaling_group(AutoScalingGroupName=name, ForceDelete=False)
+        except NotFound:
+            return
+
+    def last_failure(self, region: str, name: str) -> str:
+        with _told(f"describe activities of {name}"):
+            answer = self._client(region).describe_scaling_activities(AutoScalingGroupName=name, MaxRecords=1)
+        newest: Mapping[str, Any] = next(iter(answer.get("Activities") or ()), {})
+        return str(newest.get("StatusMessage") or "") if newest.get("StatusCode") == "Failed" else ""
+
+    def _client(self, region: str) -> Any:
+        with self._making:
+            if region not in self._clients:
+                self._session = self._session or pod_session()
+                self._clients[region] = self._session.client(
+                    "autoscaling", region_name=region, endpoint_url=self._endpoint or None, config=CONFIG
+                )
+            return self._clients[region]
+
+
+@contextlib.contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Every failure inside as a PortError."""
+    try:
+        yield
+    except ClientError as error:
+        raise error_of(error, what) from error
+    except NoCredentialsError as error:
+        raise PortError(f"{what}: no identity", reason="CloudCredentials", retryable=False, code=401) from error
+    except HTTPClientError as error:
+        raise PortError(f"{what}: {type(error).__name__}", reason="Unreachable") from error
+    except BotoCoreError as error:
+        # Credentials that could not be fetched, a region that does not exist, a parameter of the wrong shape.
+        reason = "CloudCredentials" if "redential" in type(error).__name__ else "Invalid"
+        raise PortError(f"{what}: {type(error).__name__}", reason=reason, retryable=False) from error
+
+
+def pod_session() -> boto3.Session:
+    """A session that knows the pod's own identity alone."""
+    inner = botocore.session.Session()
+    resolver = inner.get_component("credential_provider")
+    for provider in list(resolver.providers):
+        if provider.METHOD not in IDENTITIES:
+            resolver.remove(provider.METHOD)
+    return boto3.Session(botocore_session=inner)
+
+
+def error_of(error: ClientError, what: str) -> PortError:
+    """AWS's refusal as a PortError. Its own text names roles and limits, never keys."""
+    code = str(error.response.get("Error", {}).get("Code") or "Unknown").removesuffix("Fault")
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
+    message = str(error.response.get("Error", {}).get("Message") or "")[:512]
+    text = f"{what}: {code}: {message}"
+    if code in _FORBIDDEN:
+        return PortError(text, reason="Forbidden", retryable=False, code=403)
+    if code in _UNKNOWN:
+        return PortError(text, reason="CloudCredentials", retryable=False, code=401)
+    if code in _THROTTLED:
+        return PortError(text, reason="Throttled", code=429)
+    if code == "AlreadyExists":
+        return Conflict(text, reason="AlreadyExists", code=409)
+    if code in _BUSY:
+        return Conflict(text, reason="Busy", code=409)
+    if code in _LIMITS:
+        return PortError(text, reason="QuotaExceeded", retryable=False, code=429)
+    if code == "ValidationError" and "not found" in message:
+        return NotFound(text, reason="NotFound", retryable=False, code=404)
+    if status >= 500:
+        return PortError(text, reason="Unavailable", code=status)
+    return PortError(text, reason="Invalid", retryable=False, code=status)
+
+
+def _settings(desired: GroupDescription) -> dict[str, Any]:
+    """What create and update have in common. No desired capacity: that is the cluster autoscaler's."""
+    template = desired.template
+    which = {"LaunchTemplateId": template.id} if template.id else {"LaunchTemplateName": template.name}
+    overrides: list[dict[str, Any]] = [{"InstanceType": one} for one in desired.instance_types]
+    if desired.requirements is not None:
+        overrides = [{"InstanceRequirements": dict(desired.requirements)}]
+    return {
+        "MinSize": desired.min_size,
+        "MaxSize": desired.max_size,
+        "VPCZoneIdentifier": ",".join(desired.subnets),
+        "CapacityRebalance": desired.capacity_rebalance,
+        "MixedInstancesPolicy": {
+            "LaunchTemplate": {
+                "LaunchTemplateSpecification": {**which, "Version": template.version},
+                "Overrides": overrides,
+            },
+            "InstancesDistribution": {
+                "OnDemandBaseCapacity": 0,
+                "OnDemandPercentageAboveBaseCapacity": desired.on_demand_percentage,
+                "OnDemandAllocationStrategy": desired.on_demand_strategy,
+                "SpotAllocationStrategy": desired.spot_strategy,
+            },
+        },
+    }
+
+
+def _tags(name: str, tags: Mapping[str, str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "ResourceId": name,
+            "ResourceType": "auto-scaling-group",
+            "Key": key,
+            "Value": value,
+            "PropagateAtLaunch": True,
+        }
+        for key, value in sorted(tags.items())
+    ]
+
+
+def parse_group(group: Mapping[str, Any]) -> LiveGroup:
+    """What DescribeAutoScalingGroups says of one; one that is made otherwise than ours has empty parts."""
+    policy = group.get("MixedInstancesPolicy") or {}
+    template = policy.get("LaunchTemplate") or {}
+    which = template.get("LaunchTemplateSpecification") or {}
+    overrides = template.get("Overrides") or ()
+    spread = policy.get("InstancesDistribution") or {}
+    requirements = [one["InstanceRequirements"] for one in overrides if one.get("InstanceRequirements")]
+    subnets = str(group.get("VPCZoneIdentifier") or "")
+    return LiveGroup(
+        GroupDescription(
+            name=group["AutoScalingGroupName"],
+            template=TemplateRef(
+                id=str(which.get("LaunchTemplateId") or ""),
+                name=str(which.get("LaunchTemplateName") or ""),
+                version=str(which.get("Version") or "$Default"),
+            ),
+            subnets=tuple(one.strip() for one in subnets.split(",") if one.strip()),
+            instance_types=tuple(one["InstanceType"] for one in overrides if one.get("InstanceType")),
+            requirements=dict(requirements[0]) if requirements else None,
+            on_demand_percentage=int(spread.get("OnDemandPercentageAboveBaseCapacity", -1)),
+            on_demand_strategy=str(spread.get("OnDemandAllocationStrategy") or ""),
+            spot_strategy=str(spread.get("SpotAllocationStrategy") or ""),
+            capacity_rebalance=bool(group.get("CapacityRebalance")),
+            min_size=int(group.get("MinSize") or 0),
+            max_size=int(group.get("MaxSize") or 0),
+            tags={tag["Key"]: tag.get("Value") or "" for tag in group.get("Tags") or ()},
+        ),
+        instances=len(group.get("Instances") or ()),
+        deleting=group.get("Status") == DELETING,
+    )

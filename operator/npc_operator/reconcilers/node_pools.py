@@ -1,0 +1,146 @@
+"""What brings a tier's nodes, and room kept free on them: noted on the tier first, then made, kept and undone.
+
+The note (an annotation, with a finalizer beside it while anything of it is outside of the namespace) is written before
+anything is made, so that neither a crash nor another spec leaves behind what nobody knows of. Whatever goes wrong here
+is said in a condition; the tier goes on without.
+"""
+
+from __future__ import annotations
+
+from npc_operator.api import names
+from npc_operator.api.meta import ObjectMeta
+from npc_operator.domain import reasons
+from npc_operator.domain.conditions import Finding, join_messages, parse_rfc3339
+from npc_operator.domain.facts import Child, Tier, Unreadable
+from npc_operator.domain.keys import Key
+from npc_operator.domain.nodepools import (
+    HEADROOM,
+    KARPENTER,
+    Hold,
+    NodePoolsFact,
+    Place,
+    decide_hold,
+    describe_groups,
+    format_places,
+    parse_places,
+    summarize,
+    wanted_places,
+)
+from npc_operator.domain.nodepools.groups import SLICES
+from npc_operator.domain.outcomes import Done, Outcome, Retry, Wait
+from npc_operator.manifests.node_pool import build_node_pool
+from npc_operator.ports import Conflict, NodeGroups, NotFound, PortError
+from npc_operator.reconcilers import events
+from npc_operator.reconcilers.context import Context
+from npc_operator.reconcilers.headroom import keep_headroom
+from npc_operator.reconcilers.karpenter import keep_node_pools
+from npc_operator.reconcilers.looked import Looked, failed, join
+from npc_operator.reconcilers.node_groups import keep_groups
+
+LOOK_SECONDS = 30.0
+"""Drift of what is not watched is put back within this time."""
+CLOUD_LOOK_SECONDS = 60.0
+"""AWS throttles an account's reads together: 100 tiers make 5 requests a second."""
+BUSY_LOOK_SECONDS = 5.0
+
+
+class NodePoolsReconciler:
+    """One per leadership; what it remembers is in the store and on the tiers."""
+
+    def __init__(self, context: Context, groups: NodeGroups) -> None:
+        self._context = context
+        self._groups = groups
+
+    async def reconcile(self, key: Key) -> Outcome:
+        """One look at everything a tier may have, and one step closer to what it should have."""
+        store = self._context.world.store
+        if not (self._context.world.synced() and store.synced(Child)):
+            return Wait("the store is being filled", 1.0)
+        # One that cannot be read any more is left as it is, but it can still be deleted.
+        unreadable = store.get(Unreadable, key.namespace, f"{names.KIND_TIER}/{key.name}")
+        tier = store.get(Tier, key.namespace, key.name) if unreadable is None else None
+        meta = tier.meta if tier is not None else unreadable.meta if unreadable is not None else None
+        if meta is None:
+            store.drop(NodePoolsFact, key.namespace, key.name)
+            return Done()
+        deleting = meta.deletion_timestamp is not None
+        if not deleting and (tier is None or tier.spec.suspend):
+            return Done(requeue_after=LOOK_SECONDS if tier is not None and wanted_places(tier.spec) else None)
+        recorded = parse_places(meta.annotations.get(names.ANNOTATION_NODE_POOLS, ""))
+        wanted = frozenset() if deleting or tier is None else wanted_places(tier.spec)
+        if not (recorded or wanted or names.FINALIZER_NODE_POOLS in meta.finalizers):
+            store.drop(NodePoolsFact, key.namespace, key.name)
+            return Done()
+        return await self._work(meta, tier, recorded, wanted)
+
+    async def _work(
+        self, meta: ObjectMeta, tier: Tier | None, recorded: frozenset[Place], wanted: frozenset[Place]
+    ) -> Outcome:
+        held = names.FINALIZER_NODE_POOLS in meta.finalizers
+        since = None if meta.deletion_timestamp is None else parse_rfc3339(meta.deletion_timestamp)
+        now = self._context.clock.now()
+        if since is None:
+            before = decide_hold(recorded=recorded, wanted=wanted, empty=(), deleting_since=None, now=now)
+            if before != Hold(recorded, held) and (refused := await self._note(meta, before)) is not None:
+                return self._conclude(meta, refused, wanted)
+            recorded, held = before.places, before.finalizer
+        looks = {place: await self._look(meta, tier, place, place in wanted) for place in sorted(recorded | wanted)}
+        empty = {place for place, look in looks.items() if look.empty}
+        after = decide_hold(recorded=recorded, wanted=wanted, empty=empty, deleting_since=since, now=now)
+        if after.abandoned:
+            told = events.abandoned(tuple(str(place) for place in after.abandoned))
+            events.emit(self._context.recorder, events.object_ref(names.KIND_TIER, meta), told)
+        whole = join(list(looks.values()))
+        if after != Hold(recorded, held, after.abandoned) or after.abandoned:
+            refused = await self._note(meta, after)
+            whole = whole if refused is None else join([whole, refused])
+        return self._conclude(meta, whole, recorded | wanted)
+
+    async def _look(self, meta: ObjectMeta, tier: Tier | None, place: Place, wanted: bool) -> Looked:
+        pools = tier.spec.node_pools if tier is not None and wanted else None
+        if place == HEADROOM:
+            return await keep_headroom(self._context, meta, tier, 0 if pools is None else pools.headroom_replicas)
+        if place == KARPENTER:
+            made = None if pools is None else pools.provider.karpenter
+            manifests = (
+                []
+                if tier is None or made is None
+                else [build_node_pool(meta, tier.spec, made, slice_) for slice_ in SLICES]
+            )
+            return await keep_node_pools(self._context, meta, manifests)
+        group = None if pools is None else pools.provider.auto_scaling_group
+        described = {} if tier is None or group is None else describe_groups(meta, tier.spec, group)
+        return await keep_groups(self._context, self._groups, meta, place, described)
+
+    async def _note(self, meta: ObjectMeta, hold: Hold) -> Looked | None:
+        """Write the note and the finalizer; says what hindered it. With the uid it cannot land on a successor."""
+        metadata: dict[str, object] = {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid}
+        if hold.places:
+            metadata["annotations"] = {names.ANNOTATION_NODE_POOLS: format_places(hold.places)}
+        if hold.finalizer:
+            metadata["finalizers"] = [names.FINALIZER_NODE_POOLS]
+        manifest = {"apiVersion": names.API_VERSION, "kind": names.KIND_TIER, "metadata": metadata}
+        try:
+            await self._context.kube.apply(manifest, manager=names.MANAGER_OUTSIDE)
+        except (Conflict, NotFound):
+            return None if meta.deletion_timestamp else Looked(errors=(f"GpuTier {meta.name} is another one now",))
+        except PortError as error:
+            return failed(f"the finalizer of GpuTier {meta.name}", error)
+        return None
+
+    def _conclude(self, meta: ObjectMeta, whole: Looked, places: frozenset[Place]) -> Outcome:
+        store, owner = self._context.world.store, events.object_ref(names.KIND_TIER, meta)
+        faults = list(whole.faults)
+        if whole.errors:
+            faults.append(Finding(reasons.RETRYING, join_messages(whole.errors)))
+        fact = summarize(faults, whole.kept)
+        before = store.get(NodePoolsFact, meta.namespace, meta.name)
+        if whole.faults and (before is None or before.reason != fact.reason):
+            events.emit(self._context.recorder, owner, events.stalled(faults[0]))
+        store.put(NodePoolsFact, meta.namespace, meta.name, fact)
+        if whole.errors:
+            return Retry(join_messages(whole.errors))
+        if whole.busy:
+            return Done(requeue_after=BUSY_LOOK_SECONDS)
+        cloud = any(place.region for place in places)
+        return Done(requeue_after=CLOUD_LOOK_SECONDS if cloud else LOOK_SECONDS)
