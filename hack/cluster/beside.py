@@ -5,6 +5,7 @@ The local cluster has one of these, and so has a test's own API server: what is 
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,17 @@ class Beside:
     folder: Path
     logs: Path
     processes: ProcessTable
+
+    @classmethod
+    def at(cls, folder: Path, *, server: str, tls: ssl.SSLContext, kubeconfig: Path) -> Beside:
+        """One for a control plane that is not the local cluster's, with everything of its own below ``folder``."""
+        return cls(
+            kubeconfig=kubeconfig,
+            api=KubeApi(server, context=tls),
+            folder=folder,
+            logs=folder / "logs",
+            processes=ProcessTable(folder / "pids", str(folder)),
+        )
 
     def log(self, role: str) -> Path:
         return self.logs / f"{role}.log"
