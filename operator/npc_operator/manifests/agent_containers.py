@@ -68,6 +68,8 @@ def build_agent_container(inputs: EngineInputs) -> dict[str, Any]:
         f"--port={AGENT_PORT}",
         f"--health-port={AGENT_HEALTH_PORT}",
     ]
+    if spec.interruption.agent_metadata != "Off":
+        args.append(f"--metadata={spec.interruption.agent_metadata}")
     mounts = [
         build_mount(V_ADAPTERS, ADAPTERS_DIR),
         build_mount(V_RUN, RUN_DIR),

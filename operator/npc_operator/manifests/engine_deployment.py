@@ -79,6 +79,9 @@ def hash_inputs(inputs: EngineInputs) -> str:
     change it.
     """
     fields = inputs.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True, include=set(TEMPLATE_FIELDS))
+    if inputs.spec.interruption.agent_metadata != "Off":
+        # Not the whole of `interruption`: which queue the operator reads is nothing to the pods.
+        fields["agentMetadata"] = inputs.spec.interruption.agent_metadata
     text = json.dumps([inputs.meta.name, inputs.slice_, inputs.engine_key_id, fields], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

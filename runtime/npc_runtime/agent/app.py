@@ -26,6 +26,7 @@ from .facts import EngineFacts, Facts
 from .inspect.adapter import Limits
 from .keeper import Keeper
 from .memory import OrderMemory
+from .metadata import MetadataWatch
 from .metrics import Metrics
 from .plan import Refuse
 from .report import Board, Content
@@ -91,6 +92,9 @@ class Agent:
             changed=self._engine_changed,
             listing_mark=self._keeper.listing_mark,
         )
+        self._metadata: MetadataWatch | None = None
+        if settings.metadata is not None:
+            self._metadata = MetadataWatch(settings.metadata, settings.metadata_url, changed=self._republish)
         self._last: tuple[Facts, tuple[Refuse, ...]] | None = None
 
     async def run(self) -> None:
@@ -131,6 +135,7 @@ class Agent:
             self._watch_readiness(),
             self._credentials.watch(),
             lag.measure(self._metrics.lag),
+            *(() if self._metadata is None else (self._metadata.run(),)),
         )
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(work) for work in forever]
@@ -179,7 +184,8 @@ class Agent:
     def _publish(self, facts: Facts, refused: tuple[Refuse, ...]) -> None:
         self._last = (facts, refused)
         reports = adapter_reports(facts, refused)
-        draining = self._drain.active
+        machine = self._metadata
+        draining = self._drain.active or (machine is not None and machine.draining)
         if not self._first_set_done and facts.engine.ready:
             serving = {adapter.served_name for adapter in facts.desired or () if adapter.serving}
             self._first_set_done = self._first_set_over(facts, settled(reports, serving))
@@ -197,6 +203,7 @@ class Agent:
                 slots_total=self._settings.max_cpu_loras,
                 cache_bytes=self._keeper.cache_bytes,
                 cache_limit_bytes=self._settings.cache_size,
+                interruption=machine.report if machine is not None else None,
             )
         )
 

@@ -12,7 +12,17 @@ import contextlib
 import uuid
 from dataclasses import dataclass
 
-from ..wire import LONG_POLL_SECONDS, NO_STAMP, AdapterReport, AgentReport, EngineReport, EngineState, Routable, Stamp
+from ..wire import (
+    LONG_POLL_SECONDS,
+    NO_STAMP,
+    AdapterReport,
+    AgentReport,
+    EngineReport,
+    EngineState,
+    InterruptionReport,
+    Routable,
+    Stamp,
+)
 
 _REMEMBERED_REMOVALS = 1024
 """Names gone that can still be told as a difference; a reader that is further behind gets everything."""
@@ -33,6 +43,7 @@ class Content:
     slots_total: int = 0
     cache_bytes: int = 0
     cache_limit_bytes: int = 0
+    interruption: InterruptionReport | None = None
 
 
 class Board:
@@ -106,6 +117,7 @@ class Board:
             slots_total=content.slots_total,
             cache_bytes=content.cache_bytes,
             cache_limit_bytes=content.cache_limit_bytes,
+            interruption=content.interruption,
         )
 
     def _note_adapters(self, old: Content, new: Content) -> None:

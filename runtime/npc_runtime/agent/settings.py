@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..wire import AGENT_HEALTH_PORT, AGENT_PORT
+from .metadata import CLOUDS, Cloud
 
 POD_UID_ENV = "NPC_POD_UID"
 """The uid of the agent's own pod. An environment variable and no flag: an agent image that does not know it yet still
@@ -52,6 +53,10 @@ class Settings:
     pod: str
     pod_uid: str
     """Empty where nobody says it: then nothing is refused for being meant for another pod."""
+    metadata: Cloud | None
+    """Whose metadata service is asked whether the machine goes away; None: nobody's."""
+    metadata_url: str
+    """Where it is, if not at its usual address."""
     host: str
     port: int
     health_port: int
@@ -109,6 +114,8 @@ def parse(
         tier=options.tier,
         pod=options.pod,
         pod_uid=environment.get(POD_UID_ENV, ""),
+        metadata=next((cloud for cloud in CLOUDS if cloud == options.metadata), None),
+        metadata_url=options.metadata_url,
         host=options.host,
         port=options.port,
         health_port=options.health_port,
@@ -185,6 +192,13 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     add("--region", required=True, help="for logs and metrics")
     add("--tier", required=True, help="for logs and metrics")
     add("--pod", required=True, help="for logs and metrics")
+    add(
+        "--metadata",
+        choices=("Off", *CLOUDS),
+        default="Off",
+        help="ask this cloud's metadata service whether the machine goes away (default: Off)",
+    )
+    add("--metadata-url", default="", help="where that is, e.g. http://[fd00:ec2::254] on machines without IPv4")
     add("--host", default="", help="address to listen on (default: all, IPv4 and IPv6)")
     add("--port", type=_not_negative, default=AGENT_PORT, help="TLS port of operator and gateways")
     add("--health-port", type=_not_negative, default=AGENT_HEALTH_PORT, help="plain port of kubelet and Prometheus")
