@@ -97,6 +97,13 @@ check-host: venv ## Say what this machine lacks for the demo and the tests with 
 bench: venv ## Measure; prints the table that docs/benchmarks.md keeps
 	$(PYTHON) -m hack.bench
 
+.PHONY: bench-plot
+bench-plot: venv ## Simulate every spot market again and draw docs/spot-market.png (8 minutes)
+	@hack/bootstrap.sh venv $(VENV)-bench requirements/bench.txt
+	@mkdir -p .make
+	$(PYTHON) -m hack.bench.spot_cells --json .make/spot-cells.json
+	$(VENV)-bench/bin/python -m hack.bench.spot_plot .make/spot-cells.json docs/spot-market.png
+
 ##@ The local cluster
 
 .PHONY: cluster-up
@@ -119,4 +126,4 @@ lock: ## Resolve the locked dependencies anew (hashes, all platforms)
 
 .PHONY: clean
 clean: ## Remove what the tools left in the checkout; caches outside it stay
-	rm -rf $(VENV) $(VENV)-fuzz .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	rm -rf $(VENV) $(VENV)-bench $(VENV)-fuzz .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

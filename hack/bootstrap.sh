@@ -145,6 +145,7 @@ lock() {
     "${compile[@]}" --extra operator --extra agent --extra gateway --extra cli --constraint requirements/dev.txt \
         -o requirements/operator.txt pyproject.toml >/dev/null
     "${compile[@]}" --extra fuzz --constraint requirements/dev.txt -o requirements/fuzz.txt pyproject.toml >/dev/null
+    "${compile[@]}" --extra bench --constraint requirements/dev.txt -o requirements/bench.txt pyproject.toml >/dev/null
     "${compile[@]}" --constraint requirements/dev.txt -o requirements/wheels.txt requirements/wheels.in >/dev/null
 }
 

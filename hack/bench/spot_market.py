@@ -231,26 +231,32 @@ class _Play:
         split, wake = self.decide(facts, self.now)
         if not self.totals or self.totals[-1] != split.on_demand:
             self.totals.append(split.on_demand)
-        self.scale(self.spot, split.spot, spot=True)
-        self.scale(self.on_demand, split.on_demand, spot=False)
+        made = self.scale(self.spot, split.spot, spot=True)
+        made += self.scale(self.on_demand, split.on_demand, spot=False)
+        if made and not self.thinking:
+            # New pods are seen, as everything else is.
+            self.thinking = True
+            self.push(self.now + REACTION_SECONDS, "think")
         if wake is not None:
             self.push(max(wake, self.now + 1), "think")
 
-    def scale(self, pods: list[_Pod], wanted: int, *, spot: bool) -> None:
-        """As a ReplicaSet does: what serves goes last, of those the youngest first."""
+    def scale(self, pods: list[_Pod], wanted: int, *, spot: bool) -> int:
+        """As a ReplicaSet does: what serves goes last, of those the youngest first. Returns how many it made."""
         order = {"waiting": 0, "booting": 1, "starting": 2, "ready": 3}
         while len(pods) > wanted:
             stays = [pod for pod in pods if pod.phase != "leaving"]
             if not stays:
-                return
+                return 0
             self.remove(pods, min(stays, key=lambda pod: (order[pod.phase], -pod.created)))
-        for _ in range(wanted - len(pods)):
+        missing = wanted - len(pods)
+        for _ in range(missing):
             pod = _Pod(self.now, "waiting")
             pods.append(pod)
             if spot:
                 self.place(pod)
             else:
                 self.boot(pod)
+        return missing
 
 
 def _look(pods: list[_Pod]) -> SliceFact:

@@ -6,7 +6,7 @@ replica is held by spot nodes one after the other. The next is the one that last
 start (reaction, node, engine) before the present one is interrupted, paid from then on; where there is none, on demand
 until a spot node can be ready. It never overprovisions nor waits, leaves a node at its interruption, and serves
 everything. Taking what lasts longest gives one replica the fewest starts; replicas choose in turn, so it is no proven
-optimum: with nodes that live an hour it pays 2% more than a bound that starts for nothing, otherwise less.
+optimum. Where no zone goes out it pays at most 2% more than if starts cost nothing.
 
 The goal allows some unavailability. What that could save at most (its share of the demand, at the on-demand price) is
 taken off its cost.

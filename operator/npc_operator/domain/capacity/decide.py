@@ -42,6 +42,9 @@ RETURN_SPACING_SECONDS = 30.0
 """Between two on-demand pods that go: time for the gateways to find that the rest suffices."""
 STORM_LEAST = 3
 """A tier of few spot pods is not in a storm because one zone took two of them."""
+CLOCK_SKEW_SECONDS = 60.0
+"""Machines' clocks may differ by so much. An interruption that lies further ahead was noted before the clock was set
+back, and would otherwise be recent until the clock has caught up."""
 CLOCK_SLACK_SECONDS = 1.0
 """Remembered times are rounded up to whole seconds, so they may lie ahead by so much."""
 
@@ -177,7 +180,8 @@ def _watch(view: _View) -> CapacityState:
 
 def _recent(view: _View) -> list[float]:
     begin = view.now - view.facts.capacity.storm.window_seconds
-    return [min(time, view.now) for time in view.facts.interruptions if time > begin]
+    end = view.now + CLOCK_SKEW_SECONDS
+    return [min(time, view.now) for time in view.facts.interruptions if begin < time <= end]
 
 
 def find_missing(spot: SliceFact, view: _View, *, storming: bool) -> tuple[int, str]:

@@ -15,7 +15,7 @@ from npc_operator.domain.capacity.decide import storm_threshold
 from npc_operator.domain.replicas import Split
 from tests.unit.domain.capacity.worlds import NOW, facts, slice_, state
 
-LONG_PENDING = {"oldest_pending": NOW - 60}
+LONG_PENDING: dict[str, Any] = {"oldest_pending": NOW - 60}
 
 
 @pytest.mark.parametrize(
@@ -111,6 +111,15 @@ def test_the_decision(
     assert (decision.state.mode, decision.reason) == (mode, reason)
 
 
+def test_growth_starts_the_ten_minutes_within_which_nothing_returns() -> None:
+    grown = decide_capacity(facts(slice_(7, starting=2), ago=(5.0, 5.0), state=state()), NOW).state
+    assert grown is not None
+    assert (grown.mode, grown.last_reversal) == ("Fallback", NOW)
+    ready = [decide_capacity(facts(slice_(9), state=grown), NOW + 100)]
+    ready += [decide_capacity(facts(slice_(9), state=ready[0].state), NOW + later) for later in (599, 600)]
+    assert [one.split for one in ready] == [Split(3, 9), Split(3, 9), Split(2, 9)]
+
+
 def test_in_a_storm_spot_pods_go_as_on_demand_pods_become_ready() -> None:
     before = state("Storm", 9, storm_until=NOW + 600)
     seen = [
@@ -165,7 +174,8 @@ def test_a_full_tier_says_what_it_has_no_room_for() -> None:
 @pytest.mark.parametrize("missing", ["spot", "on_demand"])
 @pytest.mark.parametrize("before", [None, state("Fallback", 3)])
 def test_without_facts_nothing_changes(missing: str, before: CapacityState | None) -> None:
-    told: Any = replace(facts(slice_(9), ago=(1.0,) * 9, state=before), **{missing: None})
+    known = facts(slice_(9), ago=(1.0,) * 9, state=before)
+    told = replace(known, spot=None) if missing == "spot" else replace(known, on_demand=None)
     decision = decide_capacity(told, NOW)
     assert decision.split is None
     assert decision.state == before
@@ -218,6 +228,13 @@ def test_a_pod_from_the_future_is_pending_since_it_was_first_seen() -> None:
     first = decide_capacity(facts(spot, state=state(proven=8)), NOW)
     assert (first.split, first.wake_at) == (Split(1, 9), NOW + 60)
     assert decide_capacity(facts(spot, state=first.state), NOW + 60).split == Split(2, 9)
+
+
+@pytest.mark.parametrize(("ahead", "mode"), [(60.0, "Storm"), (61.0, "Normal")])
+def test_interruptions_far_ahead_were_noted_by_a_clock_that_was_set_back(ahead: float, mode: str) -> None:
+    decided = decide_capacity(facts(slice_(0, starting=9), ago=(-ahead,) * 9, state=state()), NOW).state
+    assert decided is not None
+    assert decided.mode == mode
 
 
 @pytest.mark.parametrize(("wanted_spot", "expected"), [(0, 3), (2, 3), (9, 9), (19, 19)])

@@ -4,6 +4,7 @@ moment and clocks that are set back.
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,7 +21,6 @@ from npc_operator.domain.capacity import (
     read_capacity,
     write_capacity,
 )
-from npc_operator.domain.capacity.decide import REVERSAL_SECONDS
 from npc_operator.domain.replicas import Split, split_replicas
 from tests.unit.domain.capacity.worlds import NOW
 
@@ -112,9 +112,16 @@ def check_bounds(told: CapacityFacts, decision: CapacityDecision) -> None:
     alive = told.spot.ready + told.spot.starting
     limit = max(told.max_replicas, told.wanted) + 1
     assert decision.split.on_demand + spot - more <= limit + told.on_demand.pending or spot <= alive
-    # A storm's end aside, what serves is never asked to go before something else does.
-    if decision.state.mode != "Storm":
+    # What serves is never asked to go before something else does.
+    if decision.state.mode == "Storm":
+        assert spot >= min(alive, floor.spot, told.wanted - told.on_demand.ready)
+    else:
         assert spot >= min(alive, floor.spot)
+    # Growth goes into what running and starting pods leave of maxReplicas; in a storm one further.
+    before = 0 if told.state is None else max(0, min(told.state.extra_on_demand, floor.spot))
+    if told.state is not None and decision.split.on_demand > floor.on_demand + before:
+        running = min(alive, floor.spot)
+        assert decision.split.on_demand + running <= limit - 1 + int(decision.state.mode == "Storm")
 
 
 @dataclass(slots=True)
@@ -202,39 +209,52 @@ class Tier:
         self.interruptions += [self.clock] * pods
 
 
-MOVES = st.lists(
-    st.tuples(st.just("wait"), st.sampled_from([1, 20, 31, 61, 299, 601, 2000]))
-    | st.tuples(st.just("interrupt"), st.integers(1, 8))
-    | st.tuples(st.just("crash"), st.integers(1, 4))
-    | st.tuples(st.just("market"), st.sampled_from([0, 1, 1]))
-    | st.tuples(st.just("wanted"), st.integers(0, 15))
-    | st.tuples(st.just("clock back"), st.sampled_from([5, 700, 100_000])),
-    min_size=1,
-    max_size=40,
-)
-ENDS = st.lists(st.sampled_from(["ok", "ok", "ok", "ok", "killed early", "killed between", "blind"]), max_size=45)
+SEEDS = st.integers(0, 2**32)
+"""A market is long, or nothing ever returns: moves come from a seed, which hypothesis cannot cut short."""
+
+
+def make_moves(seed: int, count: int = 120) -> list[tuple[str, int]]:
+    """Mostly time that passes, in between a market that has a temper of its own."""
+    chance = random.Random(seed)
+    waits = chance.choice(((1, 20, 31, 61), (31, 61, 299), (61, 299, 601, 2000)))
+    calm = chance.choice((2, 5, 12))
+    moves = []
+    for _ in range(count):
+        if chance.random() * (calm + 1) > 1:
+            moves.append(("wait", chance.choice(waits)))
+        else:
+            what = chance.choice(("interrupt", "interrupt", "crash", "market", "market", "wanted", "clock back"))
+            amount = {
+                "interrupt": chance.randint(1, 8),
+                "crash": chance.randint(1, 4),
+                "market": chance.randint(0, 1),
+                "wanted": chance.randint(0, 15),
+                "clock back": chance.choice((5, 700, 100_000)),
+            }[what]
+            moves.append((what, amount))
+    return moves
+
+
+FATES = ("ok", "ok", "ok", "ok", "ok", "killed early", "killed between", "blind")
 
 
 @given(
     capacity=CAPACITIES,
     wanted=st.integers(0, 15),
     room=st.integers(0, 10),
-    moves=MOVES,
-    ends=ENDS,
+    seed=SEEDS,
 )
-def test_no_market_makes_it_flap(
-    capacity: Capacity, wanted: int, room: int, moves: list[tuple[str, int]], ends: list[str]
-) -> None:
+def test_no_market_makes_it_flap(capacity: Capacity, wanted: int, room: int, seed: int) -> None:
     tier = Tier(capacity, wanted, wanted + room)
     extra, rising = 0, False
     last_reversal = -1e18
     needed = True
     """Whether ready capacity was lost, or more is wanted, since the last return."""
-    fates = iter(ends)
-    for what, amount in moves:
+    fates = random.Random(f"fates {seed}")
+    for what, amount in make_moves(seed):
         move(tier, what, amount)
         needed |= what in ("interrupt", "crash", "wanted")
-        fate = next(fates, "ok")
+        fate = fates.choice(FATES)
         told = tier.look()
         if fate == "blind":
             assert decide_capacity(replace(told, spot=None), tier.clock).split is None
@@ -253,7 +273,7 @@ def test_no_market_makes_it_flap(
             assert now_extra == clipped - 1
             assert tier.ready >= floor.spot - now_extra
             if rising:
-                assert tier.time - last_reversal >= REVERSAL_SECONDS
+                assert tier.time - last_reversal >= 600
                 last_reversal = tier.time
             rising, needed = False, False
         elif now_extra > clipped:
@@ -286,13 +306,13 @@ def move(tier: Tier, what: str, amount: int) -> None:
         tier.time += 1
 
 
-@given(capacity=CAPACITIES, wanted=st.integers(1, 15), moves=MOVES)
+@given(capacity=CAPACITIES, wanted=st.integers(1, 15), seed=SEEDS)
 def test_when_the_market_is_calm_again_the_tier_returns_to_its_floor(
-    capacity: Capacity, wanted: int, moves: list[tuple[str, int]]
+    capacity: Capacity, wanted: int, seed: int
 ) -> None:
     tier = Tier(capacity, wanted, 2 * wanted)
     calm: list[tuple[str, int]] = [("market", 1), *[("wait", 700)] * 60]
-    for what, amount in [*moves, *calm]:
+    for what, amount in [*make_moves(seed, 40), *calm]:
         move(tier, what, amount)
         decision = decide_capacity(tier.look(), tier.clock)
         tier.publish(decision)
@@ -305,13 +325,11 @@ def test_when_the_market_is_calm_again_the_tier_returns_to_its_floor(
     assert tier.status.mode == "Normal"
 
 
-@given(moves=MOVES, capacity=CAPACITIES)
-def test_ready_capacity_is_replaced_by_the_decision_that_sees_it_go(
-    moves: list[tuple[str, int]], capacity: Capacity
-) -> None:
+@given(seed=SEEDS, capacity=CAPACITIES)
+def test_ready_capacity_is_replaced_by_the_decision_that_sees_it_go(seed: int, capacity: Capacity) -> None:
     """Where maxReplicas leaves room, what was interrupted is on demand in the same decision."""
     tier = Tier(capacity, 12, 60)
-    for what, amount in moves:
+    for what, amount in make_moves(seed):
         if what == "wanted":
             continue
         before: Any = tier.status
