@@ -19,6 +19,7 @@ import boto3
 import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
+from botocore.exceptions import ConnectionError as NoConnection
 
 from npc_operator.domain.nodepools.groups import GroupDescription, LiveGroup, TemplateRef
 from npc_operator.ports import Conflict, NotFound, PortError
@@ -116,7 +117,7 @@ def _told(what: str) -> Iterator[None]:
         raise error_of(error, what) from error
     except NoCredentialsError as error:
         raise PortError(f"{what}: no identity", reason="CloudCredentials", retryable=False, code=401) from error
-    except HTTPClientError as error:
+    except (HTTPClientError, NoConnection) as error:
         raise PortError(f"{what}: {type(error).__name__}", reason="Unreachable") from error
     except BotoCoreError as error:
         # Credentials that could not be fetched, a region that does not exist, a parameter of the wrong shape.
