@@ -181,9 +181,10 @@ async def _in_thread(call: Callable[[], T], *, abandoned: Callable[[T], None] | 
 
     def run() -> None:
         try:
-            result = call()
-        except (BotoCoreError, ClientError) as error:
-            return tell(None, _fault(error))
+            try:
+                result = call()
+            except (BotoCoreError, ClientError) as error:
+                raise _fault(error) from None
         except Exception as error:  # noqa: BLE001 - whatever it is belongs to who waits for it
             return tell(None, error)
         if gone.is_set():

@@ -30,8 +30,9 @@ DRAIN_SECONDS = 25.0
 """Before the machine goes, the pod takes no new line: those that run need as long."""
 NOTICE_SECONDS = 30.0
 """Where an interruption is told without a time: the shortest notice that a cloud gives."""
-RETRY_SECONDS = (1.0, 5.0, 15.0, 30.0)
-"""Pauses after questions that failed; the last repeats."""
+RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
+"""Pauses after questions that failed; the last repeats. Short against the shortest notice, and few for a machine that
+nobody else asks."""
 
 log = logging.getLogger(__name__)
 

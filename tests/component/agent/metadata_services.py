@@ -36,7 +36,7 @@ class Service:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         if self.broken:
-            self.asked["broken"] += 1
+            self.asked[f"broken {request.path}"] += 1
             self.news.set()
             return web.Response(status=500, text="secret words of a body")
         response = await self.answer(request)
