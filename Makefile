@@ -98,7 +98,7 @@ bench: venv ## Measure; prints the table that docs/benchmarks.md keeps
 	$(PYTHON) -m hack.bench
 
 .PHONY: bench-plot
-bench-plot: venv ## Simulate every spot market again and draw docs/spot-market.png (8 minutes)
+bench-plot: venv ## Simulate every spot market again and draw docs/spot-market.png (5 minutes)
 	@hack/bootstrap.sh venv $(VENV)-bench requirements/bench.txt
 	@mkdir -p .make
 	$(PYTHON) -m hack.bench.spot_cells --json .make/spot-cells.json
