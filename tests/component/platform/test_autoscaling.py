@@ -87,8 +87,9 @@ class Front(BaseHTTPRequestHandler):
 
 def admin(service: str, url: str) -> Any:
     """Somebody else in the account."""
-    keys = {"aws_access_key_id": "admin", "aws_secret_access_key": "admin"}
-    return boto3.Session(region_name=REGION, **keys).client(service, endpoint_url=url)
+    keys: dict[str, Any] = {"aws_access_key_id": "admin", "aws_secret_access_key": "admin"}
+    session: Any = boto3.Session(region_name=REGION, **keys)
+    return session.client(service, endpoint_url=url)
 
 
 @dataclass(frozen=True, slots=True)

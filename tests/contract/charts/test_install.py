@@ -94,7 +94,7 @@ def test_pod_security_restricted_accepts_every_pod_of_the_charts(helm: Helm, env
 
 
 def test_installing_gives_exactly_the_rights_of_the_table(region: KubeEnv) -> None:
-    places = {Scope.WATCHED: ("", "eu-west"), Scope.REGION: ("eu-west",), Scope.OWN: ("npc-system",)}
+    places = {Scope.WATCHED: ("", "eu-west"), Scope.REGION: ("eu-west",), Scope.OWN: ("npc-system",), Scope.POOLS: ()}
     questions = [
         (verb, right.group, right.resource, namespace)
         for right in RIGHTS

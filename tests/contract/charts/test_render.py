@@ -10,6 +10,7 @@ import yaml
 
 from hack.cluster.binaries import KUBERNETES
 from npc_operator.api.crd import crds
+from npc_operator.api.names import HEADROOM_PRIORITY_CLASS
 from tests.contract.charts.helm import CHARTS, Helm, HelmRefused, Object, names, one
 
 ALL = ("npc-crds", "npc-operator", "npc-region")
@@ -264,6 +265,23 @@ def test_a_network_policy_comes_when_asked_for(helm: Helm) -> None:
         helm.render("npc-operator", {"networkPolicy": {"enabled": True, "metricsFrom": peers}}), "NetworkPolicy"
     )
     assert policy["spec"]["ingress"] == [{"ports": [{"protocol": "TCP", "port": "metrics"}], "from": peers}]
+
+
+@pytest.mark.parametrize("watched", [[], ["eu"]], ids=["everywhere", "one namespace"])
+def test_rights_on_node_pools_come_when_asked_for_and_cluster_wide(helm: Helm, watched: list[str]) -> None:
+    bare = helm.render("npc-operator", {"watchNamespaces": watched})
+    assert "npc-operator-pools" not in names(bare, "ClusterRole")
+    assert names(bare, "PriorityClass") == []
+    asked = helm.render("npc-operator", {"watchNamespaces": watched, "nodePools": {"enabled": True}})
+    role = one(asked, "ClusterRole", "npc-operator-pools")
+    assert {resource for rule in role["rules"] for resource in rule["resources"]} == {
+        "gputiers",
+        "nodepools",
+        "capacitybuffers",
+    }
+    assert one(asked, "ClusterRoleBinding", "npc-operator-pools")["roleRef"]["name"] == "npc-operator-pools"
+    assert one(asked, "PriorityClass")["metadata"]["name"] == HEADROOM_PRIORITY_CLASS
+    assert one(asked, "PriorityClass")["value"] == -10
 
 
 def test_a_region_has_the_tiers_it_names_and_no_others(helm: Helm) -> None:
