@@ -55,7 +55,13 @@ def test_defaults_reach_into_objects_that_were_not_written(namespace: Namespace)
         "cacheSize": "10Gi",
         "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
     }
-    assert spec["capacity"] == {"onDemandBase": 1, "onDemandPercentageAboveBase": 0}
+    assert spec["capacity"] == {
+        "onDemandBase": 1,
+        "onDemandPercentageAboveBase": 0,
+        "overprovisionReplicas": 0,
+        "fallback": {"afterSeconds": 60, "returnAfterSeconds": 300},
+        "storm": {"windowSeconds": 600, "holdSeconds": 1800},
+    }
     assert spec["capacityTypeLabel"] == {"key": "karpenter.sh/capacity-type", "spotValue": "spot"}
     assert spec["updateStrategy"] == {"maxSurge": 1, "maxUnavailable": 0}
     assert "replicas" not in spec
