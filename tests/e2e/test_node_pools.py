@@ -147,8 +147,7 @@ async def test_a_changed_or_deleted_node_pool_is_put_back(stack: Stack, beside: 
 
 
 async def test_a_deleted_region_leaves_neither_pools_nor_nodes(stack: Stack, beside: Beside) -> None:
-    await stack.kubectl.run("delete", "namespace", NAMESPACE, "--wait=false")
+    await regions.uninstall(stack.kubectl, stack.helm, NAMESPACE, NAMESPACE)
     path = f"/apis/karpenter.sh/v1/nodepools?labelSelector={OURS}"
     await until("no NodePool", lambda: beside.api.get(path)["items"] == [])
     await until("no node", lambda: karpenter.claims(beside) == [], timeout=240)
-    await stack.kubectl.until_gone("namespace", NAMESPACE, "default", timeout=240)
