@@ -1,0 +1,195 @@
+"""15,000 mixed messages of an interruption queue: received, understood, acted on, counted, and only then deleted.
+
+The queue is moto's SQS in a process of its own over HTTP, asked by the real boto3 through the product's own reader; it
+takes most of the time, so the reader's own CPU per message stands beside the rate. It gets slower with every message
+that it holds, so it is filled in parts, each a queue of its own, and only the reading is timed. Every tenth message is
+no JSON and every fifth is of no interest; a run counts only if each kind adds up and the queue is empty afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import multiprocessing
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from typing import Any
+from unittest.mock import patch
+
+import boto3
+from moto.server import ThreadedMotoServer
+
+from hack.bench.figures import Bar, Figure
+from hack.bench.plan import Options
+from hack.bench.waiting import BenchFault
+from npc_operator.clients.interruption_queue import SqsQueue
+from npc_operator.clients.interruption_reader import InterruptionReader
+from npc_operator.domain.interruption.notices import Ignored, Notice, merge
+from npc_operator.domain.interruption.sources.eventbridge import parse_message
+
+ROW = "interruptions"
+MESSAGES = 15_000
+PART = 500
+REGION = "eu-west-1"
+TIME = "2026-08-01T05:40:02Z"
+DECISION_SECONDS = 3.0
+"""A notice must be decided on within this: reading all of them must not take longer."""
+
+
+async def measure_interruptions(options: Options) -> list[Figure]:
+    """The rate of understanding alone, then of the whole way through SQS."""
+    # Thousands of messages that nobody understands are meant here.
+    logging.getLogger("npc_operator.clients.interruption_queue").setLevel(logging.ERROR)
+    bodies = list(build_messages(MESSAGES))
+    parsing: list[float] = []
+    rates: list[float] = []
+    costs: list[float] = []
+    for run in range(options.runs):
+        parsing.append(_understand(bodies))
+        options.say(f"run {run + 1}: {MESSAGES} messages understood in {parsing[-1]:.2f} s")
+        with _server() as endpoint:
+            wall, cpu = await _read_all(bodies, endpoint)
+        rates.append(MESSAGES / wall)
+        costs.append(cpu / MESSAGES * 1e3)
+        options.say(f"run {run + 1}: {rates[-1]:.0f} messages a second, {costs[-1]:.2f} ms of CPU each")
+    what = f"{MESSAGES} mixed messages"
+    return [
+        Figure(row=ROW, what=f"{what} understood and joined", unit="s", runs=tuple(parsing), bar=Bar(DECISION_SECONDS)),
+        Figure(
+            row=ROW,
+            what=f"{what} received, acted on, counted, deleted",
+            unit="messages/s",
+            runs=tuple(rates),
+            note="one reader, ten messages a call, moto's SQS on the same cores; SQS itself was not measured",
+        ),
+        Figure(row=ROW, what="CPU of the reader per message, boto3's calls included", unit="ms", runs=tuple(costs)),
+    ]
+
+
+def build_messages(count: int) -> Iterator[str]:
+    """Mixed as a fleet in trouble sends them, each about a machine of its own."""
+    for number in range(count):
+        instance = f"i-{number:017x}"
+        match number % 10:
+            case 0 | 1 | 2 | 3:
+                yield _event("aws.ec2", "EC2 Spot Instance Interruption Warning", {"instance-id": instance})
+            case 4 | 5:
+                yield _event("aws.ec2", "EC2 Instance Rebalance Recommendation", {"instance-id": instance})
+            case 6:
+                detail = {"instance-id": instance, "state": "shutting-down"}
+                yield _event("aws.ec2", "EC2 Instance State-change Notification", detail)
+            case 7:
+                detail = {"instance-id": instance, "state": "running"}
+                yield _event("aws.ec2", "EC2 Instance State-change Notification", detail)
+            case 8:
+                yield _event("aws.ec2", "EC2 Spot Instance Request Fulfillment", {"instance-id": instance})
+            case _:
+                yield f"not an event {number}"
+
+
+def count_expected(count: int) -> tuple[Counter[str], Counter[str]]:
+    """Notices by kind, and what is ignored by reason, of `build_messages`; count is a multiple of ten."""
+    tenth = count // 10
+    notices = Counter({"Interruption": 4 * tenth, "Rebalance": 2 * tenth, "Termination": tenth})
+    return notices, Counter({"StaysUp": tenth, "OtherEvent": tenth, "NotJson": tenth})
+
+
+def _event(source: str, kind: str, detail: dict[str, str]) -> str:
+    return json.dumps({"version": "0", "source": source, "detail-type": kind, "time": TIME, "detail": detail})
+
+
+def _understand(bodies: list[str]) -> float:
+    began = time.perf_counter()
+    found = [item for body in bodies for item in parse_message(body, seen=1.0)]
+    joined = merge(item for item in found if isinstance(item, Notice))
+    spent = time.perf_counter() - began
+    notices, ignored = count_expected(len(bodies))
+    if Counter(item.reason for item in found if isinstance(item, Ignored)) != ignored or len(joined) != sum(
+        notices.values()
+    ):
+        raise BenchFault("messages were miscounted")
+    return spent
+
+
+class _Clock:
+    """The Clock port over the machine's own."""
+
+    def now(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+async def _read_all(bodies: list[str], endpoint: str) -> tuple[float, float]:
+    """Seconds and CPU seconds for all of them."""
+    # Whatever identity this machine has is none of the emulator's business.
+    identity = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}
+    acted: Counter[str] = Counter()
+    set_aside: Counter[str] = Counter()
+
+    async def act(notices: tuple[Notice, ...]) -> None:
+        acted.update(notice.kind.value for notice in notices)
+
+    with patch.dict(os.environ, identity):
+        client: Any = boto3.client("sqs", region_name=REGION, endpoint_url=endpoint)
+    spent = used = 0.0
+    for start in range(0, len(bodies), PART):
+        url: str = client.create_queue(QueueName=f"npc-{start}")["QueueUrl"]
+        await asyncio.to_thread(_send, client, url, bodies[start : start + PART])
+        with patch.dict(os.environ, identity):
+            queue = SqsQueue(url, REGION, endpoint=endpoint, visibility_seconds=0)
+        reader = InterruptionReader(queue, clock=_Clock(), act=act, trouble=lambda _: None)
+        began, cpu = time.perf_counter(), time.process_time()
+        # What is no message is handed out again until it is given up; a part is done once nothing is left.
+        while await reader.read(0):
+            pass
+        spent += time.perf_counter() - began
+        used += time.process_time() - cpu
+        set_aside += reader.seen.set_aside
+        queue.close()
+        client.delete_queue(QueueUrl=url)
+    client.close()
+    notices, ignored = count_expected(len(bodies))
+    if acted != notices or set_aside["Deleted"] != ignored["NotJson"]:
+        raise BenchFault(f"miscounted: {dict(acted)}, {dict(set_aside)}")
+    return spent, used
+
+
+def _send(client: Any, url: str, bodies: list[str]) -> None:
+    for start in range(0, len(bodies), 10):
+        part = bodies[start : start + 10]
+        entries = [{"Id": str(at), "MessageBody": body} for at, body in enumerate(part)]
+        if client.send_message_batch(QueueUrl=url, Entries=entries).get("Failed"):
+            raise BenchFault("messages could not be sent")
+
+
+@contextmanager
+def _server() -> Iterator[str]:
+    """moto in a process of its own, so that its CPU is not the reader's."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_serve, args=(there,), daemon=True)
+    process.start()
+    try:
+        if not here.poll(60):
+            raise BenchFault("moto did not start")
+        yield str(here.recv())
+    finally:
+        process.terminate()
+        process.join()
+
+
+def _serve(pipe: Connection) -> None:
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    pipe.send(f"http://{host}:{port}")
+    while True:
+        time.sleep(3600)
