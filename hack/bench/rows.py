@@ -31,7 +31,7 @@ ROWS = (
     Row("gateway-affinity", "lines sent where their beginning is cached", "3 minutes", measure_gateway_affinity),
     Row("analysis", "rollouts judged: false alarms and power, simulated", "12 minutes", measure_analysis),
     Row("spot", "cost and availability on spot, simulated with the operator's own decision", "5 minutes", measure_spot),
-    Row("interruptions", "15,000 mixed messages of an interruption queue", "3 minutes", measure_interruptions),
+    Row("interruptions", "15,000 mixed messages of an interruption queue", "10 minutes", measure_interruptions),
     Row("engine", "agent and real vLLM: order -> proven, engine killed, 160 MB", "6 minutes", measure_engine),
     Row("live", "local cluster, real vLLM: applied, changed, killed", "10 minutes", measure_live, needs_cluster=True),
 )

@@ -15,4 +15,4 @@ def test_each_kind_of_message_is_there_as_often_as_it_is_expected() -> None:
     assert Counter(item.kind.value for item in found if isinstance(item, Notice)) == notices
     assert Counter(item.reason for item in found if not isinstance(item, Notice)) == ignored
     assert notices.total() + ignored.total() == 200
-    assert MESSAGES % 10 == 0
+    assert MESSAGES % 100 == 0
