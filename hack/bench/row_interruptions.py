@@ -3,7 +3,7 @@
 The queue is moto's SQS in a process of its own over HTTP, asked by the real boto3 through the product's own reader; it
 takes most of the time, so the reader's own CPU per message stands beside the rate. It gets slower with every message
 that it holds, so it is filled in parts, each a queue of its own, and only the reading is timed. Every hundredth message
-is no JSON and three of ten are of no interest; a run counts only if each kind adds up and the queue is empty afterwards.
+is no JSON, and three of ten are of no interest; a run counts only if each kind adds up and the queues are empty.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from npc_operator.domain.interruption.sources.eventbridge import parse_message
 
 ROW = "interruptions"
 MESSAGES = 15_000
-PART = 500
+PART = 2_500
 REGION = "eu-west-1"
 TIME = "2026-08-01T05:40:02Z"
 DECISION_SECONDS = 3.0
