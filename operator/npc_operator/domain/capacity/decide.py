@@ -44,7 +44,7 @@ STORM_LEAST = 3
 """A tier of few spot pods is not in a storm because one zone took two of them."""
 CLOCK_SKEW_SECONDS = 60.0
 """Machines' clocks may differ by so much. An interruption that lies further ahead was noted before the clock was set
-back, and would otherwise be recent until the clock has caught up."""
+back, and would otherwise be recent until the clock has caught up; when it does, it counts once more."""
 CLOCK_SLACK_SECONDS = 1.0
 """Remembered times are rounded up to whole seconds, so they may lie ahead by so much."""
 
@@ -210,7 +210,9 @@ def _grow(view: _View, need: int, *, storming: bool) -> CapacityState:
         mode = "Fallback"
     if extra == 0:
         mode = "Storm" if storming else "Normal"
-    if mode in ("Fallback", "Storm") and state.mode in ("Normal", "Returning"):
+    # Growth after a return. A storm that has no room to grow into reverses nothing yet.
+    shrank_last = reversal is None or (state.last_return is not None and state.last_return >= reversal)
+    if extra > state.extra_on_demand and shrank_last:
         reversal = float(math.ceil(view.now))
     return replace(
         state,
