@@ -249,6 +249,32 @@ async def test_too_many_bad_answers_take_the_candidate_off_at_once_and_for_good(
     assert rig.seen.withdrawn == ""
 
 
+async def test_another_attempt_is_another_try_of_what_was_taken_off_and_counts_from_nothing(rig: Rig) -> None:
+    rig.apply(table(guard=GUARD, attempt=1))
+    for _ in range(3):
+        rig.say(LOW, Outcome.ERROR)
+    assert rig.seen.withdrawn
+    # Somebody put the stable digest back, mended what was wrong, and names the candidate again.
+    rig.apply(route_table(tiers=("gold",)))
+    rig.apply(table(guard=GUARD, attempt=2))
+    assert (rig.seen.attempt, rig.seen.withdrawn, rig.seen.candidate_counts.requests) == (2, "", 0)
+    assert rig.choose(LOW)[0].digest == NEW
+    # What some event loop saw of the first try says nothing of the second.
+    rig.rollouts.withdraw(Pair("vampire", "gold", OLD, NEW, attempt=1), "seen elsewhere")
+    assert rig.choose(LOW)[0].digest == NEW
+    rig.rollouts.withdraw(Pair("vampire", "gold", OLD, NEW, attempt=2), "bad again")
+    assert rig.choose(LOW)[0].digest == OLD
+
+
+async def test_what_was_taken_off_is_remembered_for_its_newest_attempt_alone(rig: Rig) -> None:
+    for attempt in range(1, 50):
+        rig.apply(table(guard=GUARD, attempt=attempt))
+        for _ in range(3):
+            rig.say(LOW, Outcome.ERROR)
+        assert rig.seen.withdrawn
+    assert rig.rollouts.remembered == 1
+
+
 async def test_what_another_event_loop_saw_takes_it_off_too(rig: Rig) -> None:
     rig.rollouts.withdraw(Pair("vampire", "gold", OLD, NEW), "seen elsewhere")
     assert rig.choose(LOW)[0].digest == OLD
