@@ -165,12 +165,14 @@ class Exchange:
     def on_engine_lost(self, why: str, stream: ChunkedAnswer | None) -> None:
         """Try again where that is still possible, else end the client's stream so that it cannot pass for complete."""
         if not self._reply.is_streaming:
+            self._pursuit.note_loss()
             self._pursuit.fail(Failure(why, errors.engine_unreachable()), broke=True)
         elif stream is not None and stream.said_done and (self._retelling is None or self._retelling.said_done):
             # All events arrived, only the framing's end is missing: the answer is whole.
             self._end(Outcome.OK)
             self._reply.end_stream(b"")
         else:
+            self._pursuit.note_loss()
             self._break_off(Outcome.ERROR, b"", stream)
 
     def on_unreached(self, why: str) -> None:

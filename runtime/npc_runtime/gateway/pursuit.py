@@ -159,6 +159,11 @@ class Pursuit:
         self.descent.fail(failure, reached=reached, broke=broke)
         self.ask_next()
 
+    def note_loss(self) -> None:
+        """The connection to the pod broke before its answer was whole."""
+        if self._attempt is not None:
+            self.descent.observer.on_lost(self._attempt.endpoint)
+
     def leave(self, outcome: Outcome, failure: Failure) -> None:
         """This level gives no answer that could be used: go to the next."""
         self.forget()

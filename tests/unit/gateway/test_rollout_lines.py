@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import orjson
 import pytest
@@ -176,6 +176,33 @@ async def test_a_line_that_fails_on_the_candidate_counts_against_it_once_whoever
     assert (counts.requests, counts.errors) == (2, 2)
     assert rig.seen.stable_counts == wire.AnswerCounts(requests=1)
     assert rig.seen.fallen == 0
+
+
+class Pod:
+    """One that a test says the end of."""
+
+    def __init__(self) -> None:
+        self.asked: list[Callable[[bool], None]] = []
+
+    def find_out(self, tell: Callable[[bool], None]) -> None:
+        self.asked.append(tell)
+
+
+@pytest.mark.parametrize(("is_there", "counted"), [(False, (1, 1)), (True, (3, 2))])
+async def test_lines_that_are_lost_count_each_unless_their_pod_ended(
+    rig: Rig, is_there: bool, counted: tuple[int, int]
+) -> None:
+    pod = Pod()
+    for npc in (LOW, LOW, LOW, CONTROL, HIGH):
+        _, observer = rig.choose(npc)
+        observer.on_lost(pod)
+        observer.on_failed_attempt()
+        observer.on_end(Outcome.OK)  # another pod answered
+    assert (rig.seen.candidate_counts.requests, rig.seen.stable_counts.requests) == (0, 0)
+    (tell,) = pod.asked
+    tell(is_there)
+    assert (rig.seen.candidate_counts.errors, rig.seen.stable_counts.errors) == counted
+    assert (rig.seen.candidate_counts.requests, rig.seen.stable_counts.requests) == counted
 
 
 async def test_a_line_that_never_reached_the_candidate_counts_for_stable_alone(rig: Rig) -> None:

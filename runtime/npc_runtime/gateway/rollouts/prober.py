@@ -170,7 +170,11 @@ class _Question:
         self._end(Outcome.OK if head.status == 200 else Outcome.ERROR)
 
     def on_engine_lost(self, why: str, stream: ChunkedAnswer | None) -> None:
-        """It broke off."""
+        """It broke off, unless only the framing's end is missing."""
+        if stream is not None and stream.said_done:
+            self._end(Outcome.OK)
+            return
+        self._observer.on_lost(self._attempt.endpoint)
         self._end(Outcome.ERROR)
 
     def on_unreached(self, why: str) -> None:

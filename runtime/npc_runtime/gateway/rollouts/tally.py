@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 
 from npc_runtime import wire
 from npc_runtime.gateway.rollouts.guard import why_withdrawn
+from npc_runtime.gateway.rollouts.losses import Losses
 from npc_runtime.gateway.rollouts.observer import Outcome
 from npc_runtime.gateway.rollouts.pairing import Pairs
 from npc_runtime.gateway.table import Alias, CompiledTable
@@ -134,11 +135,23 @@ class Side:
 class Tally:
     """Both sides of one pair, and the times that were compared."""
 
-    __slots__ = ("_on_withdrawn", "candidate", "fallen", "pair", "pairs", "rollout", "stable", "unjudged", "withdrawn")
+    __slots__ = (
+        "_on_withdrawn",
+        "candidate",
+        "fallen",
+        "losses",
+        "pair",
+        "pairs",
+        "rollout",
+        "stable",
+        "unjudged",
+        "withdrawn",
+    )
 
     def __init__(self, pair: Pair, rollout: wire.AliasRollout, *, on_withdrawn: Callable[[Pair, str], None]) -> None:
         """`on_withdrawn` is called with the reason when this candidate has given one bad answer too many."""
         self._on_withdrawn = on_withdrawn
+        self.losses = Losses(self._count_lost)
         self.pair = pair
         self.rollout = rollout
         """By what the candidate is watched now; every table may change it."""
@@ -157,6 +170,12 @@ class Tally:
             why = why_withdrawn(self.rollout.guard, self.candidate.counts())
             if why:
                 self._on_withdrawn(self.pair, why)
+
+    def _count_lost(self, candidate: bool, probe: bool) -> None:
+        if candidate:
+            self.count_candidate(Outcome.ERROR, probe=probe)
+        else:
+            self.stable.count(Outcome.ERROR, probe=probe)
 
     def seen(self, lowest_heard: int | None) -> Seen:
         """Everything, as the operator is told."""
