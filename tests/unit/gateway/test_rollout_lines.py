@@ -153,12 +153,16 @@ async def test_a_judge_that_is_too_far_behind_lets_answers_pass_and_says_so(
     assert (counts.requests, counts.mismatched, rig.seen.unjudged) == (1, 0, 1)
 
 
-async def test_a_forbidden_pattern_that_is_none_is_left_out(rig: Rig) -> None:
+async def test_a_forbidden_pattern_that_is_none_is_left_out_and_named_once(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
     rig.apply(
-        table().model_copy(update={"voices": (wire.Voice(archetype="vampire", must_not_match=("(", "rubbish")),)})
+        table().model_copy(update={"voices": (wire.Voice(archetype="vampire", must_not_match=("(never", "rubbish")),)})
     )
-    rig.say(LOW, text="what rubbish")
-    assert (await rig.judged(1)).mismatched == 1
+    for _ in range(5):
+        rig.say(LOW, text="what rubbish")
+    assert (await rig.judged(5)).mismatched == 5
+    assert sum("(never" in str(record.__dict__.get("error")) for record in caplog.records) == 1
 
 
 async def test_a_line_that_fails_on_the_candidate_counts_against_it_once_whoever_answers(rig: Rig) -> None:
