@@ -277,6 +277,18 @@ async def test_probes_ask_both_digests_until_the_table_says_otherwise(
     assert both.chats == asked + 4
 
 
+async def test_probes_keep_away_from_a_pod_that_cannot_be_reached(
+    rig: Rig, both: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prober, "PAUSE_SECONDS", 0.02)
+    async with Engine(OLD_NAME, NEW_NAME) as gone, Engine(OLD_NAME, NEW_NAME) as gone_too:
+        region = World(engines={"gold": [gone, both, gone_too]})
+        await rig.push(region.table())
+    await rig.push(trying(region, probe={"prompt": "Who are you?"}))
+    said = await report(rig, lambda one: one.candidate_counts.probes >= 5)
+    assert said.candidate_counts.errors == 0
+
+
 async def test_a_probe_that_hangs_counts_against_its_digest(
     rig: Rig, region: World, both: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
