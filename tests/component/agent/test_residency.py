@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hack.cluster.ports import pick_port
-from npc_runtime.agent import failing
+from npc_runtime.agent import failing, keeper
 from npc_runtime.agent.report import Board, Content
 from npc_runtime.wire import EngineState, Probe
 from tests.component.agent.harness import (
