@@ -192,28 +192,29 @@ async def ask_once(
         )
 
 
-def new_session() -> aiohttp.ClientSession:
-    """A client without a cap on connections (the load decides how many there are)."""
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=LINE_TIMEOUT_SECONDS)
-    )
+def new_session(*, spread: bool = False) -> aiohttp.ClientSession:
+    """A client without a cap on connections (the load decides how many there are). `spread`: one for each line, so that
+    lines come to all gateways behind an address; where connections are kept, one may carry everything.
+    """
+    connector = aiohttp.TCPConnector(limit=0, force_close=spread)
+    return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=LINE_TIMEOUT_SECONDS))
 
 
 class Load:
     """`async with Load(url, key, asks, rate=20) as load: ...` runs until the block ends, then waits for lines under
     way.
 
-    `asks` is gone through in turn, one every 1/rate seconds.
+    `asks` is gone through in turn, one every 1/rate seconds; `spread` as for `new_session`.
     """
 
-    def __init__(self, url: str, key: str, asks: Sequence[Ask], *, rate: float) -> None:
-        self._url, self._key, self._asks, self._rate = url, key, asks, rate
+    def __init__(self, url: str, key: str, asks: Sequence[Ask], *, rate: float, spread: bool = False) -> None:
+        self._url, self._key, self._asks, self._rate, self._spread = url, key, asks, rate, spread
         self.tally = Tally()
         self._changed = asyncio.Condition()
         self._running: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Load:
-        self._session = new_session()
+        self._session = new_session(spread=self._spread)
         self._pacer = asyncio.create_task(self._pace())
         return self
 

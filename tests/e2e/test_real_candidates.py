@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from hack.models.words import THEMES
-from hack.stack.load import TAKEN_SECONDS, Line, Load
+from hack.stack.load import TAKEN_SECONDS, Line
 from tests.e2e import trials as t
 from tests.e2e.plans import STEPS
 from tests.e2e.world import TIERS, World
@@ -25,7 +25,7 @@ async def test_a_real_candidate_goes_from_a_tenth_to_all_under_load_without_a_fa
     uri, new = await world.publish_copy(VOICE, world.other_version(VOICE, old), tmp_path)
     await t.patch(world, VOICE, {"rollout": STEADY})
     await t.let_first_speak(world, VOICE, *TIERS)
-    async with Load(world.url, world.key, t.asks(VOICE, t.crowd(VOICE), *TIERS), rate=6) as load:
+    async with t.load(world, VOICE, *TIERS, rate=6) as load:
         await load.until(6)
         await world.region.set_source(VOICE, uri, new)
         seen = await world.until_adapter_ready(VOICE, new, timeout=400)
@@ -63,7 +63,7 @@ async def test_a_vampire_that_talks_like_a_zombie_is_taken_back(world: World) ->
     world.references[VOICE, zombie[1]] = text
     await t.patch(world, VOICE, {"rollout": {**STEADY, "stepSeconds": 600}, "answers": {"mustNotMatch": [forbidden]}})
     await t.let_first_speak(world, VOICE, "bronze")
-    async with Load(world.url, world.key, t.asks(VOICE, t.crowd(VOICE)), rate=6) as load:
+    async with t.load(world, VOICE, rate=6) as load:
         await load.until(2)
         await world.set_source(VOICE, "bronze", *zombie)
         seen = await world.until_adapter(VOICE, lambda o: t.is_taken_back(o, zombie[1]), timeout=300)

@@ -74,8 +74,8 @@ def shuffled(names: Sequence[str]) -> list[str]:
 
 
 def load(world: World, archetype: str, *tiers: str, rate: float = RATE) -> Load:
-    """All NPCs of a voice, one after the other."""
-    return Load(world.url, world.key, asks(archetype, crowd(archetype), *tiers), rate=rate)
+    """All NPCs of a voice, one after the other, on whatever gateway each line comes to."""
+    return Load(world.url, world.key, asks(archetype, crowd(archetype), *tiers), rate=rate, spread=True)
 
 
 def taken_from_now() -> float:
@@ -104,13 +104,17 @@ async def let_first_speak(world: World, archetype: str, *tiers: str) -> None:
     to the lowest that was heard, and then the shares are others than the percents say.
     """
     npc = npcs(archetype, (0, STEPS[0]), 1)
-    pods = await world.kubectl.list("pods", world.namespace, "app.kubernetes.io/component=gateway")
     async with new_session() as session:
-        for pod in pods:
-            url = f"http://{pod['status']['podIP']}:{GATEWAY_PORT}"
+        for url in await gateways(world):
             for ask in asks(archetype, npc, *tiers):
                 line = await ask_once(session, url, world.key, ask)
                 assert not line.failure, line
+
+
+async def gateways(world: World) -> list[str]:
+    """Each gateway by itself, where the Service would choose one."""
+    pods = await world.kubectl.list("pods", world.namespace, "app.kubernetes.io/component=gateway")
+    return [f"http://{pod['status']['podIP']}:{GATEWAY_PORT}" for pod in pods]
 
 
 @contextlib.asynccontextmanager

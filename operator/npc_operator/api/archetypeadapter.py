@@ -208,6 +208,9 @@ class VariantStatus(ApiModel):
     """What is being brought in."""
     candidate_since: str = Field(default="", max_length=64)
     """When the candidate was first seen (RFC 3339); empty while it waits for a slot."""
+    attempt: int = 0
+    """How often a digest was begun to be brought in here. What was taken back and is named again after another one is
+    a new attempt: nothing that gateways saw of the last one counts in it."""
     rollout: RolloutStatus | None = None
     """Where the candidate is; none without one."""
     rejected: Rejection | None = None

@@ -29,6 +29,8 @@ class Candidate:
     """What it is watched by, and whose NPCs are pinned."""
     probe: Probe | None = None
     """The question that gateways ask both digests while too few players speak."""
+    attempt: int = 0
+    """Which try of bringing a digest in this is."""
 
 
 def pick_alias(
@@ -56,6 +58,7 @@ def pick_alias(
         below=rollout.below,
         spec=adapter.spec.rollout,
         probe=build_probe(adapter) if rollout.phase == "Probing" else None,
+        attempt=status.attempt,
     )
     return build_alias(archetype, variant.tier, stable, candidate)
 
@@ -81,6 +84,7 @@ def build_share(candidate: Candidate) -> AliasRollout:
     """
     analysis = candidate.spec.analysis
     return AliasRollout(
+        attempt=candidate.attempt,
         candidate_below=candidate.below,
         control_below=min(NPC_BUCKETS, 2 * candidate.below),
         overrides=tuple(

@@ -1,10 +1,10 @@
 """What the gateways saw of every candidate, added up over all of them and over those that are gone.
 
-A gateway counts from the moment it first saw a pair of digests, and begins at 0 again when its process does. So a run
-is one process with one pair; when another run takes its place, or its pod is gone, what it said last is kept in the
-sum. Nothing is kept longer than its adapter has that candidate. The answers of a step are counted from what was known
-when the step began; what was counted before a gateway was first heard belongs to no step, because nobody can say when
-it was.
+A gateway counts from the moment it first saw a pair of digests in one attempt, and begins at 0 again when its process
+does. So a run is one process with one pair; when another run takes its place, or its pod is gone, what it said last is
+kept in the sum. Nothing is kept longer than its adapter has that candidate. The answers of a step are counted from what
+was known when the step began; what was counted before a gateway was first heard belongs to no step, because nobody can
+say when it was. What is said of another attempt than the present one says nothing of this one.
 """
 
 from __future__ import annotations
@@ -67,6 +67,7 @@ class _Run:
 class _Case:
     """One candidate of one archetype on one tier."""
 
+    attempt: int
     mark: Mark
     runs: dict[str, _Run] = field(default_factory=dict)
     """By gateway pod."""
@@ -160,19 +161,19 @@ class Ledger:
         before, after = dict(_candidates(change.namespace, change.old)), dict(_candidates(change.namespace, change.new))
         for place in before.keys() - after.keys():
             self._cases.pop(place, None)
-        for place, mark in after.items():
+        for place, (attempt, mark) in after.items():
             case = self._cases.get(place)
-            if case is not None:
+            if case is not None and case.attempt == attempt:
                 case.begin_step(mark)
             else:
-                self._open(place, mark, anew=change.old is not None)
+                self._open(place, attempt, mark, anew=change.old is not None)
 
-    def _open(self, place: Place, mark: Mark, *, anew: bool) -> None:
+    def _open(self, place: Place, attempt: int, mark: Mark, *, anew: bool) -> None:
         """`anew`: the candidate was just named, so whatever a gateway still says of it is of an earlier rollout."""
-        case = self._cases[place] = _Case(mark)
+        case = self._cases[place] = _Case(attempt, mark)
         for name, fact in self._store.list(GatewayFact, place[0]).items():
             for report in fact.rollouts:
-                if (report.archetype, report.tier, report.candidate) == place[1:]:
+                if (report.archetype, report.tier, report.candidate, report.attempt) == (*place[1:], attempt):
                     said = _tally(report)
                     begin = said if anew else _NOTHING
                     run = _Run(fact.pod_uid, fact.boot_id, report.stable, begin, said, said[_CANDIDATE_REQUESTS])
@@ -186,7 +187,7 @@ class Ledger:
         same_process = old is not None and (old.pod_uid, old.boot_id) == (fact.pod_uid, fact.boot_id)
         for report in fact.rollouts:
             case = self._cases.get((change.namespace, report.archetype, report.tier, report.candidate))
-            if case is None:
+            if case is None or case.attempt != report.attempt:
                 continue
             said = _tally(report)
             run = case.runs.get(change.name)
@@ -202,12 +203,13 @@ class Ledger:
             _take_words(case, run, change.name, report)
 
 
-def _candidates(namespace: str, adapter: Adapter | None) -> Iterator[tuple[Place, Mark]]:
+def _candidates(namespace: str, adapter: Adapter | None) -> Iterator[tuple[Place, tuple[int, Mark]]]:
+    """Every candidate with the attempt and the step that it is in."""
     for status in adapter.status.variants if adapter is not None else ():
         if adapter is not None and status.candidate is not None:
             step = status.rollout
             mark = ("", 0) if step is None else (step.since, step.step)
-            yield (namespace, adapter.spec.archetype, status.tier, status.candidate.digest), mark
+            yield (namespace, adapter.spec.archetype, status.tier, status.candidate.digest), (status.attempt, mark)
 
 
 def _goes_on(run: _Run, fact: GatewayFact, report: RolloutReport, said: Tally) -> bool:

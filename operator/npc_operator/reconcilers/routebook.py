@@ -109,7 +109,8 @@ class RouteBook:
 
     def present(self, namespace: str, region: Region, now: float) -> RouteTable | Waiting:
         """The table the region's gateways should have. Its stamp changes with its content, or to beat another leader's
-        (`restamp`). `now`, here and below, is monotonic."""
+        (`restamp`). `now`, here and below, is monotonic.
+        """
         key = (namespace, region.meta.name)
         version = self._world.version(namespace)
         page = self._pages.get(key)

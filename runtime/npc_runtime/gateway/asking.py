@@ -53,9 +53,7 @@ class Asking:
         player = _player(head, record)
         payload = chat.parse_completion(body)
         in_sentences = chat.parse_resume(head.headers.get(b"x-npc-resume"), payload)
-        question = Question(
-            payload, trace=chat.trace_lines(head.headers), cache_salt=caller.cache_salt, in_sentences=in_sentences
-        )
+        question = Question(payload, chat.trace_lines(head.headers), caller.cache_salt, in_sentences=in_sentences)
         connection.run(self._exchange(connection, record, caller, question, head=head, npc=npc, player=player))
 
     def say(self, connection: Connection, head: RequestHead, body: bytes, npc: bytes) -> None:
@@ -71,9 +69,7 @@ class Asking:
         player = _player(head, record)
         payload = lines.parse_line(body).payload()
         client = lines.LineClient(connection, record)
-        question = Question(
-            payload, trace=chat.trace_lines(head.headers), cache_salt=caller.cache_salt, can_read=client.read
-        )
+        question = Question(payload, chat.trace_lines(head.headers), caller.cache_salt, can_read=client.read)
         try:
             exchange = self._exchange(client, record, caller, question, head=head, npc=npc, player=player)
         except Refused as refusal:
@@ -117,16 +113,8 @@ class Asking:
         place = None
         if fleet.affinity is not None and fleet.has_choice:
             place = line_key(archetype=archetype.encode(), npc=npc, player=player, messages=payload["messages"])
-        return Exchange(
-            means=self._means,
-            client=client,
-            ladder=ladder,
-            npc=npc,
-            place=place,
-            question=question,
-            series=self._metrics.series(ladder.archetype, tier),
-            record=record,
-        )
+        series = self._metrics.series(ladder.archetype, tier)
+        return Exchange(self._means, client, ladder, npc, place, question, series, record)
 
 
 def _player(head: RequestHead, record: Record) -> bytes | None:

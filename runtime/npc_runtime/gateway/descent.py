@@ -47,7 +47,6 @@ class Descent:
 
     def __init__(
         self,
-        *,
         fleet: Fleet,
         ladder: Ladder,
         chooser: Chooser,
@@ -220,10 +219,11 @@ class Descent:
         return [] if self.target is None else self._fleet.usable(rung.tier, self.target.served_name)
 
     def _choose(self, rung: Rung, usable: list[Endpoint], tried: tuple[object, ...]) -> Endpoint | None:
-        affinity, turn, now = self._fleet.affinity, self._fleet.next_turn(), self._time()
-        if affinity is None or self._place is None:
+        fleet, place = self._fleet, self._place
+        turn, now = fleet.next_turn(), self._time()
+        if place is None or fleet.affinity is None:
             return pick_endpoint(usable, tried=tried, turn=turn, now=now)
-        return affinity.pick(rung.tier, usable, key=self._place, tried=tried, turn=turn, now=now)
+        return fleet.affinity.pick(rung.tier, usable, key=place, tried=tried, turn=turn, now=now)
 
     def _is_offered(self, rung: Rung) -> bool:
         """Whether a line would still be answered by the digest that was asked for: one that was quarantined or taken

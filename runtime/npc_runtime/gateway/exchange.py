@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Final
 
 from npc_runtime.gateway import errors
 from npc_runtime.gateway.access_log import Record
@@ -29,6 +30,9 @@ from npc_runtime.gateway.rollouts.observer import Outcome
 
 log = logging.getLogger(__name__)
 
+_OK: Final = Outcome.OK
+"""How nearly every line ends; a global is a tenth of what a member of an enum costs."""
+
 STATUS_CLIENT_GONE = 499
 """What logs and metrics say when the client left before its answer was complete (nginx's number for it)."""
 
@@ -40,7 +44,6 @@ class Exchange:
 
     def __init__(
         self,
-        *,
         means: Means,
         client: Client,
         ladder: Ladder,
@@ -53,6 +56,8 @@ class Exchange:
         """Choose the first target and write the body for it; from then on the request counts as running. `place` is
         the line's place on the rings of `affinity`.
 
+        Called without names, here and below: no two are of one type, and names cost a line a microsecond in all.
+
         Raises:
             Refused: the body cannot be written.
 
@@ -62,16 +67,7 @@ class Exchange:
         self._record = record
         self._retelling = question.retelling
         self._sink: Callable[[bytes], None] | None = None
-        self._pursuit = Pursuit(
-            means=means,
-            ladder=ladder,
-            npc=npc,
-            place=place,
-            question=question,
-            series=series,
-            record=record,
-            seeker=self,
-        )
+        self._pursuit = Pursuit(means, ladder, npc, place, question, series, record, self)
         self._reply = Reply(client, record, series)
 
     def start(self) -> None:
@@ -135,7 +131,7 @@ class Exchange:
         if retelling is not None:
             data, said_done = retelling.take(data), retelling.said_done
         if said_done:
-            self._end(Outcome.OK)
+            self._end(_OK)
             self._reply.end_stream(data)
         else:
             self._break_off(Outcome.TRUNCATED, data, stream)
@@ -165,12 +161,14 @@ class Exchange:
     def on_engine_lost(self, why: str, stream: ChunkedAnswer | None) -> None:
         """Try again where that is still possible, else end the client's stream so that it cannot pass for complete."""
         if not self._reply.is_streaming:
+            self._pursuit.note_loss()
             self._pursuit.fail(Failure(why, errors.engine_unreachable()), broke=True)
         elif stream is not None and stream.said_done and (self._retelling is None or self._retelling.said_done):
             # All events arrived, only the framing's end is missing: the answer is whole.
             self._end(Outcome.OK)
             self._reply.end_stream(b"")
         else:
+            self._pursuit.note_loss()
             self._break_off(Outcome.ERROR, b"", stream)
 
     def on_unreached(self, why: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable
+from typing import Final
 
 from npc_runtime import wire
 from npc_runtime.gateway import ejection, residency
@@ -21,18 +22,35 @@ from npc_runtime.gateway.pool import Pool
 from npc_runtime.gateway.residency import AgentWord
 from npc_runtime.gateway.table import CompiledTable, EndpointFacts, EndpointKey
 
+LOOK_SECONDS: Final = 0.25
+"""From a line that was lost to the look at its pod: the kernel of a process that ended resets all its connections at
+once, and an engine takes far longer to start again."""
+
 
 class Endpoint(Standing):
     """One engine pod: its connections, its load, its standing, and what its agent said. Lives as long as tables name
     it."""
 
-    __slots__ = ("_on_failure", "facts", "in_flight", "name", "pool", "remembered", "request_head", "word")
+    __slots__ = (
+        "_looking",
+        "_loop",
+        "_on_failure",
+        "facts",
+        "in_flight",
+        "name",
+        "pool",
+        "remembered",
+        "request_head",
+        "word",
+    )
 
     def __init__(
         self, facts: EndpointFacts, loop: asyncio.AbstractEventLoop, on_failure: Callable[[Endpoint, bool], None]
     ) -> None:
         super().__init__()
         self._on_failure = on_failure
+        self._loop = loop
+        self._looking: set[asyncio.Task[None]] = set()
         self.in_flight = 0
         self.name = facts.key.uid
         self.word: AgentWord | None = None
@@ -59,6 +77,24 @@ class Endpoint(Standing):
     def usable_names(self) -> frozenset[str]:
         """The served names that may be asked of this pod right now."""
         return residency.usable_names(self.facts.resident, self.word, self.remembered)
+
+    def find_out(self, tell: Callable[[bool], None]) -> None:
+        """Have `tell` called in a moment with whether it is still there."""
+        looking = self._loop.create_task(self._look(tell))
+        self._looking.add(looking)
+        looking.add_done_callback(self._looking.discard)
+
+    async def _look(self, tell: Callable[[bool], None]) -> None:
+        is_there = False
+        try:
+            await asyncio.sleep(LOOK_SECONDS)
+            if not self.pool.connections:
+                self.pool.put_back(await self.pool.connect())
+            is_there = True
+        except OSError:
+            pass  # that is the answer
+        finally:
+            tell(is_there)
 
     def note_failure(self, *, reached: bool) -> None:
         """A line got nothing from it; that may eject it."""

@@ -70,11 +70,8 @@ class Ladder:
     prompt: dict[str, Any]
     """The message that makes the base model speak in its place."""
     scripted_headers: bytes
-
-    @property
-    def has_last_resort(self) -> bool:
-        """Whether there is a line to say when no engine can."""
-        return bool(self.voice.scripted_lines)
+    has_last_resort: bool
+    """Whether there is a line to say when no engine can."""
 
 
 class Ladders:
@@ -118,6 +115,7 @@ class Ladders:
             priority=engine_priority(voice.importance, self._tiers[tier].quality),
             prompt={"role": "system", "content": voice.system_prompt},
             scripted_headers=_headers(tier, SCRIPTED) + _mark(Level.SCRIPTED),
+            has_last_resort=bool(voice.scripted_lines),
         )
 
     def _chain(self, tier: str) -> Iterator[str]:

@@ -19,9 +19,9 @@ class Question:
     def __init__(
         self,
         payload: dict[str, Any],
-        *,
         trace: bytes,
         cache_salt: str | None,
+        *,
         in_sentences: bool = False,
         can_read: Callable[[bytes], bool] | None = None,
     ) -> None:

@@ -10,11 +10,11 @@ Pure but for its own state: bytes of an engine in, bytes for the client out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 
+from npc_runtime.gateway.events import Event, data_event, frame, with_text
 from npc_runtime.gateway.http.engine_answer import dechunk
 from npc_runtime.gateway.sentences import last_end
 
@@ -36,16 +36,6 @@ MAX_HELD: Final = 2048
 _MAX_EVENT_BYTES: Final = 256 << 10
 
 _LIMITS: Final = ("max_tokens", "max_completion_tokens")
-
-
-@dataclass(slots=True)
-class _Event:
-    """One event that is not told yet."""
-
-    body: dict[str, Any]
-    text: str
-    tokens: int
-    """Of the whole line, up to the end of this event."""
 
 
 class Retelling:
@@ -83,7 +73,7 @@ class Retelling:
         self._created: object = None
         self._model: object = None
         self._rest = b""
-        self._held: list[_Event] = []
+        self._held: list[Event] = []
         self._held_text = ""
         self._told: list[str] = []
         self._told_tokens = 0
@@ -129,7 +119,7 @@ class Retelling:
         if self._asked_usage.get("include_usage"):
             envelope = {"id": self._id, "object": "chat.completion.chunk", "created": self._created}
             usage = self._usage({}, self._told_tokens)
-            told.append(_data({**envelope, "model": self._model, "choices": [], "usage": usage}))
+            told.append(data_event({**envelope, "model": self._model, "choices": [], "usage": usage}))
         told.append(b"data: [DONE]")
         return frame(told)
 
@@ -214,12 +204,12 @@ class Retelling:
         if not choices:
             self._release(len(self._held), told)
             if self._asked_usage.get("include_usage"):
-                told.append(_data({**body, "usage": self._usage(usage, self._read)}))
+                told.append(data_event({**body, "usage": self._usage(usage, self._read)}))
             return
         over = choice.get("finish_reason") is not None
         if self.went_on and self._told and not text and not over:
             return  # who speaks was said already
-        self._held.append(_Event(body, text, self._read))
+        self._held.append(Event(body, text, self._read))
         self._held_text += text
         if over:
             self.is_whole = True
@@ -271,8 +261,8 @@ class Retelling:
         if end:
             # Several tokens in one event, the sentence ending between them.
             event = self._held[count]
-            first = _Event(_with_text(event.body, event.text[:end]), event.text[:end], event.tokens)
-            rest = _Event(_with_text(event.body, event.text[end:]), event.text[end:], event.tokens)
+            first = Event(with_text(event.body, event.text[:end]), event.text[:end], event.tokens)
+            rest = Event(with_text(event.body, event.text[end:]), event.text[end:], event.tokens)
             self._held[count : count + 1] = [first, rest]
             count += 1
         self._release(count, told)
@@ -281,25 +271,8 @@ class Retelling:
         for event in self._held[:count]:
             if self._asked_usage.get("include_usage") and self._asked_usage.get("continuous_usage_stats"):
                 event.body["usage"] = self._usage({}, event.tokens)
-            told.append(_data(event.body))
+            told.append(data_event(event.body))
             self._told.append(event.text)
             self._told_tokens = event.tokens
         del self._held[:count]
         self._held_text = "".join(event.text for event in self._held)
-
-
-def frame(events: list[bytes]) -> bytes:
-    """Events as one chunk; nothing for none."""
-    if not events:
-        return b""
-    body = b"\n\n".join((*events, b""))
-    return b"%x\r\n%b\r\n" % (len(body), body)
-
-
-def _data(body: dict[str, Any]) -> bytes:
-    return b"data: " + orjson.dumps(body)
-
-
-def _with_text(body: dict[str, Any], text: str) -> dict[str, Any]:
-    choice = body["choices"][0]
-    return {**body, "choices": [{**choice, "delta": {**choice["delta"], "content": text}}]}

@@ -18,6 +18,7 @@ from pathlib import Path
 import uvloop
 
 from npc_runtime import wire
+from npc_runtime.gateway import sums
 from npc_runtime.gateway.access_log import AccessLog, standard_output
 from npc_runtime.gateway.channel import Channel, Message
 from npc_runtime.gateway.logs import configure_logging
@@ -72,16 +73,7 @@ async def _handle(plane: LocalPlane, message: Message) -> Message:
         case "lose":
             plane.lose(EndpointKey(*message["key"]))
         case "counts":
-            counts = plane.counts_now()
-            return {
-                "series": counts.metrics.dump(),
-                "connections": counts.connections,
-                "engine_connections": counts.engine_connections,
-                "dropped_lines": counts.dropped_lines,
-                "ejected": counts.ejected,
-                "ejections": counts.ejections,
-                "waiting": counts.waiting,
-            }
+            return sums.say(os.getpid(), plane.counts_now())
         case "degraded":
             return {"lines": [[*key, count] for key, count in (await plane.degraded()).items()]}
         case "candidates":

@@ -24,6 +24,7 @@ from npc_runtime.gateway.degradation import Lines
 from npc_runtime.gateway.plane import Counts, listen_socket
 from npc_runtime.gateway.rollouts.tally import Seen
 from npc_runtime.gateway.rollouts.together import Together
+from npc_runtime.gateway.sums import Sums
 from npc_runtime.gateway.supervise import supervise
 from npc_runtime.gateway.table import CompiledTable, EndpointKey
 
@@ -112,6 +113,7 @@ class WorkersPlane:
         self._table: CompiledTable | None = None
         self._words: dict[EndpointKey, wire.Routable] = {}
         self._together = Together()
+        self._sums = Sums()
         self._ended = False
         self._leaving = False
 
@@ -142,6 +144,7 @@ class WorkersPlane:
         offered = {endpoint.key for endpoint in table.endpoints}
         self._words = {key: said for key, said in self._words.items() if key in offered}
         self._together.apply(table)
+        self._sums.keep_only({(archetype, tier) for archetype in table.archetypes for tier in table.tiers})
         await self._tell_all(do="apply", table=table.source.to_bytes().decode())
 
     def hear(self, key: EndpointKey, said: wire.Routable) -> None:
@@ -156,19 +159,9 @@ class WorkersPlane:
             worker.tell(do="lose", key=[key.uid, key.address, key.port])
 
     async def counts(self) -> Counts:
-        """What all workers counted; a restarted worker begins at zero, which Prometheus takes for a restart."""
-        total = Counts()
-        for answer in await self._tell_all(do="counts"):
-            total.metrics.add(answer["series"])
-            total.connections += answer["connections"]
-            total.engine_connections += answer["engine_connections"]
-            total.dropped_lines += answer["dropped_lines"]
-            total.ejected += answer["ejected"]
-            for tier, count in answer["ejections"].items():
-                total.ejections[tier] = total.ejections.get(tier, 0) + count
-            for tier, count in answer["waiting"].items():
-                total.waiting[tier] = total.waiting.get(tier, 0) + count
-        return total
+        """What all workers counted, those that are gone included."""
+        said = await self._tell_all(do="counts")
+        return self._sums.hear(said, set(self.pids))
 
     async def degraded(self) -> Lines:
         """Lines that lower levels answered up to now, in the workers that live."""

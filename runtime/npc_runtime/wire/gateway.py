@@ -31,6 +31,8 @@ class RolloutReport(Wire):
     """Digest."""
     candidate: str
     """Digest."""
+    attempt: int = 0
+    """Of which try this is, as `AliasRollout` has it."""
     stable_counts: AnswerCounts = AnswerCounts()
     candidate_counts: AnswerCounts = AnswerCounts()
     pairs: int = 0

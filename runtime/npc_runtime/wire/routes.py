@@ -83,6 +83,9 @@ class AliasRollout(Wire):
     An NPC's bucket is sha256(archetype, 0x00, NPC id), its first 8 bytes big-endian modulo 10,000.
     """
 
+    attempt: int = Field(default=0, ge=0)
+    """Which try of bringing a digest in this is, for this archetype on this tier: a gateway that took a candidate off
+    gives it another chance with another number, and counts from nothing."""
     candidate_below: int = Field(ge=0, le=NPC_BUCKETS)
     """NPCs in lower buckets get the candidate."""
     control_below: int = Field(ge=0, le=NPC_BUCKETS)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import statistics
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hack.cluster.ports import pick_port
-from npc_runtime.agent import keeper
+from npc_runtime.agent import failing, keeper
 from npc_runtime.agent.report import Board, Content
 from npc_runtime.wire import EngineState, Probe
 from tests.component.agent.harness import (
@@ -117,22 +118,27 @@ async def test_a_killed_engine_is_reported_at_once_and_repaired_without_any_orde
     await agent.push(*adapters)
     before = await agent.until(lambda r: [a.phase for a in r.adapters] == ["Resident"] * 3)
     loop = asyncio.get_running_loop()
-    killed_at = loop.time()
-    await engine.stop()
-    down = await agent.until(lambda r: r.engine.state is EngineState.DOWN)
-    assert loop.time() - killed_at < 5.0  # some milliseconds; no look of any kind has to come first
-    assert not down.ready
-    assert all(adapter.phase != "Resident" and adapter.resident_since_ms is None for adapter in down.adapters)
-    routable = await agent.routable()
-    assert (routable.accepting, routable.resident) == (False, ())
-    assert (await agent.health("/readyz"))[0] == 503
-    await engine.start()
-    back_at = loop.time()
-    after = await agent.until(lambda r: [a.phase for a in r.adapters] == ["Resident"] * 3)
-    print(f"engine back -> proven {loop.time() - back_at:.3f} s")
-    assert after.ready
-    assert after.engine.instance != before.engine.instance
-    assert all(probes(engine, adapter.served_name) == 2 for adapter in adapters)
+    took = []
+    for killed in (1, 2, 3):
+        killed_at = loop.time()
+        await engine.stop()
+        down = await agent.until(lambda r: r.engine.state is EngineState.DOWN)
+        took.append(loop.time() - killed_at)
+        assert not down.ready
+        assert all(adapter.phase != "Resident" and adapter.resident_since_ms is None for adapter in down.adapters)
+        routable = await agent.routable()
+        assert (routable.accepting, routable.resident) == (False, ())
+        assert (await agent.health("/readyz"))[0] == 503
+        await engine.start()
+        back_at = loop.time()
+        after = await agent.until(lambda r: [a.phase for a in r.adapters] == ["Resident"] * 3)
+        print(f"engine back -> proven {loop.time() - back_at:.3f} s")
+        assert after.ready
+        assert after.engine.instance != before.engine.instance
+        assert all(probes(engine, adapter.served_name) == 1 + killed for adapter in adapters)
+        before = after
+    # Some milliseconds; a machine that stands still for a moment does so once, not twice.
+    assert statistics.median(took) < 1.0
 
 
 async def test_an_unhealthy_engine_is_down_though_its_connection_holds(
@@ -179,7 +185,7 @@ async def test_loads_that_fail_back_off_and_give_up_only_for_this_engine_process
     agent: Harness, engine: FakeEngine, world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # After the second failure so long that only another engine process can be what ends it.
-    monkeypatch.setattr(keeper, "backoff", lambda attempts, jitter: 0.2 if attempts == 1 else 600.0)
+    monkeypatch.setattr(failing, "backoff", lambda attempts, jitter: 0.2 if attempts == 1 else 600.0)
     engine.behave(refuse_loads=500)
     vampire = desired_of(make_adapter(world / "source" / "v"))
     await agent.push(vampire)

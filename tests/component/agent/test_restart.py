@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import statistics
 import sys
 from pathlib import Path
 
@@ -53,6 +54,12 @@ async def test_a_restarted_agent_with_nothing_to_remember_unloads_nothing(
 
 
 async def test_sigterm_ends_the_process_quickly_when_the_engine_is_gone(world: Path, engine: FakeEngine) -> None:
+    # A machine that stands still for a moment does so once, not twice.
+    assert statistics.median([await seconds_to_end_without_engine(world, engine) for _ in range(3)]) < 3
+
+
+async def seconds_to_end_without_engine(world: Path, engine: FakeEngine) -> float:
+    """How long the agent's process takes to end well on SIGTERM after its engine has gone; the engine is back then."""
     settings = make_settings(world, engine.url)
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "npc_runtime.agent", "serve",
@@ -73,8 +80,10 @@ async def test_sigterm_ends_the_process_quickly_when_the_engine_is_gone(world: P
     os.kill(process.pid, signal.SIGTERM)
     rest = await asyncio.wait_for(process.stderr.read(), 60)
     assert await process.wait() == 0
-    assert loop.time() - begun < 15
+    took = loop.time() - begun
     assert b"Traceback" not in rest
+    await engine.start()
+    return took
 
 
 async def test_an_unusable_internal_folder_is_named_at_start(world: Path) -> None:

@@ -99,12 +99,14 @@ async def test_an_engine_that_is_killed_costs_no_line_that_had_not_begun(rig: Ri
 
 
 async def test_lines_that_had_begun_on_a_killed_engine_are_never_taken_for_whole(rig: Rig, pods: list[Stood]) -> None:
-    first = pods[0].engine
-    first.behave(stall_after_tokens=1)
+    first, second = (pod.engine for pod in pods)
+    first.behave(token_seconds=0.3)
+    second.behave(token_seconds=0.3)
     lines = Load(rig, stream=True)
-    await eventually(lambda: first.running >= 2)
-    await lines.go_on(20)  # at the other engine: what was running by then has begun
+    # Each of the eight lines has begun at its client, some of them at the engine that ends in this very moment.
+    await eventually(lambda: rig.streaming == 8 and first.running >= 2)
     await first.stop()
+    second.behave(token_seconds=0.005)
     await lines.go_on()
     answers = await lines.end()
     broken = [answer for answer in answers if isinstance(answer, aiohttp.ClientError)]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from npc_runtime import wire
-from npc_runtime.gateway.rollouts.observer import NOBODY, Observer, Outcome
+from npc_runtime.gateway.rollouts.observer import NOBODY, Observer, Outcome, Pod
 from npc_runtime.gateway.table import Alias, Target
 from tests.component.gateway.engines import Asked, Engine, Reply, Script
 from tests.component.gateway.harness import Rig, completion, eventually, raw
@@ -385,6 +385,9 @@ class Ear:
     def on_failed_attempt(self) -> None:
         self.heard.append("failed")
 
+    def on_lost(self, pod: Pod) -> None:
+        self.heard.append("lost")
+
     def on_stable(self) -> None:
         pass
 
@@ -407,7 +410,7 @@ async def test_a_digest_that_broke_is_counted_as_failing_even_where_the_line_wen
     await rig.push(pair.table())
     engine.script = second.script = breaks_at(at(" there"), rig)
     assert Line(await raw(rig.port, request())).heard.text == TEXT
-    assert [ear.heard for ear in ears] == [["first token", "failed", "OK"]]
+    assert [ear.heard for ear in ears] == [["first token", "lost", "failed", "OK"]]
 
 
 async def test_a_line_that_is_not_streamed_is_tried_again_as_a_whole_with_or_without_the_header(

@@ -277,6 +277,18 @@ async def test_probes_ask_both_digests_until_the_table_says_otherwise(
     assert both.chats == asked + 4
 
 
+async def test_probes_keep_away_from_a_pod_that_cannot_be_reached(
+    rig: Rig, both: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prober, "PAUSE_SECONDS", 0.02)
+    async with Engine(OLD_NAME, NEW_NAME) as gone, Engine(OLD_NAME, NEW_NAME) as gone_too:
+        region = World(engines={"gold": [gone, both, gone_too]})
+        await rig.push(region.table())
+    await rig.push(trying(region, probe={"prompt": "Who are you?"}))
+    said = await report(rig, lambda one: one.candidate_counts.probes >= 5)
+    assert said.candidate_counts.errors == 0
+
+
 async def test_a_probe_that_hangs_counts_against_its_digest(
     rig: Rig, region: World, both: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -321,6 +333,47 @@ async def test_event_loops_take_a_candidate_off_together(tmp_path: Path, both: E
         after = await report(rig, lambda one: one.stable_counts.requests > before.stable_counts.requests)
         assert after.candidate_counts.requests >= before.candidate_counts.requests
         assert after.withdrawn == before.withdrawn
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_pod_that_ends_under_many_lines_is_one_bad_answer_and_takes_no_candidate_off(
+    rig: Rig, both: Engine, *, stream: bool
+) -> None:
+    async def dying(asked: Asked, reply: Reply) -> None:
+        if stream:
+            await reply.stream_head()
+            await reply.event({"choices": [{"delta": {"content": "I"}}]})
+        await asyncio.Event().wait()
+
+    async with Engine(OLD_NAME, NEW_NAME) as doomed:
+        doomed.script = dying
+        region = World(engines={"gold": [doomed]})
+        await rig.push(trying(region, guard={"max_error_percent": 5}))
+        speakers = (*CANDIDATES[:6], *CONTROLS[:3])
+        lines = [asyncio.create_task(rig.say(npc=npc, stream=stream)) for npc in speakers]
+        await eventually(lambda: doomed.running == len(lines))
+        await rig.push(trying(World(engines={"gold": [doomed, both]}), guard={"max_error_percent": 5}))
+        await doomed.stop()
+        answers = await asyncio.gather(*lines, return_exceptions=True)
+        assert stream or all(isinstance(answer, BaseException) is False for answer in answers)
+    said = await report(rig, lambda one: one.candidate_counts.errors > 0 and one.stable_counts.errors > 0)
+    assert (said.candidate_counts.errors, said.stable_counts.errors, said.withdrawn) == (1, 1, "")
+    assert (await rig.say(npc=CANDIDATES[0])).digest == NEW
+
+
+async def test_a_candidate_whose_lines_break_one_by_one_is_taken_off(rig: Rig, region: World, both: Engine) -> None:
+    async def breaking(_: Asked, reply: Reply) -> None:
+        await reply.stream_head()
+        await reply.event({"choices": [{"delta": {"content": "I"}}]})
+        reply.reset()
+
+    both.script = when_new(both, breaking)
+    await rig.push(trying(region, guard={"max_error_percent": 5}))
+    for npc in (*OTHERS[:2], *CANDIDATES[:3]):
+        with contextlib.suppress(Exception):  # the client sees a broken stream, as it must
+            await rig.say(npc=npc, stream=True)
+    said = await report(rig, lambda one: bool(one.withdrawn))
+    assert (said.candidate_counts.errors, said.stable_counts.errors) == (3, 0)
 
 
 @pytest.mark.parametrize("status", [429, 503])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import statistics
 
 import pytest
 
@@ -253,9 +254,12 @@ async def test_a_body_shorter_than_its_length_takes_the_next_request_for_its_res
 
 
 async def test_what_never_comes_to_its_end_ends_in_bounded_time(rig: Rig, world: World, engine: Engine) -> None:
+    took = []
     for data in (HEAD[:10], HEAD, HEAD + b"\r", HEAD + LENGTH + b"\r\n", HEAD + CHUNKED + b"\r\nff\r\nabc"):
         began = asyncio.get_running_loop().time()
         answer = await raw(rig.port, data, seconds=30)
         assert re.findall(rb"HTTP/1\.1 ([0-9]{3}) ", answer) == [b"408"]
-        assert asyncio.get_running_loop().time() - began < 15
+        took.append(asyncio.get_running_loop().time() - began)
+    # A machine that stands still for a moment does so once, not three times.
+    assert statistics.median(took) < 2
     assert engine.chats == 0

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from npc_runtime.wire import AnswerCounts, RolloutReport
 from tests.component.operator.harness import World
 
-Pair = tuple[str, str, str, str]
+Pair = tuple[str, str, str, str, int]
 
 
 @dataclass
 class Players:
-    """Answers by (gateway process, archetype, tier, digest of the candidate), as each gateway counts them."""
+    """Answers by (gateway process, archetype, tier, digest of the candidate, attempt), as each gateway counts them."""
 
     world: World
     bad: set[str] = field(default_factory=set)
@@ -32,7 +32,7 @@ class Players:
                 if alias.rollout is None or len(alias.targets) < 2:
                     continue
                 candidate = alias.targets[1].digest
-                key = (f"{name} {gateway.boot_id}", alias.archetype, alias.tier, candidate)
+                key = (f"{name} {gateway.boot_id}", alias.archetype, alias.tier, candidate, alias.rollout.attempt)
                 asked, wrong, stable = self.counted.get(key, (0, 0, 0))
                 asked, stable = asked + requests, stable + 10 * requests
                 wrong += requests if candidate in self.bad else 0
@@ -46,6 +46,7 @@ class Players:
                         tier=alias.tier,
                         stable=alias.targets[0].digest,
                         candidate=candidate,
+                        attempt=alias.rollout.attempt,
                         candidate_counts=AnswerCounts(
                             requests=asked, mismatched=wrong, first_bad_ms=self.first_bad.get(key)
                         ),

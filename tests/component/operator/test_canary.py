@@ -146,6 +146,29 @@ async def test_a_bad_candidate_is_off_every_route_within_two_seconds_of_the_evid
     assert "rejected" not in world.variant("vampire")
 
 
+async def test_what_a_gateway_took_off_is_tried_again_once_it_is_named_again_after_the_old_digest() -> None:
+    world = await castle()
+    players = Players(world)
+    world.set_digest("vampire", NEW)
+    await until(world, players, 10)
+    players.speak(1)
+    for gateway in world.doors().values():
+        gateway.rollouts = tuple(
+            one.model_copy(update={"withdrawn": "3 of 3 answers were bad"}) for one in gateway.rollouts
+        )
+    await world.settle(seconds=2)
+    assert shares(world) == {((OLD_NAME, 100),)}
+    assert world.said(names.KIND_ADAPTER, "vampire", "Stalled")[1] == reasons.WITHDRAWN_BY_GATEWAY
+    world.set_digest("vampire", OLD)
+    await world.settle(seconds=2)
+    # The cause is mended, the digest is named again, and the gateways still tell of the last attempt for a while.
+    world.set_digest("vampire", NEW)
+    await world.settle(seconds=2)
+    assert shares(world) == both(10)
+    await until(world, players, 50)
+    assert world.variant("vampire")["attempt"] == 3, "the first digest was an attempt, too"
+
+
 async def test_what_went_wrong_while_no_operator_was_there_is_found_by_the_next_at_once() -> None:
     world = await castle()
     players = Players(world, bad={NEW})

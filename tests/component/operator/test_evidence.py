@@ -23,8 +23,15 @@ OLD, NEW, OTHER = digest("old"), digest("new"), digest("other")
 STAMP = Stamp(epoch=1, generation=1)
 
 
-def voice(candidate: str | None = NEW, *, step: int = 1, since: str = "2026-11-01T00:00:00Z", **more: Any) -> Adapter:
-    status: dict[str, Any] = {"tier": "gold", "stable": {"digest": OLD, "uri": "s3://a/o"}}
+def voice(
+    candidate: str | None = NEW,
+    *,
+    step: int = 1,
+    since: str = "2026-11-01T00:00:00Z",
+    attempt: int = 0,
+    **more: Any,
+) -> Adapter:
+    status: dict[str, Any] = {"tier": "gold", "stable": {"digest": OLD, "uri": "s3://a/o"}, "attempt": attempt}
     if candidate is not None:
         status |= {
             "candidate": {"digest": candidate, "uri": "s3://a/n"},
@@ -226,6 +233,22 @@ def test_what_a_gateway_took_off_stays_taken_off_and_the_first_bad_answer_is_the
     scene.hear("gw-0", said(0), boot="b2")
     assert scene.seen().first_bad_at == 3.0
     assert scene.seen().withdrawn == "gateway gw-0: seen by gw-0"
+
+
+def test_what_is_said_late_of_an_earlier_attempt_says_nothing_of_this_one() -> None:
+    scene = Scene()
+    scene.put(voice(attempt=1))
+    scene.hear("gw-0", said(9, 9, attempt=1, withdrawn="bad"))
+    assert scene.seen().withdrawn
+    scene.put(voice(None, attempt=1))
+    scene.put(voice(attempt=2))
+    # The gateway has not heard of the second attempt yet, and goes on telling of the first.
+    scene.hear("gw-0", said(10, 10, attempt=1, withdrawn="bad"))
+    assert (scene.seen().withdrawn, scene.seen().candidate.requests) == ("", 0)
+    scene.hear("gw-0", said(4, attempt=2))
+    assert (scene.seen().candidate.requests, scene.seen().candidate.errors) == (4, 0)
+    scene.put(voice(attempt=3))
+    assert scene.seen().candidate.requests == 0, "also where nobody saw it end in between"
 
 
 def test_what_is_kept_goes_with_the_candidate() -> None:

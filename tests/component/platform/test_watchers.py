@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -94,13 +95,14 @@ async def test_events_arrive_on_the_operators_loop_as_facts(monkeypatch: pytest.
         await send(registry, "ADDED", builders.tier("silver"))
         await send(registry, "DELETED", builders.tier("gold"))
 
+    began = time.monotonic()
     async with watching(monkeypatch, play) as (watchers, heard):
         await heard.until(lambda: bool(heard.gone))
         assert heard.objects == ["gold", "silver"]
         assert heard.gone == ["gold"]
         assert heard.gaps == 0
         assert watchers.alive()
-        assert watchers.ages()["GpuTier"] < 60
+        assert watchers.ages()["GpuTier"] <= time.monotonic() - began
 
 
 @pytest.mark.parametrize("known_by", [None, "ADDED"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -49,6 +50,17 @@ def test_the_candidate_gets_its_share_and_as_many_above_it_are_what_it_is_compar
     assert found.rollout is not None
     assert (found.rollout.candidate_below, found.rollout.control_below) == (1000, 2000)
     assert (found.rollout.guard, found.rollout.probe) == (Guard(max_error_percent=5), None)
+
+
+def test_gateways_are_told_which_attempt_it_is() -> None:
+    adapter = voice()
+    (variant,) = adapter.status.variants
+    tried_again = replace(
+        adapter,
+        status=adapter.status.model_copy(update={"variants": (variant.model_copy(update={"attempt": 7}),)}),
+    )
+    rollouts = [alias(one).rollout for one in (adapter, tried_again)]
+    assert [rollout.attempt for rollout in rollouts if rollout is not None] == [0, 7]
 
 
 @pytest.mark.parametrize(("below", "control"), [(0, 0), (3334, 6668), (5000, 10_000), (7500, 10_000), (10_000, 10_000)])

@@ -608,6 +608,31 @@ def test_the_old_digest_put_back_cancels_and_forgets_the_rejection() -> None:
     story.watch(10)
 
 
+def test_each_try_of_a_candidate_has_a_number_of_its_own_whatever_ended_the_last_one() -> None:
+    story = Story()
+    assert story.known.attempt == 0
+    story.watch(10)
+    assert story.known.attempt == 1
+    story.watch(50)
+    assert story.known.attempt == 1, "steps are of one attempt"
+    story.verdict = BAD
+    assert story.look().status.rejected is not None
+    story.wanted, story.verdict = OLD, ENOUGH
+    assert story.look().status.attempt == 1
+    story.wanted = NEW
+    story.watch(10)
+    assert story.known.attempt == 2
+    story.facts["queued"] = Finding("WaitingForSlot", "no room")
+    story.look()
+    del story.facts["queued"]
+    story.watch(10)
+    assert story.known.attempt == 2, "what waited is the same try"
+    story.wanted = THIRD
+    story.watch(100)
+    story.later(600)
+    assert (story.known.stable, story.known.attempt) == (revision(THIRD), 3)
+
+
 def test_a_new_digest_in_mid_rollout_begins_from_the_beginning() -> None:
     story = Story()
     story.watch(50)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import orjson
 import pytest
@@ -153,12 +153,16 @@ async def test_a_judge_that_is_too_far_behind_lets_answers_pass_and_says_so(
     assert (counts.requests, counts.mismatched, rig.seen.unjudged) == (1, 0, 1)
 
 
-async def test_a_forbidden_pattern_that_is_none_is_left_out(rig: Rig) -> None:
+async def test_a_forbidden_pattern_that_is_none_is_left_out_and_named_once(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
     rig.apply(
-        table().model_copy(update={"voices": (wire.Voice(archetype="vampire", must_not_match=("(", "rubbish")),)})
+        table().model_copy(update={"voices": (wire.Voice(archetype="vampire", must_not_match=("(never", "rubbish")),)})
     )
-    rig.say(LOW, text="what rubbish")
-    assert (await rig.judged(1)).mismatched == 1
+    for _ in range(5):
+        rig.say(LOW, text="what rubbish")
+    assert (await rig.judged(5)).mismatched == 5
+    assert sum("(never" in str(record.__dict__.get("error")) for record in caplog.records) == 1
 
 
 async def test_a_line_that_fails_on_the_candidate_counts_against_it_once_whoever_answers(rig: Rig) -> None:
@@ -176,6 +180,33 @@ async def test_a_line_that_fails_on_the_candidate_counts_against_it_once_whoever
     assert (counts.requests, counts.errors) == (2, 2)
     assert rig.seen.stable_counts == wire.AnswerCounts(requests=1)
     assert rig.seen.fallen == 0
+
+
+class Pod:
+    """One that a test says the end of."""
+
+    def __init__(self) -> None:
+        self.asked: list[Callable[[bool], None]] = []
+
+    def find_out(self, tell: Callable[[bool], None]) -> None:
+        self.asked.append(tell)
+
+
+@pytest.mark.parametrize(("is_there", "counted"), [(False, (1, 1)), (True, (3, 2))])
+async def test_lines_that_are_lost_count_each_unless_their_pod_ended(
+    rig: Rig, is_there: bool, counted: tuple[int, int]
+) -> None:
+    pod = Pod()
+    for npc in (LOW, LOW, LOW, CONTROL, HIGH):
+        _, observer = rig.choose(npc)
+        observer.on_lost(pod)
+        observer.on_failed_attempt()
+        observer.on_end(Outcome.OK)  # another pod answered
+    assert (rig.seen.candidate_counts.requests, rig.seen.stable_counts.requests) == (0, 0)
+    (tell,) = pod.asked
+    tell(is_there)
+    assert (rig.seen.candidate_counts.errors, rig.seen.stable_counts.errors) == counted
+    assert (rig.seen.candidate_counts.requests, rig.seen.stable_counts.requests) == counted
 
 
 async def test_a_line_that_never_reached_the_candidate_counts_for_stable_alone(rig: Rig) -> None:
@@ -247,6 +278,32 @@ async def test_too_many_bad_answers_take_the_candidate_off_at_once_and_for_good(
     rig.apply(table(candidate=THIRD))
     assert rig.choose(LOW)[0].digest == THIRD
     assert rig.seen.withdrawn == ""
+
+
+async def test_another_attempt_is_another_try_of_what_was_taken_off_and_counts_from_nothing(rig: Rig) -> None:
+    rig.apply(table(guard=GUARD, attempt=1))
+    for _ in range(3):
+        rig.say(LOW, Outcome.ERROR)
+    assert rig.seen.withdrawn
+    # Somebody put the stable digest back, mended what was wrong, and names the candidate again.
+    rig.apply(route_table(tiers=("gold",)))
+    rig.apply(table(guard=GUARD, attempt=2))
+    assert (rig.seen.attempt, rig.seen.withdrawn, rig.seen.candidate_counts.requests) == (2, "", 0)
+    assert rig.choose(LOW)[0].digest == NEW
+    # What some event loop saw of the first try says nothing of the second.
+    rig.rollouts.withdraw(Pair("vampire", "gold", OLD, NEW, attempt=1), "seen elsewhere")
+    assert rig.choose(LOW)[0].digest == NEW
+    rig.rollouts.withdraw(Pair("vampire", "gold", OLD, NEW, attempt=2), "bad again")
+    assert rig.choose(LOW)[0].digest == OLD
+
+
+async def test_what_was_taken_off_is_remembered_for_its_newest_attempt_alone(rig: Rig) -> None:
+    for attempt in range(1, 50):
+        rig.apply(table(guard=GUARD, attempt=attempt))
+        for _ in range(3):
+            rig.say(LOW, Outcome.ERROR)
+        assert rig.seen.withdrawn
+    assert rig.rollouts.remembered == 1
 
 
 async def test_what_another_event_loop_saw_takes_it_off_too(rig: Rig) -> None:

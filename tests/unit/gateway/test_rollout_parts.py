@@ -331,6 +331,21 @@ def test_what_one_worker_took_off_is_taken_off_everywhere() -> None:
     ]
 
 
+def test_another_attempt_is_not_off_and_counts_from_nothing_also_beside_a_worker_that_is_gone() -> None:
+    together = Together()
+    together.apply(compile_table(trying(attempt=1)))
+    together.hear([(1, [seen(requests=9, attempt=1)]), (2, [seen(attempt=1, withdrawn="bad")])], {1, 2})
+    assert together.seen()[0].withdrawn == "bad"
+    together.apply(compile_table(route_table()))
+    together.apply(compile_table(trying(attempt=2)))
+    # The first worker died meanwhile; the second still answers with what it knew before this table.
+    assert together.hear([(2, [seen(attempt=1, withdrawn="bad")])], {2}) == []
+    assert together.withdrawn == []
+    assert together.hear([(2, [seen(requests=4, attempt=2)])], {2}) == []
+    (total,) = together.seen()
+    assert (total.attempt, total.withdrawn, total.candidate_counts.requests) == (2, "", 4)
+
+
 def test_counts_of_a_pair_that_left_are_forgotten() -> None:
     together = Together()
     together.apply(compile_table(trying()))

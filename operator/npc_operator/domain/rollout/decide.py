@@ -53,7 +53,8 @@ def decide_rollout(facts: RolloutFacts, now: float) -> Decision:
         # A new leader has read nothing at first; what the last one had under way is neither dropped nor begun again.
         return settle(facts, state, reconciling=facts.unread)
     if not _is_candidate(facts, state):
-        state = replace(_drop(facts, _give_up_first(facts, state, now), now), candidate=wanted)
+        dropped = _drop(facts, _give_up_first(facts, state, now), now)
+        state = replace(dropped, candidate=wanted, attempt=state.attempt + 1)
     if facts.left_out or facts.waiting or facts.queued:
         # Without `since`: what has no slot is not late, and its time begins when it has one.
         why = (facts.left_out or facts.waiting or facts.queued or Finding("", "")).reason

@@ -103,6 +103,8 @@ class State:
     candidate: Revision | None = None
     since: float | None = None
     """When the candidate was first seen (Unix seconds)."""
+    attempt: int = 0
+    """How often a digest was begun to be brought in."""
     rollout: RolloutStatus | None = None
     rejected: Rejection | None = None
     serving: Serving = ""
@@ -127,6 +129,7 @@ def read_state(status: VariantStatus | None) -> State:
         stable=status.stable,
         candidate=status.candidate,
         since=parse_rfc3339(status.candidate_since),
+        attempt=status.attempt,
         rollout=status.rollout,
         rejected=status.rejected,
         serving=status.serving,

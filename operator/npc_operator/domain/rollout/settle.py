@@ -33,6 +33,7 @@ def settle(
         stable=state.stable,
         candidate=state.candidate,
         candidate_since=_same_time(before, state.since) if state.candidate is not None else "",
+        attempt=state.attempt,
         rollout=state.rollout,
         rejected=state.rejected,
         percent=_share_of_newest(facts, state),

@@ -32,7 +32,16 @@ class EngineHead:
     """Status line and headers of an engine's answer, as far as the gateway cares. Nobody changes it once it is parsed:
     answers with the same head share it."""
 
-    __slots__ = ("chunked", "content_encoding", "content_length", "content_type", "keep_alive", "retry_after", "status")
+    __slots__ = (
+        "chunked",
+        "content_encoding",
+        "content_length",
+        "content_type",
+        "is_stream",
+        "keep_alive",
+        "retry_after",
+        "status",
+    )
 
     def __init__(self) -> None:
         self.status = 0
@@ -42,11 +51,8 @@ class EngineHead:
         self.chunked = False
         self.keep_alive = True
         self.retry_after = b""
-
-    @property
-    def is_stream(self) -> bool:
+        self.is_stream = False
         """Whether the body is server-sent events of unknown length."""
-        return self.chunked and self.status == 200 and self.content_type[:17].lower() == b"text/event-stream"
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Callback of the parser; everything not named here is dropped, hop-by-hop headers with it."""
@@ -93,6 +99,7 @@ def parse_engine_head(data: bytes) -> EngineHead:
         head.chunked = False
     if head.status >= 200 and not head.chunked and (head.content_length is None or head.content_length < 0):
         raise BrokenAnswer("the answer has neither a length nor chunks, so its end could not be told from a failure")
+    head.is_stream = head.chunked and head.status == 200 and head.content_type[:17].lower() == b"text/event-stream"
     return head
 
 

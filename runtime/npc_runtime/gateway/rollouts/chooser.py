@@ -18,7 +18,7 @@ from npc_runtime.gateway.rollouts.heard import Heard
 from npc_runtime.gateway.rollouts.judge import Judge
 from npc_runtime.gateway.rollouts.lines import CandidateLine, StableLine
 from npc_runtime.gateway.rollouts.observer import NOBODY, Observer
-from npc_runtime.gateway.rollouts.tally import Pair, Seen, Tally
+from npc_runtime.gateway.rollouts.tally import Pair, Seen, Tally, What, keep_newest, pair_of
 from npc_runtime.gateway.routing import pinned
 from npc_runtime.gateway.table import Alias, CompiledTable, Share, Target
 
@@ -53,9 +53,8 @@ class Rollouts:
         self._clock = clock
         self._places: dict[tuple[str, str], _Place] = {}
         self._trying: list[_Place] = []
-        self._withdrawn: dict[tuple[str, str, str], str] = {}
-        """(archetype, tier, digest) -> why it was taken off. For as long as this process lives: whoever wants another
-        try brings another digest."""
+        self._withdrawn: dict[What, str] = {}
+        """Why each was taken off: until another attempt is under way, whatever else tables say in between."""
 
     def apply(self, table: CompiledTable) -> None:
         """Go by this table from now on. Counts of a pair go on, those of a pair that left are forgotten."""
@@ -73,6 +72,8 @@ class Rollouts:
             self._places[key] = place
             if place.tally is not None:
                 self._trying.append(place)
+        pairs = [place.tally.pair for place in self._trying if place.tally is not None]
+        self._withdrawn = keep_newest(self._withdrawn, pairs)
 
     def choose(self, alias: Alias, npc: bytes | None) -> tuple[Target, Observer]:
         """The digest for this NPC and who watches the line."""
@@ -135,6 +136,11 @@ class Rollouts:
             if place.tally is not None and place.tally.pair.what == pair.what:
                 place.tally.withdrawn = self._withdrawn[pair.what]
 
+    @property
+    def remembered(self) -> int:
+        """Tries that were taken off and could still be asked for."""
+        return len(self._withdrawn)
+
     def seen(self) -> tuple[Seen, ...]:
         """What became of every candidate of the table, in the table's order."""
         now = self._clock()
@@ -145,15 +151,14 @@ class Rollouts:
         self._judge.close()
 
     def _tally(self, place: _Place) -> Tally | None:
-        alias = place.alias
-        if alias.candidate is None or alias.rollout is None:
+        pair, rollout = pair_of(place.alias), place.alias.rollout
+        if pair is None or rollout is None:
             return None
-        pair = Pair(alias.archetype, alias.tier, alias.stable.digest, alias.candidate.digest)
         tally = place.tally
         if tally is None or tally.pair != pair:
-            tally = Tally(pair, alias.rollout, on_withdrawn=self.withdraw)
+            tally = Tally(pair, rollout, on_withdrawn=self.withdraw)
             tally.withdrawn = self._withdrawn.get(pair.what, "")
-        tally.rollout = alias.rollout
+        tally.rollout = rollout
         return tally
 
     def _choose_watched(

@@ -13,8 +13,9 @@ import asyncio
 import logging
 import queue
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from npc_runtime.gateway.rollouts.answers import Words
 from npc_runtime.gateway.rollouts.observer import Outcome
@@ -53,7 +54,7 @@ class Reading:
 
     __slots__ = ("_judge", "_must_match", "_must_not_match", "_pieces", "_size", "lost", "words")
 
-    def __init__(self, judge: Judge, must_not_match: Sequence[str], must_match: Sequence[str]) -> None:
+    def __init__(self, judge: Judge, must_not_match: tuple[str, ...], must_match: tuple[str, ...]) -> None:
         self._judge = judge
         self._must_not_match = must_not_match
         self._must_match = must_match
@@ -103,7 +104,9 @@ class Reading:
         return Finding(Outcome.OK, mismatched)
 
 
-def _compiled(patterns: Sequence[str]) -> list[Pattern]:
+@lru_cache(maxsize=512)
+def _compiled(patterns: tuple[str, ...]) -> tuple[Pattern, ...]:
+    """Once for each voice's patterns and not for each answer: one that is none would be said with every line."""
     found = []
     for pattern in patterns:
         try:
@@ -111,7 +114,7 @@ def _compiled(patterns: Sequence[str]) -> list[Pattern]:
         except BadPattern as error:
             # The operator names it to its author; without it the candidate is judged by the others.
             log.warning("a pattern cannot be searched for and is left out", extra={"error": str(error)})
-    return found
+    return tuple(found)
 
 
 _Job = tuple[Reading, list[bytes], bytes | None, Tell | None]
@@ -130,7 +133,7 @@ class Judge:
         self._taken = 0
         self._read = 0
 
-    def open(self, must_not_match: Sequence[str], must_match: Sequence[str] = ()) -> Reading:
+    def open(self, must_not_match: tuple[str, ...], must_match: tuple[str, ...] = ()) -> Reading:
         """Begin with an answer that must not hold any of the first patterns, and must hold each of the others."""
         return Reading(self, must_not_match, must_match)
 

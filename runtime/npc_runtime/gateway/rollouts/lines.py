@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from npc_runtime.gateway.rollouts.judge import Finding, Reading
-from npc_runtime.gateway.rollouts.observer import Outcome
+from npc_runtime.gateway.rollouts.observer import Outcome, Pod
 from npc_runtime.gateway.rollouts.pairing import FirstToken
 from npc_runtime.gateway.rollouts.tally import Tally
 
@@ -52,6 +52,12 @@ class StableLine:
         if not self._failed:
             self._failed = True
             self._tally.stable.count(Outcome.ERROR, probe=self._probe)
+
+    def on_lost(self, pod: Pod) -> None:
+        """A failure, if the pod did not end."""
+        if not self._failed:
+            self._failed = True
+            self._tally.losses.note(pod, candidate=False, probe=self._probe)
 
     def on_stable(self) -> None:
         """It is."""
@@ -120,6 +126,14 @@ class CandidateLine:
         elif not self._failed:
             self._failed = True
             self._tally.count_candidate(Outcome.ERROR, probe=self._probe)
+
+    def on_lost(self, pod: Pod) -> None:
+        """A bad answer, if the pod did not end."""
+        if self._stable is not None:
+            self._stable.on_lost(pod)
+        elif not self._failed:
+            self._failed = True
+            self._tally.losses.note(pod, candidate=True, probe=self._probe)
 
     def on_stable(self) -> None:
         """The stable digest takes over."""

@@ -7,6 +7,7 @@ the bytes of an answer, the one hot place, does it look at `copies` first.
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -34,6 +35,13 @@ class Outcome(enum.Enum):
     Counts nowhere."""
 
 
+class Pod(Protocol):
+    """A pod as far as lines that were lost with it care."""
+
+    def find_out(self, tell: Callable[[bool], None]) -> None:
+        """Have `tell` called in a moment with whether it is still there. Once for each call, whatever happens."""
+
+
 class Observer(Protocol):
     """Told of one line on one alias, on the event loop. `on_end` comes exactly once and last."""
 
@@ -55,6 +63,10 @@ class Observer(Protocol):
     def on_failed_attempt(self) -> None:
         """An engine that was asked failed before a byte went to the client, and the line goes on, here or elsewhere.
         Not for a pod that was never reached: that says nothing of the digest."""
+
+    def on_lost(self, pod: Pod) -> None:
+        """The connection to a pod that was asked broke before its answer was whole. Comes before the call that says
+        what becomes of the line, which then counts nothing."""
 
     def on_stable(self) -> None:
         """The candidate is on no pod that could be asked: from here on the stable digest answers this line."""
@@ -81,6 +93,9 @@ class Nobody:
         """Ignored."""
 
     def on_failed_attempt(self) -> None:
+        """Ignored."""
+
+    def on_lost(self, pod: Pod) -> None:
         """Ignored."""
 
     def on_stable(self) -> None:

@@ -22,6 +22,7 @@ from npc_runtime.gateway.attempt import Attempt
 from npc_runtime.gateway.fleet import Endpoint, Fleet
 from npc_runtime.gateway.http.engine_answer import ChunkedAnswer, EngineHead
 from npc_runtime.gateway.rollouts.observer import Observer, Outcome
+from npc_runtime.gateway.routing import pick_endpoint
 from npc_runtime.gateway.table import Alias, Target
 
 if TYPE_CHECKING:
@@ -87,7 +88,8 @@ class Prober:
             log.error("a probe failed by itself", exc_info=error, extra={"tier": key[0], "archetype": key[1]})
 
     def _find_room(self, alias: Alias) -> Endpoint | None:
-        """The least busy pod that may be asked for both digests and is not full."""
+        """The least busy pod that may be asked for both digests and is not full, picked as for lines: one that cannot
+        be reached has no lines, and would look the least busy of all for ever."""
         if alias.candidate is None:
             return None
         slots = _tier(self._fleet, alias.tier).slots
@@ -97,7 +99,7 @@ class Prober:
             for endpoint in self._fleet.usable(alias.tier, alias.candidate.served_name)
             if endpoint in stable and (not slots or endpoint.in_flight < slots)
         ]
-        return min(both, key=lambda endpoint: endpoint.in_flight, default=None)
+        return pick_endpoint(both, tried=(), turn=self._turn, now=self._loop.time())
 
     async def _ask_both(self, alias: Alias, endpoint: Endpoint, *, candidate_first: bool) -> None:
         lines = self._rollouts.probe_lines(alias)
@@ -170,7 +172,11 @@ class _Question:
         self._end(Outcome.OK if head.status == 200 else Outcome.ERROR)
 
     def on_engine_lost(self, why: str, stream: ChunkedAnswer | None) -> None:
-        """It broke off."""
+        """It broke off, unless only the framing's end is missing."""
+        if stream is not None and stream.said_done:
+            self._end(Outcome.OK)
+            return
+        self._observer.on_lost(self._attempt.endpoint)
         self._end(Outcome.ERROR)
 
     def on_unreached(self, why: str) -> None:

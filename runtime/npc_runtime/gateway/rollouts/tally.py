@@ -3,41 +3,63 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from npc_runtime import wire
 from npc_runtime.gateway.rollouts.guard import why_withdrawn
+from npc_runtime.gateway.rollouts.losses import Losses
 from npc_runtime.gateway.rollouts.observer import Outcome
 from npc_runtime.gateway.rollouts.pairing import Pairs
-from npc_runtime.gateway.table import CompiledTable
+from npc_runtime.gateway.table import Alias, CompiledTable
 
 _OK: Final = Outcome.OK
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A candidate beside a stable digest, for one archetype on one tier. Counts belong to a pair, whatever steps and
-    pauses its rollout takes."""
+    """A candidate beside a stable digest, for one archetype on one tier, in one attempt. Counts belong to a pair,
+    whatever steps and pauses its rollout takes."""
 
     archetype: str
     tier: str
     stable: str
     candidate: str
+    attempt: int = 0
 
     @property
-    def what(self) -> tuple[str, str, str]:
-        """What is off once it was taken off: this digest for this archetype on this tier, whatever stands beside it."""
-        return self.archetype, self.tier, self.candidate
+    def what(self) -> What:
+        """What is off once it was taken off: this try of this digest, whatever stands beside it."""
+        return self.archetype, self.tier, self.candidate, self.attempt
+
+
+What = tuple[str, str, str, int]
+"""Archetype, tier, digest, attempt."""
+
+W = TypeVar("W")
+
+
+def keep_newest(withdrawn: Mapping[What, W], trying: Iterable[Pair]) -> dict[What, W]:
+    """What was taken off, without the attempts that are over because a newer one is under way: so what is remembered
+    does not grow with every try."""
+    newest = {(pair.archetype, pair.tier): pair.attempt for pair in trying}
+    return {what: why for what, why in withdrawn.items() if what[3] >= newest.get(what[:2], 0)}
+
+
+def pair_of(alias: Alias) -> Pair | None:
+    """What is being tried by an alias; None where nothing is, or nobody watches."""
+    if alias.candidate is None or alias.rollout is None:
+        return None
+    return Pair(alias.archetype, alias.tier, alias.stable.digest, alias.candidate.digest, alias.rollout.attempt)
 
 
 def pairs_of(table: CompiledTable) -> dict[Pair, wire.AliasRollout]:
     """What is being tried by a table, and by what it is watched."""
     return {
-        Pair(alias.archetype, alias.tier, alias.stable.digest, alias.candidate.digest): alias.rollout
+        pair: alias.rollout
         for alias in table.aliases.values()
-        if alias.candidate is not None and alias.rollout is not None
+        if alias.rollout is not None and (pair := pair_of(alias)) is not None
     }
 
 
@@ -52,7 +74,7 @@ class Seen(wire.RolloutReport):
     @property
     def pair(self) -> Pair:
         """Whose counts these are."""
-        return Pair(self.archetype, self.tier, self.stable, self.candidate)
+        return Pair(self.archetype, self.tier, self.stable, self.candidate, self.attempt)
 
 
 class Side:
@@ -113,11 +135,23 @@ class Side:
 class Tally:
     """Both sides of one pair, and the times that were compared."""
 
-    __slots__ = ("_on_withdrawn", "candidate", "fallen", "pair", "pairs", "rollout", "stable", "unjudged", "withdrawn")
+    __slots__ = (
+        "_on_withdrawn",
+        "candidate",
+        "fallen",
+        "losses",
+        "pair",
+        "pairs",
+        "rollout",
+        "stable",
+        "unjudged",
+        "withdrawn",
+    )
 
     def __init__(self, pair: Pair, rollout: wire.AliasRollout, *, on_withdrawn: Callable[[Pair, str], None]) -> None:
         """`on_withdrawn` is called with the reason when this candidate has given one bad answer too many."""
         self._on_withdrawn = on_withdrawn
+        self.losses = Losses(self._count_lost)
         self.pair = pair
         self.rollout = rollout
         """By what the candidate is watched now; every table may change it."""
@@ -137,6 +171,12 @@ class Tally:
             if why:
                 self._on_withdrawn(self.pair, why)
 
+    def _count_lost(self, candidate: bool, probe: bool) -> None:
+        if candidate:
+            self.count_candidate(Outcome.ERROR, probe=probe)
+        else:
+            self.stable.count(Outcome.ERROR, probe=probe)
+
     def seen(self, lowest_heard: int | None) -> Seen:
         """Everything, as the operator is told."""
         return Seen(
@@ -144,6 +184,7 @@ class Tally:
             tier=self.pair.tier,
             stable=self.pair.stable,
             candidate=self.pair.candidate,
+            attempt=self.pair.attempt,
             stable_counts=self.stable.counts(),
             candidate_counts=self.candidate.counts(),
             pairs=self.pairs.pairs,

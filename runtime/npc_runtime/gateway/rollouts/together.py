@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence, Set
 
 from npc_runtime import wire
 from npc_runtime.gateway.rollouts.guard import why_withdrawn
-from npc_runtime.gateway.rollouts.tally import Pair, Seen, pairs_of
+from npc_runtime.gateway.rollouts.tally import Pair, Seen, What, keep_newest, pairs_of
 from npc_runtime.gateway.table import CompiledTable
 
 _SUMS = ("pairs", "slower", "timed", "over_limit", "fallen", "unjudged")
@@ -22,7 +22,7 @@ class Together:
         self._trying: dict[Pair, wire.AliasRollout] = {}
         self._gone: dict[Pair, Seen] = {}
         self._live: dict[int, dict[Pair, Seen]] = {}
-        self._withdrawn: dict[tuple[str, str, str], tuple[Pair, str]] = {}
+        self._withdrawn: dict[What, tuple[Pair, str]] = {}
 
     @property
     def withdrawn(self) -> Sequence[tuple[Pair, str]]:
@@ -33,6 +33,7 @@ class Together:
         """Forget the counts of pairs that this table does not have."""
         self._trying = pairs_of(table)
         self._gone = {pair: seen for pair, seen in self._gone.items() if pair in self._trying}
+        self._withdrawn = keep_newest(self._withdrawn, self._trying)
 
     def hear(self, said: Iterable[tuple[int, Sequence[Seen]]], living: Set[int]) -> list[tuple[Pair, str]]:
         """Take over what workers (by process id) say; returns which candidates must now be taken off everywhere, and
