@@ -89,7 +89,7 @@ OBJECTS = {
     "KarpenterMissing": "install Karpenter, or set spec.nodePools.provider to existing: " + _EDIT,
     "NodeClassNotReady": "see the node class that the message names, and the logs of Karpenter",
     "CloudCredentials": "give the operator's ServiceAccount a role of the cloud: docs/clouds/aws.md",
-    "HeadroomRefused": "see the message; usually: helm upgrade npc-operator --reuse-values --set nodePools.enabled=true",
+    "HeadroomRefused": "see the message; often: helm upgrade npc-operator --reuse-values --set nodePools.enabled=true",
     # history
     "First": "",
     "Moved": "",
