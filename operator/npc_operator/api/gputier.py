@@ -9,7 +9,7 @@ from pydantic import Field
 from npc_operator.api.base import ApiModel, ListMap, ListSet, Rule
 from npc_operator.api.capacity import Capacity, CapacityStatus, Prices
 from npc_operator.api.engine import Engine, Resources, Volume, VolumeMount
-from npc_operator.api.interruption import Interruption
+from npc_operator.api.interruption import Interruption, InterruptionStatus
 from npc_operator.api.locations import NO_FILE_CREDENTIALS, Folder, ModelUri
 from npc_operator.api.meta import (
     LABEL_KEY,
@@ -309,6 +309,8 @@ class GpuTierStatus(ApiModel):
     """Wanted and ready by slice."""
     capacity: CapacityStatus = CapacityStatus()
     """Whether one slice stands in for the other, and why."""
+    interruptions: InterruptionStatus = InterruptionStatus()
+    """Pods that go away with their nodes, and what the last time cost."""
     adapters: int = 0
     """Adapters wanted on the tier."""
     resident_adapters: int = 0

@@ -29,3 +29,31 @@ class Interruption(ApiModel):
     of the node can reach the node's role."""
     queue: InterruptionQueue | None = None
     """Unset: no queue is read. Tiers that name the same queue share one reader."""
+
+
+class InterruptionStatus(ApiModel):
+    """Pods that go away with their nodes, what the last interruption cost, and what another operator process needs to
+    go on from."""
+
+    pods: int = 0
+    """Pods that are there and that a notice is known of, of whatever kind."""
+    unrouted: int = 0
+    """Of these, pods that take no new lines any more."""
+    since: str = Field(default="", max_length=64)
+    """When the last interruption began (RFC 3339); empty if there was none."""
+    over: bool = True
+    """Nobody leaves, and as many pods are ready as are wanted."""
+    lost_lines: int = 0
+    """Lines that it cost: they ended in an error after they had begun, or nobody answered them."""
+    rerouted_lines: int = 0
+    """Lines that began anew on another pod before the game server had a byte."""
+    downgraded_lines: int = 0
+    """Lines that were answered by less than their tier's own adapter."""
+    seconds_below_target: int = 0
+    """For so long fewer pods were ready than wanted."""
+    nodes: str = Field(default="", max_length=65536)
+    """Nodes with spot pods that went away of late, and when: JSON of the operator's own."""
+    replacements: str = Field(default="", max_length=98304)
+    """Nodes that were replaced of late because of a recommendation, and when: JSON of the operator's own."""
+    ledger: str = Field(default="", max_length=65536)
+    """What the counts were made from: JSON of the operator's own, while the interruption lasts."""

@@ -1,0 +1,56 @@
+"""What a tier is told of the interruptions among its pods: all that the decision about its replicas needs of them.
+
+Made anew at every look (`reconcilers.interruptions`) and never kept beyond it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from npc_operator.api.interruption import InterruptionStatus
+from npc_operator.domain.interruption.notices import Kind
+
+SliceName = str
+"""`api.names.SLICE_ON_DEMAND` or `api.names.SLICE_SPOT`."""
+Stage = Literal["Noticed", "Unrouted", "Drained", "Evicted"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainingPod:
+    """One engine pod of which it is said that it, or its node, goes away. Times are Unix seconds."""
+
+    uid: str
+    pod: str
+    node: str
+    slice: SliceName
+    kind: Kind
+    since: float
+    deadline: float | None
+    stage: Stage
+    replaced: bool
+    """One more pod is wanted in its place: it counts in `TierInterruptions.replacing`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TierInterruptions:
+    """The interruptions of one tier."""
+
+    recent: tuple[float, ...] = ()
+    """When each distinct node with a spot pod of the tier began to go, at least back to `storm.windowSeconds` ago;
+    Unix seconds, oldest first."""
+    replacing: Mapping[SliceName, int] = field(default_factory=dict)
+    """Pods by slice that are there beyond the wanted number, because one that is still there (and not being deleted)
+    goes away: the Deployment still counts it. Gone as soon as the old pod is being deleted, or stays after all."""
+    leaving: frozenset[str] = frozenset()
+    """Uids of the pods that `replacing` counts."""
+    unrouted: frozenset[str] = frozenset()
+    """Uids of the pods that no new line may go to."""
+    draining: tuple[DrainingPod, ...] = ()
+    """Every pod that something is said of, by name."""
+    status: InterruptionStatus = field(default_factory=InterruptionStatus)
+    """For `GpuTierStatus.interruptions`, as it is."""
+
+
+NO_INTERRUPTIONS = TierInterruptions()
