@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from npc_operator.domain.interruption.notices import Notice
 from npc_operator.domain.nodepools.groups import GroupDescription, LiveGroup
 from npc_runtime.wire import Accepted, AgentReport, DesiredSet, GatewayReport, RouteTable, Stamp
 
@@ -233,6 +234,8 @@ class QueueMessage:
     body: str
     receptions: int
     """How often it was handed out, this time included; 1 at first. Approximate."""
+    sent: float | None = None
+    """When the queue got it, by the queue's clock; Unix seconds, None where it does not say."""
 
 
 class InterruptionQueue(Protocol):
@@ -253,4 +256,15 @@ class InterruptionQueue(Protocol):
     async def set_aside(self, message: QueueMessage, reason: str) -> str:
         """A message that cannot be understood. Returns what becomes of it: `Redrive` (the queue has a dead letter
         queue, which gets it after its own number of receptions), `Retry` (it will be handed out again) or `Deleted`."""
+        ...
+
+
+class Listener(Protocol):
+    """Whoever acts on what is said of machines. A queue's message is deleted once this has returned."""
+
+    async def hear(self, notice: Notice, *, namespaces: frozenset[str] | None = None) -> None:
+        """Returns when what was said cannot be lost any more: it is written down at every pod that it concerns, or it
+        concerns none. `namespaces` are the only ones whose pods it may concern, because whoever can name a queue can
+        send to it; None for a queue of the operator's own. Hearing it again is harmless. Raises PortError if it could
+        not be written down, or if nodes are not known yet: the message then comes again."""
         ...
