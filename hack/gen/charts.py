@@ -96,6 +96,7 @@ def operator_rights() -> str:
         {
             "npc-operator.rights.watched": (right for right in RIGHTS if right.scope is Scope.WATCHED),
             "npc-operator.rights.server": PATH_RIGHTS,
+            "npc-operator.rights.nodes": (right for right in RIGHTS if right.scope is Scope.NODES),
             "npc-operator.rights.pools": (right for right in RIGHTS if right.scope is Scope.POOLS),
             "npc-operator.rights.own": (right for right in RIGHTS if right.scope is Scope.OWN),
             "npc-operator.rights.view": see,

@@ -36,6 +36,10 @@ class NotFound(PortError):
     """The object (or, for apply, its namespace) is not there."""
 
 
+class Blocked(PortError):
+    """A PodDisruptionBudget does not allow it now."""
+
+
 class StaleLeader(PortError):
     """The receiver has a newer order than ours: `current` says which."""
 
@@ -83,6 +87,12 @@ class Kube(Protocol):
     async def delete(self, ref: ObjectRef, *, resource_version: str) -> None:
         """Delete exactly the object of ref.uid at resource_version; gone already is success; raises Conflict if it
         changed."""
+        ...
+
+    async def evict(self, ref: ObjectRef, *, resource_version: str) -> None:
+        """Ask for the eviction of exactly the pod of ref.uid at resource_version: budgets are kept, and it has its own
+        grace. Gone already is success; raises Conflict if it changed, and Blocked (retryable) while a budget does not
+        allow it."""
         ...
 
 

@@ -18,6 +18,7 @@ class Scope(StrEnum):
     WATCHED = "watched"  # everywhere the operator looks: a ClusterRole, or a Role in each of the named namespaces
     REGION = "region"  # in each namespace that holds a region: a Role of the npc-region chart
     OWN = "own"  # in the operator's own namespace
+    NODES = "nodes"  # of the whole cluster, with a ClusterRole: where only some namespaces are watched it is left out
     POOLS = "pools"  # everywhere, where nodePools.enabled of the npc-operator chart says so
 
 
@@ -57,13 +58,15 @@ RIGHTS: tuple[Right, ...] = (
         Right(Scope.WATCHED, GROUP, f"{plural}/finalizers", ("update",), "owner references that block deletion")
         for plural in sorted(PLURALS.values())
     ),
-    Right(Scope.WATCHED, "", "pods", _READ, "pods of engines, gateways and gates"),
+    Right(Scope.WATCHED, "", "pods", (*_READ, "patch"), "engines, gateways and gates; how far an interruption is"),
+    Right(Scope.WATCHED, "", "pods/eviction", ("create",), "engine pods whose node goes away, as budgets allow"),
     Right(Scope.WATCHED, "", "services", _APPLY, "children of tiers and regions"),
     Right(Scope.WATCHED, "apps", "deployments", _APPLY, "children of tiers and regions"),
     Right(Scope.WATCHED, "batch", "jobs", (*_READ, "create", "delete"), "gates: users' own tests of candidates"),
     Right(Scope.WATCHED, "policy", "poddisruptionbudgets", _APPLY, "children of tiers and regions"),
     Right(Scope.WATCHED, "networking.k8s.io", "networkpolicies", _APPLY, "children of tiers and regions"),
     Right(Scope.WATCHED, "events.k8s.io", "events", ("create", "patch"), "to say what happened"),
+    Right(Scope.NODES, "", "nodes", _READ, "nodes that go away: taints, conditions, cordons"),
     # Bound cluster-wide even where only some namespaces are watched: a namespace that is being deleted takes its Roles
     # with it, and the finalizer could not be taken off any more.
     Right(Scope.POOLS, GROUP, PLURALS[KIND_TIER], ("patch",), "the finalizer of tiers with nodes of their own"),

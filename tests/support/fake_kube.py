@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 import orjson
 
 from npc_operator.clients.resources import find_resource
-from npc_operator.ports import Conflict, Manifest, NotFound, ObjectRef, PortError
+from npc_operator.ports import Blocked, Conflict, Manifest, NotFound, ObjectRef, PortError
 from tests.support import fake_ssa as ssa
 
 T = TypeVar("T")
@@ -124,7 +124,54 @@ class FakeKube:
 
         self._mutate(call, delete)
 
+    async def evict(self, ref: ObjectRef, *, resource_version: str) -> None:
+        call = Call("evict", ref.kind, ref.namespace, ref.name)
+
+        def evict() -> dict[str, Any]:
+            found = self._objects.get((ref.kind, ref.namespace, ref.name))
+            if found is None:
+                return {}
+            meta = found["metadata"]
+            if (ref.uid and ref.uid != meta["uid"]) or (
+                resource_version and resource_version != meta["resourceVersion"]
+            ):
+                raise Conflict(f"{call}: the precondition does not hold", code=409)
+            if "deletionTimestamp" not in meta and not self._may_go(found):
+                raise Blocked(f"{call}: the budget does not allow it", reason="DisruptionBudget", code=429)
+            self.end_pod(ref.namespace, ref.name, disrupted=True)
+            return {}
+
+        self._mutate(call, evict)
+
+    def _may_go(self, pod: Mapping[str, Any]) -> bool:
+        """By the budgets of its namespace, as far as their controller has said how many may go."""
+        if pod.get("status", {}).get("phase") != "Running":
+            return True
+        for budget in self.all("PodDisruptionBudget", pod["metadata"]["namespace"]):
+            labels = budget["spec"]["selector"]["matchLabels"]
+            selector = ",".join(f"{key}={value}" for key, value in labels.items())
+            if matches(pod, selector) and budget.get("status", {}).get("disruptionsAllowed", 1) < 1:
+                return False
+        return True
+
     # --- the world beside the operator: none of this is recorded ---
+
+    def end_pod(self, namespace: str, name: str, *, disrupted: bool = False, ends: str = _STAMP) -> None:
+        """Somebody deletes a pod gracefully: on a node it is there until its kubelet says that it ended (`remove`),
+        without one it is gone. `disrupted` as the eviction API marks it."""
+        live = copied(self._objects["Pod", namespace, name])
+        if not live["spec"].get("nodeName"):
+            self._remove(("Pod", namespace, name))
+            return
+        live["metadata"].setdefault("deletionTimestamp", ends)
+        if disrupted:
+            status = live.setdefault("status", {})
+            others = [one for one in status.get("conditions", ()) if one["type"] != "DisruptionTarget"]
+            status["conditions"] = [
+                *others,
+                {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"},
+            ]
+        self._store(("Pod", namespace, name), live)
 
     def put(self, manifest: Mapping[str, Any], *, manager: str = "kubectl") -> dict[str, Any]:
         """Somebody else applies an object, status included; a new one gets the uid and creation time it names."""
@@ -349,6 +396,7 @@ def _desired(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 _API_VERSIONS = {
     "Pod": "v1",
+    "Node": "v1",
     "Service": "v1",
     "Secret": "v1",
     "ConfigMap": "v1",

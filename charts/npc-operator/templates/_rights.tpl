@@ -37,10 +37,14 @@
 - apiGroups: [npcfleet.dev]
   resources: [npcregions/finalizers]
   verbs: [update]
-# pods of engines, gateways and gates
+# engines, gateways and gates; how far an interruption is
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch]
+  verbs: [get, list, watch, patch]
+# engine pods whose node goes away, as budgets allow
+- apiGroups: [""]
+  resources: [pods/eviction]
+  verbs: [create]
 # children of tiers and regions
 - apiGroups: [""]
   resources: [services]
@@ -71,6 +75,13 @@
 # callers that prove themselves with service account tokens
 - nonResourceURLs: [/.well-known/openid-configuration, /openid/v1/jwks]
   verbs: [get]
+{{- end -}}
+
+{{- define "npc-operator.rights.nodes" -}}
+# nodes that go away: taints, conditions, cordons
+- apiGroups: [""]
+  resources: [nodes]
+  verbs: [get, list, watch]
 {{- end -}}
 
 {{- define "npc-operator.rights.pools" -}}

@@ -113,6 +113,20 @@ class KubeClient:
         except NotFound:
             return
 
+    async def evict(self, ref: ObjectRef, *, resource_version: str) -> None:
+        resource = find_resource(ref.api_version, ref.kind)
+        preconditions = {"uid": ref.uid, "resourceVersion": resource_version}
+        body = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": ref.name, "namespace": ref.namespace},
+            "deleteOptions": {"preconditions": {key: value for key, value in preconditions.items() if value}},
+        }
+        try:
+            await self.request("create", resource, resource.path(ref.namespace, ref.name, "eviction"), body=body)
+        except NotFound:
+            return
+
     # --- for other clients ---
 
     async def list_version(
@@ -133,7 +147,7 @@ class KubeClient:
     async def watch(
         self, api_version: str, kind: str, *, namespace: str, name: str, since: str, metadata_only: bool = False
     ) -> AsyncIterator[tuple[str, Manifest]]:
-        """(type, object) of every change of one named object after `since`, bookmarks left out.
+        """(type, object) of every change of one named object after `since`, bookmarks left out; without a name, of all.
 
         Ends when the server ends it; raises PortError (reason Expired when `since` is too old).
         """
@@ -141,10 +155,11 @@ class KubeClient:
         params = {
             "watch": "true",
             "allowWatchBookmarks": "true",
-            "fieldSelector": f"metadata.name={name}",
             "resourceVersion": since,
             "timeoutSeconds": str(WATCH_SECONDS),
         }
+        if name:
+            params["fieldSelector"] = f"metadata.name={name}"
         what = f"watch {kind} {namespace}/{name}"
         headers = {"Accept": METADATA_ONLY if metadata_only else JSON}
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_SECONDS, sock_read=SILENCE_SECONDS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 
-from npc_operator.ports import Conflict, NotFound, PortError
+from npc_operator.ports import Blocked, Conflict, NotFound, PortError
 
 _PERMANENT = {
     400: "BadRequest",
@@ -34,6 +34,8 @@ def error_of(status: int, body: bytes, what: str) -> PortError:
     # An apply that names a uid is meant for that object alone; the server calls another one's uid immutable.
     if status == 409 or (status == 422 and "metadata.uid" in fields):
         return Conflict(text, reason=reason or "Conflict", code=status)
+    if status == 429 and "DisruptionBudget" in causes:
+        return Blocked(text, reason="DisruptionBudget", code=status)
     return PortError(
         text, reason=reason or _PERMANENT.get(status, "Unavailable"), retryable=status not in _PERMANENT, code=status
     )

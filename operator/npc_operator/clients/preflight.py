@@ -95,6 +95,8 @@ def _where(right: Right, namespaces: Sequence[str], own_namespace: str) -> Seque
             return tuple(namespaces) or ("",)
         case Scope.OWN:
             return (own_namespace,)
+        case Scope.NODES:
+            return () if namespaces else ("",)  # clients.nodes says so where it is missing
         case Scope.POOLS:
             return ()  # wanted by some tiers only, whose condition says so where it is missing
         case Scope.REGION:

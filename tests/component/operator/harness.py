@@ -86,6 +86,11 @@ class SteppedKube:
         await self._kube.delete(ref, resource_version=resource_version)
         self._after(f"delete {ref.kind}/{ref.name}")
 
+    async def evict(self, ref: ObjectRef, *, resource_version: str) -> None:
+        self._before(f"evict {ref.kind}/{ref.name}")
+        await self._kube.evict(ref, resource_version=resource_version)
+        self._after(f"evict {ref.kind}/{ref.name}")
+
 
 class FakeClock:
     def __init__(self) -> None:

@@ -94,7 +94,13 @@ def test_pod_security_restricted_accepts_every_pod_of_the_charts(helm: Helm, env
 
 
 def test_installing_gives_exactly_the_rights_of_the_table(region: KubeEnv) -> None:
-    places = {Scope.WATCHED: ("", "eu-west"), Scope.REGION: ("eu-west",), Scope.OWN: ("npc-system",), Scope.POOLS: ()}
+    places = {
+        Scope.WATCHED: ("", "eu-west"),
+        Scope.REGION: ("eu-west",),
+        Scope.OWN: ("npc-system",),
+        Scope.NODES: ("",),
+        Scope.POOLS: (),
+    }
     questions = [
         (verb, right.group, right.resource, namespace)
         for right in RIGHTS
@@ -117,7 +123,8 @@ def test_installing_gives_no_other_right(region: KubeEnv) -> None:
         ("patch", "npcfleet.dev", "gputiers", "eu-west"),
         ("get", "coordination.k8s.io", "leases", "eu-west"),
         ("get", "", "configmaps", "eu-west"),
-        ("get", "", "nodes", ""),
+        ("patch", "", "nodes", ""),
+        ("patch", "", "nodes/status", ""),
     ]
     assert refused(region, questions) == questions
 

@@ -143,7 +143,7 @@ async def test_check_finds_nothing_missing_with_the_rights_of_the_table_and_ends
     env: KubeEnv, namespace: str
 ) -> None:
     user = f"checker-{namespace}"
-    apply_all(env, [*cluster_wide(user, Scope.WATCHED), *in_namespace(user, namespace, Scope.OWN)])
+    apply_all(env, [*cluster_wide(user, Scope.WATCHED, Scope.NODES), *in_namespace(user, namespace, Scope.OWN)])
     async with operator(env.kubeconfig_for(user), namespace, "check") as process:
         assert await process.ends() == 0
         assert "CRDs and rights are there" in process.lines[-1]["message"]
