@@ -112,6 +112,7 @@ DEFINITIONS = (
             Column("Resident", ".status.residentAdapters", "integer", "Adapters proven on every ready pod."),
             Column("On-Demand", ".status.slices.onDemand.ready", "integer", "Ready on-demand pods.", wide=True),
             Column("Spot", ".status.slices.spot.ready", "integer", "Ready spot pods.", wide=True),
+            Column("Capacity", ".status.capacity.mode", description="Whether on-demand stands in for spot.", wide=True),
             Column("Model", ".spec.model.uri", description="Base model.", wide=True),
             _MESSAGE,
             _AGE,

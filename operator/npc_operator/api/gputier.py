@@ -298,7 +298,8 @@ class GpuTierStatus(ApiModel):
     observed_generation: int = -1
     """Generation of the spec that this status speaks of; -1 means not looked at yet."""
     replicas: int = 0
-    """Pods that exist (the scale subresource's number)."""
+    """Pods that exist, without those beyond the wanted number: overprovisioned ones, stand-ins for spot and
+    replacements (the scale subresource's number)."""
     ready_replicas: int = 0
     """Pods that are ready."""
     wanted_replicas: int = 0

@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from npc_operator.api import names
+from npc_operator.api.capacity import CapacityStatus
 from npc_operator.api.gputier import GpuTierStatus, Slices, SliceStatus
+from npc_operator.api.interruption import InterruptionStatus
 from npc_operator.domain import reasons
 from npc_operator.domain.conditions import Finding, Summary, build_conditions, clip, join_messages
 from npc_operator.domain.engines import Engine
@@ -34,7 +36,11 @@ class TierFacts:
     """Name of the region that names the tier; empty if none does."""
     wanted: int
     split: Split
+    """What both slices should have: with overprovision, stand-ins and replacements this is more than is wanted."""
     engines: Sequence[Engine]
+    capacity: CapacityStatus = field(default_factory=CapacityStatus)
+    """Why they should have so many."""
+    interruptions: InterruptionStatus = field(default_factory=InterruptionStatus)
     deployments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Status of the slices' Deployments, as far as known."""
     preparing: bool = False
@@ -54,13 +60,18 @@ class TierFacts:
     newborn: bool = False
     """The tier was created a moment ago."""
     node_pools: tuple[tuple[str, str, Finding], ...] = ()
-    """The condition about its nodes, if there is one."""
+    """The conditions about its nodes and its interruption queue, where there are such."""
 
     def alive(self) -> list[Engine]:
         return [engine for engine in self.engines if engine.alive()]
 
     def ready(self) -> list[Engine]:
         return [engine for engine in self.alive() if engine.pod.ready]
+
+    def beyond(self) -> int:
+        """Pods that are there on purpose beyond the wanted number: overprovision, stand-ins and replacements."""
+        intended = self.split.on_demand + self.split.spot
+        return max(0, min(len(self.alive()), intended) - self.wanted)
 
 
 Rule = Callable[[TierFacts], Finding | None]
@@ -171,6 +182,10 @@ def find_errors(facts: TierFacts) -> Finding | None:
 
 
 def find_unschedulable(facts: TierFacts) -> Finding | None:
+    """Spot pods without a node are nothing to wait for while on-demand pods stand in: the market may be closed for
+    days."""
+    if facts.capacity.extra_on_demand and len(facts.ready()) >= facts.wanted:
+        return None
     found = [
         f"pod {engine.pod.name}: {engine.pod.unschedulable}" for engine in facts.alive() if engine.pod.unschedulable
     ]
@@ -194,8 +209,8 @@ def find_starting(facts: TierFacts) -> Finding | None:
     ready, alive = len(facts.ready()), len(facts.alive())
     if ready < facts.wanted:
         return Finding(reasons.STARTING, f"{ready} of {facts.wanted} pods are ready; {_what_starts(facts)}")
-    if alive > facts.wanted and not find_rolling(facts):
-        return Finding(reasons.STARTING, f"{alive} pods are there, {facts.wanted} are wanted")
+    if alive - facts.beyond() > facts.wanted and not find_rolling(facts):
+        return Finding(reasons.STARTING, f"{alive} pods are there, {facts.wanted + facts.beyond()} are wanted")
     return None
 
 
@@ -276,10 +291,13 @@ def build_tier_status(facts: TierFacts, now: float) -> GpuTierStatus:
 
     return GpuTierStatus(
         observed_generation=tier.meta.generation,
-        replicas=len(facts.alive()),
+        # Without those an autoscaler that divides by it would take them for a load that sank.
+        replicas=len(facts.alive()) - facts.beyond(),
         ready_replicas=len(ready),
         wanted_replicas=facts.wanted,
         selector=facts.selector,
+        capacity=facts.capacity,
+        interruptions=facts.interruptions,
         slices=Slices(on_demand=slice_status(names.SLICE_ON_DEMAND), spot=slice_status(names.SLICE_SPOT)),
         adapters=facts.adapters,
         resident_adapters=facts.resident_adapters,

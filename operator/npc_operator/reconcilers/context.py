@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from npc_operator.domain.conditions import Finding
 from npc_operator.manifests.network import OperatorPeer
 from npc_operator.ports import Agents, Clock, Gateways, Images, Kube, Meter, Recorder, Stamps
+from npc_operator.reconcilers.capacity import InterruptionsView
 from npc_operator.reconcilers.children import Children, Ensured
 from npc_operator.reconcilers.crashes import CrashWatch
 from npc_operator.reconcilers.degradation import DegradationWatch
@@ -35,6 +36,7 @@ class Context:
     turns: TurnBook
     crashes: CrashWatch
     degradation: DegradationWatch
+    interruptions: InterruptionsView
 
 
 def split_results(results: Iterable[Ensured]) -> tuple[tuple[Finding, ...], tuple[str, ...]]:

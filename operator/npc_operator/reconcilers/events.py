@@ -128,6 +128,26 @@ def abandoned(places: tuple[str, ...]) -> Event:
     return Event("NodePoolsAbandoned", text, warning=True)
 
 
+def fell_back(message: str) -> Event:
+    return Event("FallbackBegan", message, warning=True)
+
+
+def storm_began(message: str) -> Event:
+    return Event("StormBegan", message, warning=True)
+
+
+def storm_over(message: str) -> Event:
+    return Event("StormOver", message)
+
+
+def return_began(message: str) -> Event:
+    return Event("ReturnBegan", message)
+
+
+def returned_to_spot() -> Event:
+    return Event("ReturnedToSpot", "the on-demand slice is its floor again")
+
+
 # --- secrets ---
 
 

@@ -13,6 +13,7 @@ from npc_operator.manifests.network import OperatorPeer
 from npc_operator.ports import Outside
 from npc_operator.reconcilers.adapter import reconcile_adapter
 from npc_operator.reconcilers.agent import AgentReconciler
+from npc_operator.reconcilers.capacity import Undisturbed
 from npc_operator.reconcilers.children import Children
 from npc_operator.reconcilers.context import Context
 from npc_operator.reconcilers.crashes import CrashWatch
@@ -62,6 +63,7 @@ class Reconcilers:
             turns=TurnBook(store),
             crashes=CrashWatch(),
             degradation=DegradationWatch(self._world, routes, outside.clock),
+            interruptions=Undisturbed(),
         )
         self._agent = AgentReconciler(self._context)
         self._routes = RoutesReconciler(self._context)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from npc_operator.api import names
@@ -12,6 +12,7 @@ from npc_operator.domain.drift import extract_owned, owned_fields
 from npc_operator.domain.engines import Engine
 from npc_operator.domain.facts import Tier
 from npc_operator.domain.fallbacks import find_fallback_fault
+from npc_operator.domain.interruption.queues import QueueFact, fact_name, queue_entries
 from npc_operator.domain.keys import Key
 from npc_operator.domain.nodepools import NodePoolsFact, wanted_places
 from npc_operator.domain.nodepools.report import condition_entries
@@ -19,7 +20,7 @@ from npc_operator.domain.outcomes import Done, Outcome, Retry, Wait
 from npc_operator.domain.placement import Placement, describe_left_out
 from npc_operator.domain.reasons import SLOTS_EXCEEDED
 from npc_operator.domain.region import tier_population
-from npc_operator.domain.replicas import Split, decide_replicas, split_replicas
+from npc_operator.domain.replicas import Split, decide_replicas
 from npc_operator.domain.rotation import current_engine_key
 from npc_operator.domain.tier import TierFacts, build_tier_status
 from npc_operator.manifests.disruption import build_engine_budget
@@ -28,18 +29,27 @@ from npc_operator.manifests.engine_service import build_engine_service
 from npc_operator.manifests.labels import engine_selector, owner_reference, selector_text
 from npc_operator.manifests.network import build_engine_policy
 from npc_operator.manifests.pod_layout import EngineInputs
-from npc_operator.ports import PortError
+from npc_operator.ports import Manifest
 from npc_operator.reconcilers import events
+from npc_operator.reconcilers.capacity import (
+    SLICES,
+    Capacity,
+    look_at_capacity,
+    must_be_told_first,
+    replicas_of,
+    tell_first,
+)
 from npc_operator.reconcilers.children import Ensured
 from npc_operator.reconcilers.context import Context, split_results
 from npc_operator.reconcilers.owners import find_owners
 
-SLICES = (names.SLICE_ON_DEMAND, names.SLICE_SPOT)
+LEAST_WAIT_SECONDS = 0.1
+"""Before a look that time alone calls for: clocks are not exact, and one that comes too early sees nothing new."""
 
 
 async def reconcile_tier(context: Context, key: Key) -> Outcome:
-    """Children first, then one status."""
-    world = context.world
+    """The decision about replicas first, and a note of it where it is a new one; then the children, then one status."""
+    world, now = context.world, context.clock.now()
     if not world.synced():
         return Wait("the store is being filled", 1.0)
     tier = world.store.get(Tier, key.namespace, key.name)
@@ -49,19 +59,25 @@ async def reconcile_tier(context: Context, key: Key) -> Outcome:
     region = world.region_of(key.namespace, key.name)
     population = None if region is None else tier_population(region.spec, key.name)
     wanted = decide_replicas(tier.spec, population)
-    split = split_replicas(wanted, tier.spec.capacity)
+    capacity = await look_at_capacity(
+        tier, wanted, world=world, children=context.children, told=context.interruptions.of_tier(key), now=now
+    )
+    if capacity.split is not None and must_be_told_first(tier.status.capacity, capacity.status):
+        tier = await tell_first(context.publisher, world, tier, capacity)
+        if tier is None:
+            return Wait("the tier changed while its capacity was decided", 1.0)
     secret = world.secret(key.namespace, names.SECRET_ENGINE_KEY)
     key_id = "" if secret is None else current_engine_key(secret.data)
-    results: list[Ensured] = []
+    results = [Ensured(error=capacity.error)] if capacity.error else []
     if key_id and not tier.spec.suspend and tier.meta.deletion_timestamp is None:
-        results = await _keep_children(context, tier, split, key_id)
+        results += await _keep_children(context, tier, capacity, key_id)
     faults, errors = split_results(results)
     facts = observe_tier(
         context,
         tier,
         region="" if region is None else region.meta.name,
         wanted=wanted,
-        split=split,
+        capacity=capacity,
         preparing=not key_id,
         faults=faults,
         errors=errors,
@@ -71,10 +87,11 @@ async def reconcile_tier(context: Context, key: Key) -> Outcome:
         return Retry("; ".join(errors))
     if later is None and facts.newborn and (not facts.region or facts.fallback is not None):
         later = newborn_seconds(tier.meta.creation_timestamp, context.clock.now())
-    return Done(requeue_after=later)
+    wake = None if capacity.wake_at is None else max(LEAST_WAIT_SECONDS, capacity.wake_at - context.clock.now())
+    return Done(requeue_after=min((one for one in (later, wake) if one is not None), default=None))
 
 
-async def _keep_children(context: Context, tier: Tier, split: Split, key_id: str) -> list[Ensured]:
+async def _keep_children(context: Context, tier: Tier, capacity: Capacity, key_id: str) -> list[Ensured]:
     owner = events.object_ref(names.KIND_TIER, tier.meta)
     owners = [owner_reference(*one) for one in find_owners(context.world.store, tier.meta.namespace)]
     policy = build_engine_policy(tier.meta.namespace, context.operator, owners=owners)
@@ -85,6 +102,16 @@ async def _keep_children(context: Context, tier: Tier, split: Split, key_id: str
         build_engine_service(tier.meta, tier.spec),
         build_engine_budget(tier.meta, tier.spec.quality),
     ]
+    if capacity.split is not None:
+        manifests += _build_slices(context, tier, capacity.live, capacity.split, key_id)
+    return [guarded, *[await context.children.ensure(manifest, owner) for manifest in manifests]]
+
+
+def _build_slices(
+    context: Context, tier: Tier, lives: Mapping[str, Manifest | None], split: Split, key_id: str
+) -> list[dict[str, Any]]:
+    """Both Deployments, the one that grows first."""
+    manifests: list[dict[str, Any]] = []
     for slice_ in SLICES:
         inputs = EngineInputs(
             meta=tier.meta,
@@ -95,18 +122,13 @@ async def _keep_children(context: Context, tier: Tier, split: Split, key_id: str
             engine_image=context.images.engine,
             pull_policy=context.images.pull_policy,
         )
-        name = names.slice_deployment(tier.meta.name, slice_)
-        try:
-            live = await context.children.present(tier.meta.namespace, "apps/v1", "Deployment", name)
-        except PortError as error:
-            # Without the live template it is not known which images its pods run: leave it alone.
-            return [Ensured(error=f"Deployment {name}: {error}")]
+        live = lives[slice_]
         built = build_deployment(inputs, replicas=split.of(slice_), live=live)
         if live is not None and was_built_otherwise(inputs, live):
             owned = owned_fields(live, manager=names.MANAGER_CHILDREN) or {}
             built = keep_template(built, extract_owned(live, owned)["spec"]["template"], live)
         manifests.append(built)
-    return [guarded, *[await context.children.ensure(manifest, owner) for manifest in manifests]]
+    return manifests if split.on_demand >= replicas_of(lives[names.SLICE_ON_DEMAND]) else manifests[::-1]
 
 
 def observe_tier(
@@ -115,7 +137,7 @@ def observe_tier(
     *,
     region: str,
     wanted: int,
-    split: Split,
+    capacity: Capacity,
     preparing: bool,
     faults: tuple[Finding, ...],
     errors: tuple[str, ...],
@@ -143,7 +165,9 @@ def observe_tier(
         tier=tier,
         region=region,
         wanted=wanted,
-        split=split,
+        split=capacity.desired,
+        capacity=capacity.status,
+        interruptions=capacity.interruptions.status,
         engines=engines,
         deployments=deployments,
         preparing=preparing,
@@ -156,10 +180,15 @@ def observe_tier(
         fallback=fallback,
         selector=selector_text(engine_selector(tier=name)),
         newborn=newborn_seconds(tier.meta.creation_timestamp, context.clock.now()) > 0,
-        node_pools=condition_entries(
-            world.store.get(NodePoolsFact, namespace, name),
-            tier.status.conditions,
-            wanted=bool(wanted_places(tier.spec)),
+        node_pools=(
+            *condition_entries(
+                world.store.get(NodePoolsFact, namespace, name),
+                tier.status.conditions,
+                wanted=bool(wanted_places(tier.spec)),
+            ),
+            *queue_entries(
+                tier.spec, world.store.get(QueueFact, "", fact_name(tier.spec)), tier.status.conditions
+            ),
         ),
     )
 

@@ -32,6 +32,7 @@ import math
 from dataclasses import dataclass, replace
 
 from npc_operator.api.capacity import CapacityMode, Storm
+from npc_operator.domain import reasons
 from npc_operator.domain.capacity import words
 from npc_operator.domain.capacity.facts import CapacityDecision, CapacityFacts, CapacityState, SliceFact
 from npc_operator.domain.replicas import Split, split_replicas
@@ -82,7 +83,10 @@ def decide_capacity(facts: CapacityFacts, now: float) -> CapacityDecision:
     """Replicas of both slices. Where a slice is not known nothing changes, and the memory stays as it is."""
     if facts.spot is None or facts.on_demand is None:
         return CapacityDecision(
-            split=None, state=facts.state, reason=words.UNKNOWN, message="It is not known which pods run; waiting."
+            split=None,
+            state=facts.state,
+            reason=reasons.PODS_UNKNOWN,
+            message="It is not known which pods run; waiting.",
         )
     floor = split_replicas(facts.wanted, facts.capacity)
     state = _recall(facts, facts.spot, facts.on_demand, floor, now)
@@ -106,7 +110,7 @@ def decide_capacity(facts: CapacityFacts, now: float) -> CapacityDecision:
         storm_until=state.storm_until,
     )
     return CapacityDecision(
-        split=Split(on_demand=on_demand, spot=spot + view.spot.leaving),
+        split=Split(on_demand=on_demand + view.on_demand.leaving, spot=spot + view.spot.leaving),
         state=state,
         reason=told.reason,
         message=told.message,
@@ -128,7 +132,7 @@ def _recall(facts: CapacityFacts, spot: SliceFact, on_demand: SliceFact, floor: 
     state = facts.state
     if state is None:
         # Status was lost or never written: what the live Deployment has beyond the floor is taken for stand-ins.
-        extra = max(0, min(on_demand.desired - floor.on_demand, floor.spot))
+        extra = max(0, min(on_demand.desired - on_demand.leaving - floor.on_demand, floor.spot))
         begun = float(math.ceil(now))
         state = CapacityState(
             mode="Fallback" if extra else "Normal",
@@ -187,13 +191,13 @@ def _recent(view: _View) -> list[float]:
 def find_missing(spot: SliceFact, view: _View, *, storming: bool) -> tuple[int, str]:
     """On-demand replicas that should stand in, and why."""
     if storming:
-        return view.floor.spot, words.STORM
+        return view.floor.spot, reasons.SPOT_STORM
     lost = min(view.state.proven_spot - spot.ready, len(_recent(view)))
     waited = view.state.waiting_since is not None and view.now >= view.state.waiting_since + view.after
     pending = view.floor.spot - spot.ready - spot.starting if waited else 0
     if pending > 0 and pending >= lost:
-        return pending, words.PENDING
-    return (lost, words.LOST) if lost > 0 else (0, words.READY)
+        return pending, reasons.SPOT_PENDING
+    return (lost, reasons.SPOT_LOST) if lost > 0 else (0, reasons.SPOT_AS_WANTED)
 
 
 def _grow(view: _View, need: int, *, storming: bool) -> CapacityState:

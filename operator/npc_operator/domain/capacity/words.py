@@ -2,23 +2,9 @@
 
 from __future__ import annotations
 
+from npc_operator.domain import reasons
 from npc_operator.domain.capacity.facts import CapacityState
 from npc_operator.domain.conditions import Finding, rfc3339
-
-READY = "SpotAsWanted"
-"""Spot has what is wanted of it, or is about to."""
-PENDING = "SpotPending"
-"""Spot pods get no node."""
-LOST = "SpotLost"
-"""Ready spot pods were lost to interruptions."""
-STORM = "SpotStorm"
-"""Interruptions come too thick."""
-WAITING = "SpotNotReadyLongEnough"
-"""On-demand pods stand in until spot has been ready for a while."""
-RETURNING = "ReturningToSpot"
-"""On-demand pods that stood in go one by one."""
-UNKNOWN = "PodsUnknown"
-"""It is not known which pods run: nothing is changed."""
 
 
 def tell(
@@ -30,13 +16,22 @@ def tell(
     bound = f"; maxReplicas leaves no room for {short} more" if short else ""
     if state.mode == "Storm":
         until = "" if storm_until is None else f" until {rfc3339(storm_until)}"
-        return Finding(STORM, f"Spot nodes are interrupted one after the other: {stand_in}{until}{bound}.")
+        return Finding(reasons.SPOT_STORM, f"Spot nodes are interrupted one after the other: {stand_in}{until}{bound}.")
     if state.mode == "Returning":
-        return Finding(RETURNING, f"{ready_spot} of {wanted_spot} spot replicas are ready: {stand_in} and will go.")
-    if reason == PENDING:
-        return Finding(PENDING, f"Spot has no room for {wanted_spot - ready_spot} replicas: {stand_in}{bound}.")
-    if reason == LOST:
-        return Finding(LOST, f"{wanted_spot - ready_spot} spot replicas were interrupted: {stand_in}{bound}.")
+        return Finding(
+            reasons.RETURNING_TO_SPOT, f"{ready_spot} of {wanted_spot} spot replicas are ready: {stand_in} and will go."
+        )
+    if reason == reasons.SPOT_PENDING:
+        return Finding(
+            reasons.SPOT_PENDING, f"Spot has no room for {wanted_spot - ready_spot} replicas: {stand_in}{bound}."
+        )
+    if reason == reasons.SPOT_LOST:
+        return Finding(
+            reasons.SPOT_LOST, f"{wanted_spot - ready_spot} spot replicas were interrupted: {stand_in}{bound}."
+        )
     if state.mode == "Fallback":
-        return Finding(WAITING, f"{ready_spot} of {wanted_spot} spot replicas are ready: {stand_in} for now.")
-    return Finding(READY, "The on-demand slice is its floor.")
+        return Finding(
+            reasons.SPOT_NOT_READY_LONG_ENOUGH,
+            f"{ready_spot} of {wanted_spot} spot replicas are ready: {stand_in} for now.",
+        )
+    return Finding(reasons.SPOT_AS_WANTED, "The on-demand slice is its floor.")

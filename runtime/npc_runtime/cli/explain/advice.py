@@ -90,6 +90,20 @@ OBJECTS = {
     "NodeClassNotReady": "see the node class that the message names, and the logs of Karpenter",
     "CloudCredentials": "give the operator's ServiceAccount a role of the cloud: docs/clouds/aws.md",
     "HeadroomRefused": "see the message; often: helm upgrade npc-operator --reuse-values --set nodePools.enabled=true",
+    # on-demand and spot
+    "SpotAsWanted": "",
+    "SpotPending": "nothing at first; if it stays, allow more instance types or zones for spot nodes",
+    "SpotLost": "nothing; if it happens often, set spec.capacity.overprovisionReplicas: " + _EDIT,
+    "SpotStorm": "nothing; the message says until when everything stays on demand",
+    "SpotNotReadyLongEnough": "wait: " + _WATCH,
+    "ReturningToSpot": "wait: " + _WATCH,
+    "PodsUnknown": "if it stays, read the operator's log: it names what cannot be read",
+    # interruption queues
+    "QueueRead": "",
+    "QueueMissing": "create the queue, or correct its URL and region in spec.interruption.queue: " + _EDIT,
+    "QueueForbidden": "grant the operator's identity the policy of docs/clouds/aws.md",
+    "QueueUnreachable": "may the operator's pods reach SQS? read its log",
+    "NoticesNotKept": "read the operator's log: the API server did not take what it wrote",
     # history
     "First": "",
     "Moved": "",

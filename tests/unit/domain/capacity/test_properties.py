@@ -105,13 +105,13 @@ def check_bounds(told: CapacityFacts, decision: CapacityDecision) -> None:
     assert decision.split is not None
     assert decision.state is not None
     floor = split_replicas(told.wanted, told.capacity)
-    assert floor.on_demand <= decision.split.on_demand <= told.wanted
-    spot = decision.split.spot - told.spot.leaving
+    on_demand, spot = decision.split.on_demand - told.on_demand.leaving, decision.split.spot - told.spot.leaving
+    assert floor.on_demand <= on_demand <= told.wanted
     more = told.capacity.overprovision_replicas
     assert 0 <= spot <= floor.spot + more
     alive = told.spot.ready + told.spot.starting
     limit = max(told.max_replicas, told.wanted) + 1
-    assert decision.split.on_demand + spot - more <= limit + told.on_demand.pending or spot <= alive
+    assert on_demand + spot - more <= limit + told.on_demand.pending or spot <= alive
     # What serves is never asked to go before something else does.
     if decision.state.mode == "Storm":
         assert spot >= min(alive, floor.spot, told.wanted - told.on_demand.ready)
@@ -119,9 +119,9 @@ def check_bounds(told: CapacityFacts, decision: CapacityDecision) -> None:
         assert spot >= min(alive, floor.spot)
     # Growth goes into what running and starting pods leave of maxReplicas; in a storm one further.
     before = 0 if told.state is None else max(0, min(told.state.extra_on_demand, floor.spot))
-    if told.state is not None and decision.split.on_demand > floor.on_demand + before:
+    if told.state is not None and on_demand > floor.on_demand + before:
         running = min(alive, floor.spot)
-        assert decision.split.on_demand + running <= limit - 1 + int(decision.state.mode == "Storm")
+        assert on_demand + running <= limit - 1 + int(decision.state.mode == "Storm")
 
 
 @dataclass(slots=True)
