@@ -1,8 +1,7 @@
 """AutoScaling groups of EC2 by boto3, blocking, with the identity of the operator's own pod and no other.
 
-Of all places where boto3 would look for credentials only the two are left by which a pod has an identity of its own:
-IRSA (a web identity token) and EKS Pod Identity (a container's credentials address). Keys in the environment or in
-files, and the role of the node underneath, are never used: the first could be anybody's, the second is every pod's.
+Keys in the environment are not used either (`aws_session` says what is): what makes and deletes groups must be a role
+that was given to this pod.
 
 Waiting out a throttled call is boto3's (its standard mode, a few tries with backoff); what is still throttled then is
 the queue's, which tries the whole key again later.
@@ -16,16 +15,14 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import boto3
-import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
 from botocore.exceptions import ConnectionError as NoConnection
 
+from npc_operator.clients.aws_session import pod_session
 from npc_operator.domain.nodepools.groups import GroupDescription, LiveGroup, TemplateRef
 from npc_operator.ports import Conflict, NotFound, PortError
 
-IDENTITIES = frozenset({"assume-role-with-web-identity", "container-role"})
-"""Names of botocore's credential providers that a pod's identity comes by."""
 CONFIG = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 4})
 PAGE = 100
 DELETING = "Delete in progress"
@@ -123,16 +120,6 @@ def _told(what: str) -> Iterator[None]:
         # Credentials that could not be fetched, a region that does not exist, a parameter of the wrong shape.
         reason = "CloudCredentials" if "redential" in type(error).__name__ else "Invalid"
         raise PortError(f"{what}: {type(error).__name__}", reason=reason, retryable=False) from error
-
-
-def pod_session() -> boto3.Session:
-    """A session that knows the pod's own identity alone."""
-    inner = botocore.session.Session()
-    resolver = inner.get_component("credential_provider")
-    for provider in list(resolver.providers):
-        if provider.METHOD not in IDENTITIES:
-            resolver.remove(provider.METHOD)
-    return boto3.Session(botocore_session=inner)
 
 
 def error_of(error: ClientError, what: str) -> PortError:

@@ -4,8 +4,8 @@ boto3 blocks, and a long poll does so for 20 s. Each call has a daemon thread of
 the end of the process waits for it. Whoever is cancelled meanwhile, because leadership is lost, leaves a poll behind
 that may still receive: what it gets is made visible again at once, so that the next leader need not wait for it.
 
-Credentials are whatever the pod's own identity gives (IRSA, Pod Identity): none are configured here, and none are in
-anything that is raised or logged.
+Credentials are the pod's own identity (IRSA, Pod Identity), or keys in the operator's own environment for clusters that
+have neither; never the node's role. None are configured here, and none are in anything that is raised or logged.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from npc_operator.clients.aws_session import ENVIRONMENT, pod_session
+from npc_operator.domain import reasons
 from npc_operator.ports import PortError, QueueMessage
 
 BATCH = 10
@@ -31,20 +32,21 @@ VISIBILITY_SECONDS = 20
 minutes that a spot instance has, should its reader die."""
 REFUSALS = 3
 """Receptions after which a message that nobody understands is deleted, where no dead letter queue takes it."""
-PERMANENT = frozenset(
+MISSING = frozenset(("AWS.SimpleQueueService.NonExistentQueue", "InvalidAddress", "QueueDoesNotExist"))
+FORBIDDEN = frozenset(("AccessDenied", "AccessDeniedException", "InvalidSecurity", "KMS.AccessDeniedException"))
+UNKNOWN = frozenset(
     (
-        "AccessDenied",
-        "AccessDeniedException",
-        "AWS.SimpleQueueService.NonExistentQueue",
-        "InvalidAddress",
+        "ExpiredToken",
+        "ExpiredTokenException",
         "InvalidClientTokenId",
-        "InvalidSecurity",
-        "QueueDoesNotExist",
+        "InvalidIdentityToken",
         "SignatureDoesNotMatch",
         "UnrecognizedClientException",
     )
 )
-"""Codes that only a change of rights or of the queue's URL can help."""
+"""Codes that only a person can help: of the queue's URL, of rights, of the identity."""
+EXCHANGES = frozenset(("AssumeRoleWithWebIdentity", "AssumeRoleForPodIdentity"))
+"""Calls that give the pod its identity: whatever they answer is no word of the queue."""
 
 logger = logging.getLogger(__name__)
 
@@ -57,10 +59,11 @@ class SqsQueue:
     def __init__(
         self, url: str, region: str, *, endpoint: str | None = None, visibility_seconds: int = VISIBILITY_SECONDS
     ) -> None:
-        """`endpoint` is for tests and for VPC endpoints without private DNS; the region's own otherwise."""
+        """Blocks for some 100 ms: boto3 reads its descriptions. Without `endpoint` it is what AWS_ENDPOINT_URL_SQS says
+        (a VPC endpoint without private DNS), or the region's own."""
         self._url = url
         self._visibility = visibility_seconds
-        self._client: Any = boto3.client(
+        self._client: Any = pod_session(more=(ENVIRONMENT,)).client(
             "sqs",
             region_name=region,
             endpoint_url=endpoint,
@@ -84,7 +87,7 @@ class SqsQueue:
                 MaxNumberOfMessages=max(1, min(max_messages, BATCH)),
                 WaitTimeSeconds=max(0, min(wait_seconds, WAIT_SECONDS)),
                 VisibilityTimeout=self._visibility,
-                MessageSystemAttributeNames=["ApproximateReceiveCount"],
+                MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
             )
             return tuple(_message(item) for item in answer.get("Messages", ()))
 
@@ -148,12 +151,14 @@ class SqsQueue:
 
 
 def _message(item: dict[str, Any]) -> QueueMessage:
-    receptions = item.get("Attributes", {}).get("ApproximateReceiveCount", "1")
+    attributes = item.get("Attributes", {})
+    receptions, sent = (str(attributes.get(name, "")) for name in ("ApproximateReceiveCount", "SentTimestamp"))
     return QueueMessage(
         id=item.get("MessageId", ""),
         handle=item["ReceiptHandle"],
         body=item.get("Body", ""),
-        receptions=int(receptions) if str(receptions).isdigit() else 1,
+        receptions=int(receptions) if receptions.isdecimal() else 1,
+        sent=int(sent) / 1000 if sent.isdecimal() else None,
     )
 
 
@@ -202,11 +207,24 @@ async def _in_thread(call: Callable[[], T], *, abandoned: Callable[[T], None] | 
 
 
 def _fault(error: BotoCoreError | ClientError) -> PortError:
-    """Without the answer's body and the request's headers: a code, and which call it was."""
+    """Without the answer's body and the request's headers: which call it was, a code, and a reason that a tier's status
+    can say."""
     if isinstance(error, ClientError):
         code = str(error.response.get("Error", {}).get("Code", "Unknown"))[:128]
         status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-        return PortError(
-            f"SQS {error.operation_name}: {code}", reason=code, retryable=code not in PERMANENT, code=status
-        )
-    return PortError(f"SQS: {type(error).__name__}", reason=type(error).__name__)
+        reason = reasons.CLOUD_CREDENTIALS if error.operation_name in EXCHANGES else _reason_of(code)
+        retryable = reason == reasons.QUEUE_UNREACHABLE
+        return PortError(f"SQS {error.operation_name}: {code}", reason=reason, retryable=retryable, code=status)
+    name = type(error).__name__
+    # No identity at all, or one whose token could not be exchanged.
+    known = "redential" not in name
+    reason = reasons.QUEUE_UNREACHABLE if known else reasons.CLOUD_CREDENTIALS
+    return PortError(f"SQS: {name}", reason=reason, retryable=known)
+
+
+def _reason_of(code: str) -> str:
+    if code in MISSING:
+        return reasons.QUEUE_MISSING
+    if code in FORBIDDEN:
+        return reasons.QUEUE_FORBIDDEN
+    return reasons.CLOUD_CREDENTIALS if code in UNKNOWN else reasons.QUEUE_UNREACHABLE

@@ -12,7 +12,9 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
+from npc_operator.domain import reasons
 from npc_operator.domain.interruption.notices import Notice
 from npc_operator.domain.interruption.sources.eventbridge import parse_message
 from npc_operator.ports import Clock, InterruptionQueue, PortError, QueueMessage
@@ -21,10 +23,44 @@ BATCH = 10
 WAIT_SECONDS = 20
 RETRY_SECONDS = (1.0, 5.0, 15.0, 30.0)
 """Pauses after failures; the last repeats."""
-PERMANENT_RETRY_SECONDS = 300.0
-"""After a failure that only a change of rights can help."""
+PERMANENT_RETRY_SECONDS = 60.0
+"""After a failure that only a change of rights can help; whoever made it waits to see it work."""
+NOTHING = "None"
+"""The kind of a message that tells of no machine."""
+UNKEPT_SECONDS = 60.0
+"""So long after its last failure a message still counts as trouble: it comes again after its visibility timeout, unless
+it went to the dead letter queue."""
 
 logger = logging.getLogger(__name__)
+
+
+class QueueMeter(Protocol):
+    """Counts messages; never raises, never blocks."""
+
+    def counted(self, kind: str, outcome: str, reason: str) -> None:
+        """One message: what it told of, what became of it, and why where that was nothing."""
+        ...
+
+    def aged(self, kind: str, seconds: float) -> None:
+        """How long after it was sent a message had been acted on."""
+        ...
+
+
+class _Uncounted:
+    def counted(self, kind: str, outcome: str, reason: str) -> None: ...
+
+    def aged(self, kind: str, seconds: float) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Understood:
+    """A message that may be deleted once its notices were acted on."""
+
+    message: QueueMessage
+    notices: tuple[Notice, ...]
+    kind: str
+    reason: str
+    """Why it tells of no machine; empty where it does."""
 
 
 @dataclass(slots=True)
@@ -43,9 +79,9 @@ class Seen:
 
 
 class InterruptionReader:
-    """One queue's reader. `act` is given the notices of a batch, and returns once they cannot be lost any more: it is
-    what stands between a message and its deletion. `trouble` is called with a fault's reason, and with an empty one
-    when the queue can be read again.
+    """One queue's reader. `act` is given the notices of one message, and returns once they cannot be lost any more: it
+    is what stands between a message and its deletion. One that fails holds up no other. `trouble` is called with a
+    fault's reason, and with an empty one when the queue is read: at first, and again after a fault.
     """
 
     def __init__(
@@ -55,12 +91,16 @@ class InterruptionReader:
         clock: Clock,
         act: Callable[[tuple[Notice, ...]], Awaitable[None]],
         trouble: Callable[[str], None],
+        meter: QueueMeter | None = None,
     ) -> None:
         self._queue = queue
         self._clock = clock
         self._act = act
         self._trouble = trouble
-        self._reason = ""
+        self._meter = meter or _Uncounted()
+        self._reason: str | None = None
+        self._unkept: dict[str, tuple[float, str]] = {}
+        """When acting on a message failed last, and why, by its id."""
         self.seen = Seen()
 
     async def run(self) -> None:
@@ -68,62 +108,96 @@ class InterruptionReader:
         failures = 0
         while True:
             try:
-                await self.read(WAIT_SECONDS)
+                # Without waiting until it is known whether the queue can be read at all.
+                await self.read(0 if self._reason or self._reason is None else WAIT_SECONDS)
             except PortError as error:
-                failures += 1
-                self._say(error.reason)
-                pause = RETRY_SECONDS[min(failures, len(RETRY_SECONDS)) - 1]
-                await asyncio.sleep(pause if error.retryable else PERMANENT_RETRY_SECONDS)
+                reason, pause = error.reason, _pause(failures) if error.retryable else PERMANENT_RETRY_SECONDS
+            except Exception:
+                logger.exception("a bug while reading the interruption queue")
+                reason, pause = reasons.QUEUE_UNREACHABLE, _pause(failures)
+            else:
+                failures = 0
+                self._say(self._unkept_reason())
                 continue
-            failures = 0
-            self._say("")
+            failures += 1
+            self._say(reason)
+            await asyncio.sleep(pause)
 
     async def read(self, wait_seconds: int) -> int:
-        """One batch; returns how many messages it had. Raises PortError when the queue cannot be read, or when what was
-        read could not be acted on."""
+        """One batch; returns how many messages it had. Raises PortError when the queue cannot be read or written."""
         messages = await self._queue.receive(BATCH, wait_seconds)
-        if not messages:
-            return 0
         self.seen.messages += len(messages)
         now = self._clock.now()
-        notices: list[Notice] = []
-        understood: list[QueueMessage] = []
+        understood: list[_Understood] = []
         strange: list[tuple[QueueMessage, str]] = []
         for message in messages:
             found = parse_message(message.body, seen=now)
-            told = [item for item in found if isinstance(item, Notice)]
-            notices += told
+            told = tuple(item for item in found if isinstance(item, Notice))
             ignored = [item for item in found if not isinstance(item, Notice)]
             self.seen.ignored.update(item.reason for item in ignored)
             malformed = next((item.reason for item in ignored if item.malformed), None)
-            if malformed is not None and not told:
+            if told:
+                understood.append(_Understood(message, told, told[0].kind.value, ""))
+            elif malformed is not None:
                 strange.append((message, malformed))
             else:
-                understood.append(message)
-        if notices:
-            await self._act_on(tuple(notices), len(understood))
-        self.seen.notices.update(notice.kind.value for notice in notices)
-        failed = await self._queue.delete(tuple(message.handle for message in understood)) if understood else ()
-        if failed:
-            logger.warning("messages could not be deleted and come again", extra={"messages": len(failed)})
+                understood.append(_Understood(message, (), NOTHING, ignored[0].reason))
+        kept = await asyncio.gather(*(self._act_on(one) for one in understood))
+        await self._delete([one for one, done in zip(understood, kept, strict=True) if done])
         for message, reason in strange:
-            self.seen.set_aside[await self._queue.set_aside(message, reason)] += 1
+            fate = await self._queue.set_aside(message, reason)
+            self.seen.set_aside[fate] += 1
+            self._meter.counted(NOTHING, fate, reason)
         return len(messages)
 
-    async def _act_on(self, notices: tuple[Notice, ...], messages: int) -> None:
+    async def _act_on(self, one: _Understood) -> bool:
+        """Whether the message may be deleted."""
+        if not one.notices:
+            return True
         try:
-            await self._act(notices)
-        except PortError:
-            self.seen.failed += messages
-            raise
-        except Exception as error:
-            self.seen.failed += messages
-            logger.exception("notices could not be acted on, their messages stay")
-            raise PortError("notices could not be acted on", reason="ActFailed") from error
+            await self._act(one.notices)
+        except PortError as error:
+            reason = error.reason
+            logger.warning("notices could not be acted on, their message stays", extra={"reason": reason})
+        except Exception:
+            reason = reasons.NOTICES_NOT_KEPT
+            logger.exception("notices could not be acted on, their message stays")
+        else:
+            self._unkept.pop(one.message.id, None)
+            self.seen.notices.update(notice.kind.value for notice in one.notices)
+            return True
+        self.seen.failed += 1
+        self._unkept[one.message.id] = (self._clock.monotonic(), reason)
+        self._meter.counted(one.kind, "Failed", reason)
+        return False
+
+    async def _delete(self, understood: list[_Understood]) -> None:
+        """What was acted on, and what there was nothing to act on. What cannot be deleted comes again, and is counted
+        again."""
+        if not understood:
+            return
+        failed = await self._queue.delete(tuple(one.message.handle for one in understood))
+        if failed:
+            logger.warning("messages could not be deleted and come again", extra={"messages": len(failed)})
+        now = self._clock.now()
+        for one in understood:
+            self._meter.counted(one.kind, "Ignored" if one.reason else "Acted", one.reason)
+            if not one.reason and one.message.sent is not None:
+                self._meter.aged(one.kind, max(0.0, now - one.message.sent))
+
+    def _unkept_reason(self) -> str:
+        """Why messages stay that were read; empty if none do."""
+        horizon = self._clock.monotonic() - UNKEPT_SECONDS
+        self._unkept = {name: told for name, told in self._unkept.items() if told[0] > horizon}
+        return next((reason for _, reason in self._unkept.values()), "")
 
     def _say(self, reason: str) -> None:
         if reason != self._reason:
             self._reason = reason
             if reason:
-                logger.warning("the interruption queue cannot be read", extra={"reason": reason})
+                logger.warning("there is trouble with an interruption queue", extra={"reason": reason})
             self._trouble(reason)
+
+
+def _pause(failures: int) -> float:
+    return RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]

@@ -14,6 +14,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from npc_operator.clients.queue_metrics import QueueMetrics
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _VERDICT_BUCKETS = (0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0)
@@ -113,6 +115,7 @@ class Metrics:
             buckets=_VERDICT_BUCKETS,
             registry=self.registry,
         )
+        self.queues = QueueMetrics(self.registry)
         self.leader = Gauge("npc_operator_leader", "1 while this process leads.", registry=self.registry)
         self.leadership_epoch = Gauge(
             "npc_operator_leadership_epoch", "Epoch of the present leadership, 0 without one.", registry=self.registry

@@ -28,6 +28,7 @@ from npc_operator.domain.facts import (
     UnkeptRoutes,
     Unreadable,
 )
+from npc_operator.domain.interruption.queues import QueueFact, fact_name
 from npc_operator.domain.keys import Key, KeyKind
 from npc_operator.domain.nodepools import NodePoolsFact
 from npc_operator.domain.placement import rank_importance
@@ -289,6 +290,13 @@ def _on_node_pools(_: Store, change: Change) -> Iterator[Key]:
     yield Key(KeyKind.TIER, change.namespace, change.name)
 
 
+def _on_queue(store: Store, change: Change) -> Iterator[Key]:
+    """Every tier that hears from it says so."""
+    for namespace, name, tier in store.items(Tier):
+        if fact_name(tier.spec) == change.name:
+            yield Key(KeyKind.TIER, namespace, name)
+
+
 def _on_unkept(_: Store, change: Change) -> Iterator[Key]:
     yield Key(KeyKind.REGION, change.namespace, change.name)
 
@@ -308,6 +316,7 @@ RULES: dict[type[Any], Callable[[Store, Change], Iterator[Key]]] = {
     IssuerFact: _on_issuer,
     GateFact: _on_trial,
     NodePoolsFact: _on_node_pools,
+    QueueFact: _on_queue,
 }
 
 

@@ -140,14 +140,23 @@ async def test_what_could_not_be_acted_on_comes_again(sqs: Sqs) -> None:
     sqs.send(two_notices()[0])
     acts = Acts(failures=1)
     reader = sqs.reader(acts, visibility_seconds=1)
-    with pytest.raises(PortError) as caught:
-        await reader.read(1)
-    assert caught.value.reason == "ActFailed"
+    assert await reader.read(1) == 1
     assert reader.seen.failed == 1
+    assert sum(sqs.left()) == 1
     while not acts.seen:
         await reader.read(5)
     assert len(acts.seen) == 1
     assert sqs.left() == (0, 0)
+
+
+async def test_one_message_that_cannot_be_acted_on_holds_up_no_other(sqs: Sqs) -> None:
+    sqs.send(*two_notices())
+    acts = Acts(failures=1)
+    reader = sqs.reader(acts, visibility_seconds=600)
+    while reader.seen.messages < 2:
+        await reader.read(1)
+    assert (reader.seen.failed, len(acts.seen)) == (1, 1)
+    assert sqs.left() == (0, 1)
 
 
 async def test_a_leader_that_goes_while_it_acts_leaves_its_messages_to_the_next(sqs: Sqs) -> None:
@@ -206,10 +215,10 @@ async def test_a_queue_that_is_not_there_or_not_reachable_is_told_once_and_witho
     caplog.set_level(logging.DEBUG, logger="npc_operator")
     missing = SqsQueue(f"{sqs.url}-missing", REGION, endpoint=sqs.endpoint)
     away = SqsQueue(sqs.url, REGION, endpoint="http://127.0.0.1:1")
-    for queue, retryable in ((missing, False), (away, True)):
+    for queue, reason, retryable in ((missing, "QueueMissing", False), (away, "QueueUnreachable", True)):
         with pytest.raises(PortError) as caught:
             await queue.receive(10, 0)
-        assert caught.value.retryable is retryable
+        assert (caught.value.reason, caught.value.retryable) == (reason, retryable)
         troubles: list[str] = []
         told = asyncio.Event()
 
@@ -236,7 +245,7 @@ async def test_trouble_is_over_when_the_queue_answers_again(sqs: Sqs) -> None:
     acts = Acts(failures=1)
     reader = sqs.reader(acts, visibility_seconds=1)
     leading = asyncio.create_task(reader.run())
-    assert [await sqs.troubles.get(), await sqs.troubles.get()] == ["ActFailed", ""]
+    assert [await sqs.troubles.get(), await sqs.troubles.get()] == ["NoticesNotKept", ""]
     leading.cancel()
     with pytest.raises(asyncio.CancelledError):
         await leading

@@ -69,6 +69,9 @@ def operator_families() -> Iterator[Metric]:
     metrics.event_lost("TooMany")
     metrics.watch_restarted()
     metrics.decided("eu", "RolledBack", "CandidateErrors", after_first_bad=1.5)
+    metrics.queues.counted("Interruption", "Acted", "")
+    metrics.queues.aged("Interruption", 1.5)
+    metrics.queues.troubles = lambda: ("", "QueueForbidden")
     metrics.readings.watch_ages = lambda: {"GpuTier": 1.0}
     metrics.readings.facts = lambda: {"Tier": 1}
     yield from metrics.registry.collect()
