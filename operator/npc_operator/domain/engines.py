@@ -22,6 +22,8 @@ class Engine:
 
     pod: Pod
     agent: AgentFact | None
+    unrouted: bool = False
+    """Its node goes away, and no new line may go there."""
 
     def alive(self) -> bool:
         """Whether the pod is here to stay: not being deleted, not over."""
@@ -33,7 +35,7 @@ class Engine:
         An agent that stopped talking on a pod that kubelet calls unready is taken at kubelet's word: the node is
         probably gone.
         """
-        if not self.alive():
+        if not self.alive() or self.unrouted:
             return False
         if self.agent is None:
             return self.pod.ready
@@ -69,6 +71,6 @@ class Engine:
         return 0.0 if self.agent is None else self.agent.engine.since_ms / 1000
 
 
-def build_engine(pod: Pod, agent: AgentFact | None) -> Engine:
+def build_engine(pod: Pod, agent: AgentFact | None, *, unrouted: bool = False) -> Engine:
     """Pair a pod with its agent's word, unless that speaks of an earlier pod of the same name."""
-    return Engine(pod, agent if agent is not None and agent.pod_uid == pod.uid else None)
+    return Engine(pod, agent if agent is not None and agent.pod_uid == pod.uid else None, unrouted)

@@ -16,7 +16,8 @@ from npc_operator.api.gputier import GpuTierSpec, GpuTierStatus
 from npc_operator.api.meta import ObjectMeta
 from npc_operator.api.npcregion import NPCRegionSpec, NPCRegionStatus
 from npc_operator.domain.holdings import Holdings
-from npc_runtime.wire import DegradedReport, EngineReport, RolloutReport, Stamp
+from npc_operator.domain.interruption.notices import Notice
+from npc_runtime.wire import DegradedReport, EngineReport, InterruptionReport, RolloutReport, Stamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,28 @@ class Pod:
     """pod-template-hash, to tell old from new pods while rolling."""
     unschedulable: str = ""
     """The scheduler's message while the pod finds no node."""
+    disrupted: bool = False
+    """Somebody said that it will be deleted (condition DisruptionTarget)."""
+    interruption: str = ""
+    """How far its interruption has come, as written (`domain.interruption.record`)."""
     containers: tuple[ContainerFact, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFact:
+    """A machine, filed under its name in no namespace: what is said of its end, and who may still come to it. A
+    cluster can have thousands, so nothing else is kept."""
+
+    name: str
+    instance: str | None = None
+    """EC2's id of it, where it is one of EC2."""
+    cordoned: bool = False
+    taints: tuple[tuple[str, str, str], ...] = ()
+    """(key, value, effect) of those that keep new pods away."""
+    notices: tuple[Notice, ...] = ()
+    """What is said of its end. `seen` is 0 in them: whoever reads this knows when."""
+    strange: tuple[str, ...] = ()
+    """What could not be understood, as sender/reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +172,8 @@ class AgentFact:
     adapters: Holdings
     reachable: bool = True
     """False once the long poll fails: what follows is memory, not news."""
+    interruption: InterruptionReport | None = None
+    """What its machine's metadata service said, where it is asked."""
 
     def resident(self) -> frozenset[str]:
         """Served names proven by the present engine process."""

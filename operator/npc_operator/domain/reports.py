@@ -35,6 +35,7 @@ def merge_report(
         draining=report.draining,
         engine=report.engine,
         adapters=follow(known, said, removed),
+        interruption=report.interruption,
     )
 
 

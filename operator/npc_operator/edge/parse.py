@@ -19,7 +19,8 @@ from npc_operator.api.engineargs import MAX_NUM_SEQS, SCHEDULING_POLICY, find_va
 from npc_operator.api.gputier import GpuTierSpec, GpuTierStatus
 from npc_operator.api.meta import ObjectMeta
 from npc_operator.api.npcregion import NPCRegionSpec, NPCRegionStatus
-from npc_operator.domain.facts import Adapter, Child, ContainerFact, Pod, Region, Tier, Unreadable
+from npc_operator.domain.facts import Adapter, Child, ContainerFact, NodeFact, Pod, Region, Tier, Unreadable
+from npc_operator.domain.interruption.sources.node import read_node
 from npc_operator.edge.managers import find_managers
 from npc_operator.edge.salvage import salvage
 from npc_operator.loop.slim import share
@@ -55,6 +56,8 @@ def identify(kind: str, manifest: Mapping[str, Any]) -> Parsed:
         return Parsed(_MODELS[kind][0], meta["namespace"], meta["name"], version, None)
     if kind == "Pod":
         return Parsed(Pod, meta["namespace"], meta["name"], version, None)
+    if kind == "Node":
+        return Parsed(NodeFact, "", meta["name"], version, None)
     return Parsed(Child, meta["namespace"], f"{kind}/{meta['name']}", version, None)
 
 
@@ -65,6 +68,8 @@ def parse(api_version: str, kind: str, manifest: Mapping[str, Any]) -> Parsed:
         fact: Any = _parse_custom(kind, manifest)
     elif kind == "Pod":
         fact = parse_pod(manifest)
+    elif kind == "Node":
+        fact = read_node(manifest)
     else:
         fact = parse_child(api_version, kind, manifest)
     return Parsed(at.kind, at.namespace, at.name, at.version, fact)
@@ -184,6 +189,8 @@ def parse_pod(manifest: Mapping[str, Any]) -> Pod:
         **_parse_engine(spec),
         template_hash=labels.get("pod-template-hash", ""),
         unschedulable=(scheduled.get("message") or "Unschedulable") if unschedulable else "",
+        disrupted=conditions.get("DisruptionTarget", {}).get("status") == "True",
+        interruption=annotations.get(names.ANNOTATION_INTERRUPTION, ""),
         containers=tuple(_parse_container(report) for report in reports),
     )
 

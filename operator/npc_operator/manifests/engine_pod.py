@@ -142,6 +142,11 @@ def _node_affinity(spec: GpuTierSpec, slice_: str) -> dict[str, Any]:
     }
 
 
+def pod_tolerations(spec: GpuTierSpec, slice_: str) -> list[dict[str, Any]]:
+    """The taints that new pods of a slice tolerate."""
+    return list(build_placement(spec.scheduling, _own_tolerations(spec, slice_)).get("tolerations", ()))
+
+
 def _own_tolerations(spec: GpuTierSpec, slice_: str) -> list[dict[str, Any]]:
     """The accelerator's own taint, and on the spot slice the capacity type's."""
     tolerations: list[dict[str, Any]] = []

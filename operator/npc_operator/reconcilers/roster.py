@@ -7,7 +7,7 @@ over ready-made parts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from npc_operator.api.archetypeadapter import Variant
@@ -22,9 +22,10 @@ from npc_operator.domain.desired import (
     share_pod,
 )
 from npc_operator.domain.facts import Adapter, AgentFact, Pod, Region, SecretFact, Tier
-from npc_operator.domain.placement import EVERYTHING_FITS, Placement, place
+from npc_operator.domain.interruption.tier_view import TierInterruptions, covering_pods
+from npc_operator.domain.placement import EVERYTHING_FITS, Claim, Placement, place
 from npc_operator.domain.region import pick_active_region, pick_holder
-from npc_operator.domain.spreading import list_seats, must_spread, sits, spread
+from npc_operator.domain.spreading import Seat, list_seats, must_spread, sits, spread
 from npc_operator.loop.slim import Pool, share
 from npc_operator.loop.store import Change, Store
 from npc_runtime.wire import Alias, DesiredAdapter, Probe
@@ -85,6 +86,9 @@ class Roster:
                 self._everything = True
         elif change.kind is SecretFact:
             self._everything = True
+        elif change.kind is TierInterruptions:
+            if covering_pods(change.old) != covering_pods(change.new):
+                self._move(change.name)
         elif change.kind is Pod and sits(change.old) != sits(change.new):
             for tier in {pod.tier for pod in (change.old, change.new) if pod is not None}:
                 self._move(tier)
@@ -210,9 +214,14 @@ class Roster:
         seats = list_seats(self._store.list(Pod, self._namespace).values(), tier)
         if not seats:
             return EVERYTHING_FITS  # pods that are still to come may hold it all: no call for anybody yet
-        if must_spread(claims, seats=len(seats), slots=slots):
-            return spread(claims, seats, slots=slots)
-        return place(claims, slots=slots)
+        covering = covering_pods(self._store.get(TierInterruptions, self._namespace, tier))
+        staying = [seat for seat in seats if seat.pod not in covering]
+        placement = _lay_out(claims, seats, slots)
+        if not staying or len(staying) == len(seats):
+            return placement
+        # Pods that go away hold nothing any more, unless somebody's voice would have no place at all without them.
+        without = _lay_out(claims, staying, slots)
+        return without if without.left_out <= placement.left_out else placement
 
     def _move(self, tier: str) -> None:
         """What belongs where on a tier may be another."""
@@ -324,6 +333,12 @@ class Roster:
     def _credentials(self, name: str) -> Mapping[str, str] | None:
         secret = self._store.get(SecretFact, self._namespace, name)
         return None if secret is None else secret.data
+
+
+def _lay_out(claims: Sequence[Claim], seats: Sequence[Seat], slots: int) -> Placement:
+    if must_spread(claims, seats=len(seats), slots=slots):
+        return spread(claims, seats, slots=slots)
+    return place(claims, slots=slots)
 
 
 def _pieces(roster: TierRoster) -> list[Piece]:

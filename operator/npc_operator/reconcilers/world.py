@@ -29,6 +29,7 @@ from npc_operator.domain.facts import (
     Tier,
     trial_name,
 )
+from npc_operator.domain.interruption.tier_view import TierInterruptions, is_unrouted, unrouted_pods
 from npc_operator.domain.region import names_tier, pick_active_region
 from npc_operator.loop.store import Change, Store
 from npc_operator.reconcilers.evidence import LISTENING_SECONDS, Ledger, Mark
@@ -118,19 +119,20 @@ class World:
         found = self._engines.get((namespace, tier))
         if found is None:
             agents = self.store.list(AgentFact, namespace)
+            told = self.store.get(TierInterruptions, namespace, tier)
             found = tuple(
-                self._engine(pod, agents.get(pod.name))
+                self._engine(pod, agents.get(pod.name), is_unrouted(pod, told))
                 for pod in sorted(self.store.list(Pod, namespace).values(), key=lambda pod: pod.name)
                 if pod.component == names.COMPONENT_ENGINE and pod.tier == tier
             )
             self._engines[namespace, tier] = found
         return found
 
-    def _engine(self, pod: Pod, agent: AgentFact | None) -> Engine:
-        """The pair; the same object as long as neither changed."""
+    def _engine(self, pod: Pod, agent: AgentFact | None, unrouted: bool) -> Engine:
+        """The pair; the same object as long as nothing of it changed."""
         known = self._pairs.get((pod.namespace, pod.name))
-        made = build_engine(pod, agent)
-        if known is not None and known.pod is made.pod and known.agent is made.agent:
+        made = build_engine(pod, agent, unrouted=unrouted)
+        if known is not None and known.pod is made.pod and known.agent is made.agent and known.unrouted is unrouted:
             return known
         self._pairs[pod.namespace, pod.name] = made
         return made
@@ -183,7 +185,7 @@ class World:
                 self._pairs.pop((change.namespace, change.name), None)
             if pod is not None:
                 self._engines.pop((change.namespace, pod.tier), None)
-        if change.new is None and change.kind is Tier:
+        if (change.new is None and change.kind is Tier) or change.kind is TierInterruptions:
             self._engines.pop((change.namespace, change.name), None)
         if change.kind is IssuerFact:
             for namespace in self._versions:
@@ -206,4 +208,6 @@ class World:
 def _matters_to_routes(change: Change) -> bool:
     if change.kind is Region or change.kind is Tier:
         return change.old is None or change.new is None or change.old.spec != change.new.spec
+    if change.kind is TierInterruptions:
+        return unrouted_pods(change.old) != unrouted_pods(change.new)
     return change.kind in (Adapter, Pod, AgentFact, SecretFact)

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from npc_operator.api.interruption import InterruptionStatus
+from npc_operator.domain.facts import Pod
 from npc_operator.domain.interruption.notices import Kind
+from npc_operator.domain.interruption.record import read_record
 
 SliceName = str
 """`api.names.SLICE_ON_DEMAND` or `api.names.SLICE_SPOT`."""
@@ -47,6 +49,8 @@ class TierInterruptions:
     """Uids of the pods that `replacing` counts."""
     unrouted: frozenset[str] = frozenset()
     """Uids of the pods that no new line may go to."""
+    covering: frozenset[str] = frozenset()
+    """Names of the pods whose adapters must become resident on others."""
     draining: tuple[DrainingPod, ...] = ()
     """Every pod that something is said of, by name."""
     status: InterruptionStatus = field(default_factory=InterruptionStatus)
@@ -54,3 +58,22 @@ class TierInterruptions:
 
 
 NO_INTERRUPTIONS = TierInterruptions()
+
+
+def is_unrouted(pod: Pod, told: TierInterruptions | None) -> bool:
+    """Whether no new line may go to a pod. As long as this leader has not looked at its tier, what the last one wrote
+    down counts: a new leader sends no line to a machine that goes."""
+    if told is not None:
+        return pod.uid in told.unrouted
+    record = read_record(pod.interruption)
+    return record is not None and record.unrouted is not None
+
+
+def unrouted_pods(told: TierInterruptions | None) -> frozenset[str]:
+    """Uids of the pods that no new line may go to."""
+    return frozenset() if told is None else told.unrouted
+
+
+def covering_pods(told: TierInterruptions | None) -> frozenset[str]:
+    """Names of the pods whose adapters must become resident on others."""
+    return frozenset() if told is None else told.covering

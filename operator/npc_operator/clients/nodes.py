@@ -1,0 +1,132 @@
+"""Watches the cluster's nodes for as long as this process leads: what is said of a machine's end is on its Node first.
+
+A watch of its own beside that of the other kinds. Nodes lie in no namespace, so whoever may look at some namespaces
+only may not see them, and that must not end the watch of everything else. And a Node is large and changes often (its
+images, its heartbeats) while a handful of its fields matter: the rest is left out at the door.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, Protocol
+
+from npc_operator.clients.resources import Resource, find_resource
+from npc_operator.domain.facts import NodeFact
+from npc_operator.domain.interruption.sources.node import read_node
+from npc_operator.loop.store import Store
+from npc_operator.ports import Manifest, PortError
+
+logger = logging.getLogger(__name__)
+
+PAGE = 100
+"""Nodes of a page; with the images they hold they have 20 kB each."""
+RETRY_SECONDS = (0.2, 1.0, 5.0, 15.0)
+"""Pauses after failures; the last repeats."""
+FORBIDDEN_SECONDS = 300.0
+"""After a failure that only a change of rights can help."""
+
+
+class NodeSource(Protocol):
+    """What KubeClient has of it."""
+
+    async def request(self, verb: str, resource: Resource, path: str, *, params: Mapping[str, str]) -> Any:
+        """One request, parsed. Raises PortError."""
+        ...
+
+    def watch(
+        self, api_version: str, kind: str, *, namespace: str, name: str, since: str
+    ) -> AsyncIterator[tuple[str, Manifest]]:
+        """(type, object) of every change after `since`. Raises PortError (reason Expired when it is too old)."""
+        ...
+
+
+class NodeWatch:
+    """Runs during a leadership. `strange` is called with what a sender says that is not understood, once per node and
+    word."""
+
+    def __init__(
+        self,
+        *,
+        source: NodeSource,
+        store: Store,
+        strange: Callable[[str], None],
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._source = source
+        self._store = store
+        self._strange = strange
+        self._jitter = jitter
+
+    async def run(self) -> None:
+        """Watches until cancelled."""
+        since, failures = "", 0
+        while True:
+            try:
+                if not since:
+                    since = await self._list()
+                    self._store.mark_synced(NodeFact)
+                    failures = 0
+                async for kind, node in self._source.watch("v1", "Node", namespace="", name="", since=since):
+                    self._learn(kind, node)
+                    since = str(node["metadata"]["resourceVersion"])
+                    failures = 0
+                pause = RETRY_SECONDS[0]  # the server ends every watch after a while
+            except PortError as error:
+                if error.reason == "Expired":
+                    since = ""
+                    continue
+                pause = self._pause(error, failures)
+            except Exception:
+                logger.exception("a node could not be understood, looking at all of them again")
+                since, pause = "", RETRY_SECONDS[-1]
+            failures += 1
+            await asyncio.sleep(pause * (0.8 + 0.2 * self._jitter()))
+
+    def _pause(self, error: PortError, failures: int) -> float:
+        if error.reason != "Forbidden":
+            if failures == 0:
+                logger.warning("nodes cannot be watched: %s", error)
+            return RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
+        if failures == 0:
+            logger.warning(
+                "the operator may not see nodes, so it hears of their end from pods, agents and queues alone;"
+                " it needs a ClusterRole with get, list and watch of nodes (docs/spot.md): %s",
+                error,
+            )
+        # Nothing will ever be heard from there: what was heard before must not be waited for.
+        self._store.mark_synced(NodeFact)
+        return FORBIDDEN_SECONDS
+
+    async def _list(self) -> str:
+        """All nodes, page by page; returns from which version on to watch."""
+        resource = find_resource("v1", "Node")
+        gone = set(self._store.list(NodeFact, ""))
+        params = {"limit": str(PAGE)}
+        while True:
+            page = await self._source.request("list", resource, resource.path(), params=params)
+            for node in page.get("items") or ():
+                gone.discard(self._learn("ADDED", node))
+            following = page["metadata"].get("continue")
+            if not following:
+                break
+            params["continue"] = following
+            await asyncio.sleep(0)
+        for name in gone:
+            self._store.drop(NodeFact, "", name)
+        return str(page["metadata"].get("resourceVersion") or "")
+
+    def _learn(self, kind: str, node: Manifest) -> str:
+        fact = read_node(node)
+        version = int(node["metadata"]["resourceVersion"])
+        if kind == "DELETED":
+            self._store.drop(NodeFact, "", fact.name, version=version)
+            return fact.name
+        known = self._store.get(NodeFact, "", fact.name)
+        for word in fact.strange:
+            if known is None or word not in known.strange:
+                self._strange(word)
+        self._store.put(NodeFact, "", fact.name, fact, version=version)
+        return fact.name
