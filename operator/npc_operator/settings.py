@@ -5,17 +5,24 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import socket
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pydantic import ValidationError
+
+from npc_operator.api.interruption import InterruptionQueue
+from npc_operator.domain.interruption.queues import QueueRef
 from npc_operator.edge.logs import FORMATS, LEVELS
 
 DEFAULT_ENGINE_IMAGE = "vllm/vllm-openai:v0.32.0"
 """The release the agent's behaviour was proven against (its CPU build); anything from 0.18 on has the interfaces
 used."""
 DEFAULT_METRICS_PORT = 8080
+_REGION_IN_HOST = re.compile(r"https://sqs(?:-fips)?\.([a-z0-9-]+)\.")
+"""How SQS's own addresses say their region."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +48,8 @@ class Settings:
     context: str
     in_cluster: str
     """host:port of the API server as a pod is told; empty outside of one."""
+    interruption_queue: QueueRef | None = None
+    """The operator's own; tiers may name others."""
 
 
 def _positive(text: str) -> float:
@@ -56,7 +65,8 @@ def build_parser() -> argparse.ArgumentParser:
         prog="npc-operator",
         description="Keeps NPCRegions, GpuTiers and ArchetypeAdapters as they say: pods, proven adapters, gateways.",
         epilog="Environment: WATCH_NAMESPACES (comma-separated) where --namespace is not given; POD_NAMESPACE, "
-        "POD_NAME and KUBERNETES_SERVICE_HOST as set in a pod; KUBECONFIG outside of one.",
+        "POD_NAME and KUBERNETES_SERVICE_HOST as set in a pod; KUBECONFIG outside of one; AWS_REGION, and what else "
+        "boto3 knows of an identity, for interruption queues.",
     )
     parser.add_argument(
         "command",
@@ -105,6 +115,20 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="S",
         help="everything is looked at again this often, +- 20%% (default: %(default)g)",
     )
+    queue = parser.add_argument_group("interruptions")
+    queue.add_argument(
+        "--interruption-queue",
+        metavar="URL",
+        default="",
+        help="SQS queue of this operator's own that EventBridge sends EC2's events to, for all tiers (default: none). "
+        "Never Karpenter's or a termination handler's: every reader takes messages from the others",
+    )
+    queue.add_argument(
+        "--interruption-queue-region",
+        metavar="REGION",
+        default="",
+        help="its region (default: as its URL says, else $AWS_REGION)",
+    )
     election = parser.add_argument_group("leader election")
     election.add_argument(
         "--lease-name", default="npc-operator", metavar="NAME", help="the Lease (default: %(default)s)"
@@ -137,6 +161,22 @@ def _service_address(env: Mapping[str, str]) -> str:
     return f"{f'[{host}]' if ':' in host else host}:{env.get('KUBERNETES_SERVICE_PORT', '443')}"
 
 
+def _read_queue(url: str, region: str, env: Mapping[str, str]) -> QueueRef | None:
+    """The operator's own queue, by the rules that a tier's is held to. Raises ValueError with what is wrong."""
+    if not url:
+        if region:
+            raise ValueError("--interruption-queue-region without --interruption-queue")
+        return None
+    said = _REGION_IN_HOST.match(url)
+    found = region or (said[1] if said else "") or env.get("AWS_REGION", "") or env.get("AWS_DEFAULT_REGION", "")
+    try:
+        queue = InterruptionQueue(url=url, region=found)
+    except ValidationError as error:
+        wrong = {"region" if "region" in fault["loc"] else "URL" for fault in error.errors()}
+        raise ValueError(f"--interruption-queue: {' and '.join(sorted(wrong))} cannot be used") from None
+    return QueueRef(url=queue.url, region=queue.region)
+
+
 def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> Settings:
     """From the command line and the environment. Exits with code 2 and a message on a usage fault."""
     env = os.environ if environment is None else environment
@@ -146,6 +186,10 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
         parser.error("--fleet-image is needed: agents and gateways run the operator's own image")
     if given.workers < 1:
         parser.error("--workers must be at least 1")
+    try:
+        queue = _read_queue(given.interruption_queue, given.interruption_queue_region, env)
+    except ValueError as error:
+        parser.error(str(error))
     named = given.namespace or [name.strip() for name in env.get("WATCH_NAMESPACES", "").split(",")]
     own = env.get("POD_NAMESPACE", "") or given.lease_namespace or "default"
     host = env.get("POD_NAME", "") or socket.gethostname()
@@ -169,4 +213,5 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
         kubeconfig=given.kubeconfig or env.get("KUBECONFIG", ""),
         context=given.context,
         in_cluster="" if given.kubeconfig else _service_address(env),
+        interruption_queue=queue,
     )

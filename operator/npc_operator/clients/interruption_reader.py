@@ -105,21 +105,21 @@ class InterruptionReader:
 
     async def run(self) -> None:
         """Reads until cancelled."""
-        failures = 0
+        failures, known = 0, False
         while True:
             try:
                 # Without waiting until it is known whether the queue can be read at all.
-                await self.read(0 if self._reason or self._reason is None else WAIT_SECONDS)
+                await self.read(WAIT_SECONDS if known else 0)
             except PortError as error:
                 reason, pause = error.reason, _pause(failures) if error.retryable else PERMANENT_RETRY_SECONDS
             except Exception:
                 logger.exception("a bug while reading the interruption queue")
                 reason, pause = reasons.QUEUE_UNREACHABLE, _pause(failures)
             else:
-                failures = 0
+                failures, known = 0, True
                 self._say(self._unkept_reason())
                 continue
-            failures += 1
+            failures, known = failures + 1, False
             self._say(reason)
             await asyncio.sleep(pause)
 

@@ -186,9 +186,7 @@ def observe_tier(
                 tier.status.conditions,
                 wanted=bool(wanted_places(tier.spec)),
             ),
-            *queue_entries(
-                tier.spec, world.store.get(QueueFact, "", fact_name(tier.spec)), tier.status.conditions
-            ),
+            *queue_entries(tier.spec, world.store.get(QueueFact, "", fact_name(tier.spec)), tier.status.conditions),
         ),
     )
 

@@ -89,6 +89,9 @@ def test_crds_are_kept_unless_one_asks_otherwise(helm: Helm) -> None:
         ("npc-operator", {"logLevel": None}, "logLevel"),
         ("npc-operator", {"logFormat": None}, "logFormat"),
         ("npc-operator", {"resources": None}, "resources"),
+        ("npc-operator", {"interruption": {"queueUrl": "http://sqs/123456789012/npc"}}, "queueUrl"),
+        ("npc-operator", {"interruption": {"region": "Ireland"}}, "region"),
+        ("npc-operator", {"interruption": {"accessKey": "no"}}, "accessKey"),
         ("npc-operator", {"extraEnv": [{"name": "POD_NAME", "value": "x"}]}, "extraEnv"),
         (
             "npc-operator",
@@ -150,6 +153,20 @@ def test_what_platform_teams_add_to_pods_arrives(helm: Helm) -> None:
     assert "topologySpreadConstraints" not in pod
     assert pod["serviceAccountName"] == "own"
     assert one(rendered, "ServiceAccount")["metadata"]["annotations"] == {"role": "arn"}
+
+
+def test_an_interruption_queue_is_named_by_flags_and_nothing_else_knows_of_it(helm: Helm) -> None:
+    url = "https://sqs.eu-west-1.amazonaws.com/123456789012/npc"
+
+    def flags(**values: str) -> list[str]:
+        arguments = container(helm, {"interruption": values})["args"]
+        return [one for one in arguments if one.startswith("--interruption")]
+
+    assert flags() == flags(region="eu-west-1") == []
+    assert flags(queueUrl=url) == [f"--interruption-queue={url}"]
+    both = [f"--interruption-queue={url}", "--interruption-queue-region=eu-west-1"]
+    assert flags(queueUrl=url, region="eu-west-1") == both
+    assert repr(helm.render("npc-operator", {"interruption": {"queueUrl": url}})).count(url) == 1
 
 
 def test_a_given_service_account_is_used_and_not_made(helm: Helm) -> None:

@@ -62,6 +62,55 @@ def test_namespaces_come_from_flags_or_else_from_the_environment_each_once() -> 
     assert read(WATCH_NAMESPACES="a, b,,").namespaces == ("a", "b")
 
 
+QUEUE = "https://sqs.eu-west-1.amazonaws.com/123456789012/npc"
+OTHER = "https://queues.example.com/123456789012/npc"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "region"),
+    [
+        ([f"--interruption-queue={QUEUE}"], {}, "eu-west-1"),
+        ([f"--interruption-queue={QUEUE}", "--interruption-queue-region=us-east-1"], {}, "us-east-1"),
+        ([f"--interruption-queue={QUEUE}"], {"AWS_REGION": "us-east-1"}, "eu-west-1"),
+        ([f"--interruption-queue={OTHER}"], {"AWS_REGION": "us-east-1"}, "us-east-1"),
+        ([f"--interruption-queue={OTHER}"], {"AWS_DEFAULT_REGION": "us-east-2"}, "us-east-2"),
+    ],
+)
+def test_the_queues_region_is_the_given_one_or_its_urls_or_the_pods(
+    arguments: list[str], environment: dict[str, str], region: str
+) -> None:
+    queue = read(*arguments, **environment).interruption_queue
+    assert queue is not None
+    assert (queue.region, queue.name) == (region, "npc")
+
+
+def test_no_queue_is_read_unless_one_is_named() -> None:
+    assert read(AWS_REGION="eu-west-1").interruption_queue is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--interruption-queue=http://sqs.eu-west-1.amazonaws.com/123456789012/npc"], "--interruption-queue: URL"),
+        (
+            ["--interruption-queue=https://key:secret@sqs.eu-west-1.amazonaws.com/123456789012/npc"],
+            "--interruption-queue: URL",
+        ),
+        ([f"--interruption-queue={OTHER}"], "region cannot be used"),
+        (["--interruption-queue-region=eu-west-1"], "without --interruption-queue"),
+    ],
+)
+def test_a_queue_that_cannot_be_one_ends_with_usage_and_is_not_repeated(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        read(*arguments)
+    assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert told in said
+    assert "secret" not in said
+
+
 def test_every_flag_is_explained() -> None:
     for action in build_parser()._actions:
         assert action.help, action.option_strings
