@@ -180,6 +180,20 @@ class Meter(Protocol):
         other decision; `after_first_bad` is in seconds, where that was for bad answers."""
         ...
 
+    def interrupted(self, namespace: str, tier: str, kind: str) -> None:
+        """Something is said of an engine pod that was not said before (`domain.interruption.notices.Kind`)."""
+        ...
+
+    def interruption_step(self, namespace: str, step: str, seconds: float) -> None:
+        """An engine pod was Unrouted, Covered, Replaced, Drained or Evicted so long after the first notice."""
+        ...
+
+    def interruption_cost(
+        self, namespace: str, tier: str, *, lost: int, rerouted: int, downgraded: int, seconds_below_target: float
+    ) -> None:
+        """What the interruption of a tier cost since this was called last."""
+        ...
+
 
 class Clock(Protocol):
     """Time, so that tests can own it."""

@@ -12,7 +12,18 @@ from dataclasses import dataclass, field
 
 from npc_operator.ports import PortError, StaleLeader
 from npc_runtime.gateway.table import BadTable, compile_table
-from npc_runtime.wire import NO_STAMP, Accepted, Alias, DegradedReport, GatewayReport, RolloutReport, RouteTable, Stamp
+from npc_runtime.wire import (
+    NO_STAMP,
+    Accepted,
+    Alias,
+    DegradedReport,
+    Departure,
+    GatewayReport,
+    RolloutReport,
+    RouteTable,
+    Stamp,
+    TierLines,
+)
 
 
 @dataclass
@@ -32,6 +43,12 @@ class FakeGateway:
     """What it says it saw of candidates."""
     degraded: tuple[DegradedReport, ...] = ()
     """Whom it says it answers for with less than the adapter."""
+    running: dict[str, int] = field(default_factory=dict)
+    """Lines that run, by pod uid."""
+    lines: tuple[TierLines, ...] = ()
+    """What it says of lines that did not go as they should."""
+    counting: bool = True
+    """False: it is of an earlier version, which does not say on which pods lines run."""
 
     @property
     def stamp(self) -> Stamp:
@@ -51,8 +68,19 @@ class FakeGateway:
         self.boot_id = f"boot-{int(self.boot_id.removeprefix('boot-')) + 1}"
 
     def report(self) -> GatewayReport:
+        named = {endpoint.uid for tier in self.table.tiers for endpoint in tier.endpoints} if self.table else set()
+        departures = tuple(
+            Departure(uid=uid, lines=count) for uid, count in sorted(self.running.items()) if count and uid not in named
+        )
         return GatewayReport(
-            boot_id=self.boot_id, revision=1, stamp=self.stamp, rollouts=self.rollouts, degraded=self.degraded
+            boot_id=self.boot_id,
+            revision=1,
+            stamp=self.stamp,
+            rollouts=self.rollouts,
+            degraded=self.degraded,
+            counted=self.stamp if self.counting else NO_STAMP,
+            departures=departures if self.counting else (),
+            lines=self.lines if self.counting else (),
         )
 
     def routes(self, tier: str) -> dict[str, str]:

@@ -21,6 +21,7 @@ PLURALS = {KIND_REGION: "npcregions", KIND_TIER: "gputiers", KIND_ADAPTER: "arch
 MANAGER_CHILDREN = "npc-operator"
 MANAGER_STATUS = "npc-operator-status"
 MANAGER_OUTSIDE = "npc-operator-outside"
+MANAGER_INTERRUPTIONS = "npc-operator-interruptions"
 
 # There while something outside of the namespace may have to be undone, and where that may be.
 FINALIZER_NODE_POOLS = f"{GROUP}/node-pools"
@@ -62,6 +63,9 @@ ANNOTATION_ENGINE_KEY = f"{GROUP}/engine-key"
 ANNOTATION_TEMPLATE_VERSION = f"{GROUP}/template-version"
 # How far a pod's interruption has come (domain/interruption/record.py), only while something is said of its node.
 ANNOTATION_INTERRUPTION = f"{GROUP}/interruption"
+# Kubernetes' own: of several pods that could go, a Deployment that is made smaller takes those that cost least.
+ANNOTATION_DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
+DELETION_COST_GOING = "-1000"
 # And on the Jobs of gates: from which spec one was made, and the pod it asks.
 ANNOTATION_GATE = f"{GROUP}/gate-spec"
 ANNOTATION_GATE_ENGINE = f"{GROUP}/gate-engine"

@@ -19,6 +19,7 @@ from npc_operator.clients.queue_metrics import QueueMetrics
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _VERDICT_BUCKETS = (0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0)
+_STEP_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 900.0)
 _RECONCILE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
@@ -116,6 +117,37 @@ class Metrics:
             registry=self.registry,
         )
         self.queues = QueueMetrics(self.registry)
+        self._interruptions = Counter(
+            "npc_operator_interruptions",
+            "Engine pods whose node was said to go away, by what was said.",
+            ["namespace", "tier", "kind"],
+            registry=self.registry,
+        )
+        self._interruption_steps = Histogram(
+            "npc_operator_interruption_step_seconds",
+            "From the first notice about an engine pod to each step of what is done about it.",
+            ["namespace", "step"],
+            buckets=_STEP_BUCKETS,
+            registry=self.registry,
+        )
+        self._interruption_lines = Counter(
+            "npc_operator_interruption_lines",
+            "Lines that interruptions cost: lost, re-routed or downgraded.",
+            ["namespace", "tier", "cost"],
+            registry=self.registry,
+        )
+        self._interruption_seconds = Counter(
+            "npc_operator_interruption_below_target_seconds",
+            "Seconds during interruptions in which fewer pods of a tier were ready than wanted.",
+            ["namespace", "tier"],
+            registry=self.registry,
+        )
+        self._node_words = Counter(
+            "npc_operator_node_words_ignored",
+            "Taints and conditions of nodes by a known sender that this version does not understand.",
+            ["sender", "reason"],
+            registry=self.registry,
+        )
         self.leader = Gauge("npc_operator_leader", "1 while this process leads.", registry=self.registry)
         self.leadership_epoch = Gauge(
             "npc_operator_leadership_epoch", "Epoch of the present leadership, 0 without one.", registry=self.registry
@@ -150,6 +182,27 @@ class Metrics:
         self._decisions.labels(namespace, decision, reason).inc()
         if after_first_bad is not None:
             self._verdict_seconds.labels(namespace).observe(after_first_bad)
+
+    def interrupted(self, namespace: str, tier: str, kind: str) -> None:
+        """ports.Meter."""
+        self._interruptions.labels(namespace, tier, kind).inc()
+
+    def interruption_step(self, namespace: str, step: str, seconds: float) -> None:
+        """ports.Meter."""
+        self._interruption_steps.labels(namespace, step).observe(seconds)
+
+    def interruption_cost(
+        self, namespace: str, tier: str, *, lost: int, rerouted: int, downgraded: int, seconds_below_target: float
+    ) -> None:
+        """ports.Meter."""
+        for cost, lines in (("lost", lost), ("rerouted", rerouted), ("downgraded", downgraded)):
+            self._interruption_lines.labels(namespace, tier, cost).inc(lines)
+        self._interruption_seconds.labels(namespace, tier).inc(seconds_below_target)
+
+    def node_word_ignored(self, word: str) -> None:
+        """A sender said something new of a node (`NodeFact.strange`)."""
+        sender, _, reason = word.partition("/")
+        self._node_words.labels(sender, reason).inc()
 
     def watch_restarted(self) -> None:
         self._watch_restarts.inc()

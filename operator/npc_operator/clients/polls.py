@@ -168,6 +168,9 @@ class Polls:
             stamp=report.stamp,
             rollouts=report.rollouts,
             degraded=report.degraded,
+            counted=report.counted,
+            departures=report.departures,
+            lines=report.lines,
         )
         self._store.put(GatewayFact, *key, fact)
         return report.revision, report.boot_id

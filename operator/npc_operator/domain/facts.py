@@ -17,7 +17,16 @@ from npc_operator.api.meta import ObjectMeta
 from npc_operator.api.npcregion import NPCRegionSpec, NPCRegionStatus
 from npc_operator.domain.holdings import Holdings
 from npc_operator.domain.interruption.notices import Notice
-from npc_runtime.wire import DegradedReport, EngineReport, InterruptionReport, RolloutReport, Stamp
+from npc_runtime.wire import (
+    NO_STAMP,
+    DegradedReport,
+    Departure,
+    EngineReport,
+    InterruptionReport,
+    RolloutReport,
+    Stamp,
+    TierLines,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +199,12 @@ class GatewayFact:
     reachable: bool = True
     rollouts: tuple[RolloutReport, ...] = ()
     degraded: tuple[DegradedReport, ...] = ()
+    counted: Stamp = NO_STAMP
+    """The table from which every worker served when `departures` were counted."""
+    departures: tuple[Departure, ...] = ()
+    """Pods that it answers lines from although that table does not name them."""
+    lines: tuple[TierLines, ...] = ()
+    """Lines that did not go as they should, by tier."""
 
 
 @dataclass(frozen=True, slots=True)

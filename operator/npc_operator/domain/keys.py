@@ -14,6 +14,7 @@ class KeyKind(StrEnum):
     GATE = "gate"  # the Jobs that test the candidates of an ArchetypeAdapter; name is the adapter's
     AGENT = "agent"  # one engine pod: push the desired set; name is the pod's
     GATEWAY = "gateway"  # one gateway pod: push the route table; name is the pod's
+    INTERRUPTIONS = "interruptions"  # the pods of a tier whose nodes go away; name is the tier's
     NODE_POOLS = "node-pools"  # what brings a tier's nodes, and room kept free on them; name is the tier's
     ROUTES = "routes"  # a region's route table: build it once for all gateways, keep the Secret; name is the region's
 

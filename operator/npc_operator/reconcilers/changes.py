@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from npc_operator.api.archetypeadapter import Revision, VariantStatus
 from npc_operator.domain.facts import Adapter, AgentFact, GatewayFact, Pod
 from npc_operator.domain.holdings import Held
@@ -9,7 +11,7 @@ from npc_operator.domain.progress import coarse_share
 from npc_operator.domain.reasons import SLOTS_EXCEEDED
 from npc_operator.domain.turns import holds_turn
 from npc_operator.loop.store import Change
-from npc_runtime.wire import AdapterPhase
+from npc_runtime.wire import NO_STAMP, AdapterPhase
 
 TELLING = frozenset({AdapterPhase.RESIDENT, AdapterPhase.REFUSED, AdapterPhase.RETRYING, AdapterPhase.DRAINING})
 """Phases of which entering or leaving changes what a status says; the others are progress."""
@@ -82,6 +84,25 @@ def _published(status: VariantStatus) -> tuple[object, ...]:
 
 def serving_traits(pod: Pod) -> tuple[object, ...]:
     return (pod.uid, pod.ip, pod.ready, pod.deleting, pod.phase, pod.engine_key_id, pod.prioritised, pod.slots)
+
+
+def interruption_traits(pod: Pod | None) -> tuple[object, ...]:
+    """What of a pod matters to whether it goes, or can help one that does; not the note about it, which is ours."""
+    return () if pod is None else (pod.node, pod.disrupted, *serving_traits(pod))
+
+
+def node_of(pod: Pod) -> str:
+    return pod.node
+
+
+def line_traits(fact: GatewayFact) -> tuple[object, ...]:
+    """What a gateway says of lines that did not go as they should, and of pods that it has lines on."""
+    return (fact.boot_id, fact.counted, fact.departures, fact.lines)
+
+
+def without_counts(fact: GatewayFact) -> GatewayFact:
+    """What a gateway says beside its counts."""
+    return replace(fact, rollouts=(), degraded=(), counted=NO_STAMP, departures=(), lines=())
 
 
 def engine_traits(fact: AgentFact) -> tuple[object, ...]:

@@ -148,6 +148,17 @@ def returned_to_spot() -> Event:
     return Event("ReturnedToSpot", "the on-demand slice is its floor again")
 
 
+# --- interruptions (those of single pods have their words in domain/interruption) ---
+
+
+def interruption_over(cost: str) -> Event:
+    return Event("InterruptionOver", f"as many pods are ready as are wanted, and none goes any more; {cost}")
+
+
+def eviction_blocked(why: str) -> Event:
+    return Event("EvictionBlocked", f"a budget does not allow it yet, asking again: {why}", warning=True)
+
+
 # --- secrets ---
 
 

@@ -13,13 +13,13 @@ from npc_operator.manifests.network import OperatorPeer
 from npc_operator.ports import Outside
 from npc_operator.reconcilers.adapter import reconcile_adapter
 from npc_operator.reconcilers.agent import AgentReconciler
-from npc_operator.reconcilers.capacity import Undisturbed
 from npc_operator.reconcilers.children import Children
 from npc_operator.reconcilers.context import Context
 from npc_operator.reconcilers.crashes import CrashWatch
 from npc_operator.reconcilers.degradation import DegradationWatch
 from npc_operator.reconcilers.gates import GateReconciler
 from npc_operator.reconcilers.gateway import reconcile_gateway
+from npc_operator.reconcilers.interruptions import Interruptions
 from npc_operator.reconcilers.namespace import reconcile_namespace
 from npc_operator.reconcilers.node_pools import NodePoolsReconciler
 from npc_operator.reconcilers.publisher import Publisher
@@ -46,6 +46,15 @@ class Reconcilers:
     def __init__(self, store: Store, outside: Outside, *, operator: OperatorPeer | None = None) -> None:
         self._world = World(store)
         routes = RouteBook(self._world, outside.stamps, outside.clock)
+        self.interruptions = Interruptions(
+            self._world,
+            routes,
+            kube=outside.kube,
+            recorder=outside.recorder,
+            meter=outside.meter,
+            clock=outside.clock,
+        )
+        """Also whom readers of queues tell what they read (ports.Listener)."""
         self._context = Context(
             world=self._world,
             kube=outside.kube,
@@ -63,7 +72,7 @@ class Reconcilers:
             turns=TurnBook(store),
             crashes=CrashWatch(),
             degradation=DegradationWatch(self._world, routes, outside.clock),
-            interruptions=Undisturbed(),
+            interruptions=self.interruptions,
         )
         self._agent = AgentReconciler(self._context)
         self._routes = RoutesReconciler(self._context)
@@ -100,6 +109,8 @@ class Reconcilers:
                 return await reconcile_gateway(self._context, key)
             case KeyKind.NODE_POOLS:
                 return await self._node_pools.reconcile(key)
+            case KeyKind.INTERRUPTIONS:
+                return await self.interruptions.reconcile(key)
             case KeyKind.ROUTES:
                 return await self._routes.reconcile(key)
             case _:

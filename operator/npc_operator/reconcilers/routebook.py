@@ -62,6 +62,8 @@ class _Page:
     since: float
     contents: OrderedDict[tuple[int, int], frozenset[tuple[str, str]]]
     """What this table and those before it may ask for, by stamp; the present one is the last."""
+    pods: dict[tuple[int, int], frozenset[str]]
+    """Uids of the pods in them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +228,12 @@ class RouteBook:
                 return True
         return False
 
+    def leaves_out(self, namespace: str, region: str, stamp: Stamp, uid: str) -> bool:
+        """Whether a table with this stamp is known not to name a pod."""
+        page = self._pages.get((namespace, region))
+        pods = None if page is None else page.pods.get(stamp.order())
+        return pods is not None and uid not in pods
+
     def offers_banned(self, namespace: str, region: Region, stamp: Stamp | None) -> bool:
         """Whether routes with this stamp may name what is quarantined or was taken back: that much of them changes even
         while the region is suspended."""
@@ -260,9 +268,13 @@ class RouteBook:
         known = None if before is None else contents[before.table.stamp.order()]
         # Most tables differ only in what is resident where: 64 of them remember one set of a thousand names, not 64.
         contents[stamped.stamp.order()] = known if known is not None and known == content else content
-        self._pages[key] = _Page(stamped, version, now, contents)
+        pods = {} if before is None else before.pods
+        present = frozenset(endpoint.uid for tier in stamped.tiers for endpoint in tier.endpoints)
+        last = None if before is None else pods.get(before.table.stamp.order())
+        pods[stamped.stamp.order()] = last if last is not None and last == present else present
+        self._pages[key] = _Page(stamped, version, now, contents, pods)
         while len(contents) > REMEMBERED:
-            contents.popitem(last=False)
+            pods.pop(contents.popitem(last=False)[0], None)
         return stamped
 
     def _build(self, namespace: str, region: Region) -> RouteTable | Waiting:

@@ -7,7 +7,6 @@ affected: a thousand adapters must not look again because one pod's agent fetche
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Set
-from dataclasses import replace
 from heapq import nsmallest
 from typing import Any
 
@@ -21,6 +20,7 @@ from npc_operator.domain.facts import (
     GateFact,
     GatewayFact,
     IssuerFact,
+    NodeFact,
     Pod,
     Region,
     SecretFact,
@@ -29,6 +29,7 @@ from npc_operator.domain.facts import (
     Unreadable,
 )
 from npc_operator.domain.interruption.queues import QueueFact, fact_name
+from npc_operator.domain.interruption.tier_view import TierInterruptions, covering_pods, unrouted_pods
 from npc_operator.domain.keys import Key, KeyKind
 from npc_operator.domain.nodepools import NodePoolsFact
 from npc_operator.domain.placement import rank_importance
@@ -42,15 +43,19 @@ from npc_operator.reconcilers.changes import (
     degraded_archetypes,
     engine_traits,
     has_turn,
+    interruption_traits,
     is_gated,
     is_reshaped,
+    line_traits,
     moved_archetypes,
+    node_of,
     reach_of,
     refers_to,
     serving_traits,
     told_archetypes,
     waits_for_slot,
     waits_for_turn,
+    without_counts,
 )
 
 ORDERS = frozenset({KeyKind.AGENT, KeyKind.GATEWAY, KeyKind.ROUTES})
@@ -69,6 +74,8 @@ def triggers(store: Store, change: Change) -> Iterable[Key]:
 def pick_lane(store: Store, key: Key) -> Lane:
     """Which keys hurry: orders to agents and gateways, and a voice with a candidate that NPCs hear. Taking that back
     must not wait until a thousand others have looked again."""
+    if key.kind is KeyKind.INTERRUPTIONS:
+        return Lane.INTERRUPT
     if key.kind is KeyKind.ADAPTER:
         return Lane.URGENT if has_turn(store.get(Adapter, key.namespace, key.name)) else Lane.NORMAL
     return Lane.URGENT if key.kind in ORDERS else Lane.NORMAL
@@ -92,6 +99,7 @@ def _on_tier(store: Store, change: Change) -> Iterator[Key]:
     namespace = change.namespace
     yield Key(KeyKind.TIER, namespace, change.name)
     if is_reshaped(change):
+        yield Key(KeyKind.INTERRUPTIONS, namespace, change.name)
         yield Key(KeyKind.NODE_POOLS, namespace, change.name)
         yield Key(KeyKind.NAMESPACE, namespace, "")
         yield from (Key(KeyKind.TIER, namespace, name) for name in store.list(Tier, namespace))  # fallbacks meet
@@ -148,6 +156,8 @@ def _on_pod(store: Store, change: Change) -> Iterator[Key]:
     yield Key(KeyKind.AGENT, namespace, change.name)
     if pod.tier:
         yield Key(KeyKind.TIER, namespace, pod.tier)
+    if pod.tier and interruption_traits(change.old) != interruption_traits(change.new):
+        yield Key(KeyKind.INTERRUPTIONS, namespace, pod.tier)
     if change.new is None:
         yield Key(KeyKind.NAMESPACE, namespace, "")  # perhaps the last user of an old engine key
     if sits(change.old) != sits(change.new) and _is_crowded(store, namespace, pod.tier):
@@ -167,6 +177,10 @@ def _on_agent(store: Store, change: Change) -> Iterator[Key]:
         return
     if old is None or new is None or old.engine != new.engine or changed_residency(old, new):
         yield Key(KeyKind.TIER, namespace, pod.tier)
+        if _is_disturbed(store, namespace, pod.tier):
+            yield Key(KeyKind.INTERRUPTIONS, namespace, pod.tier)
+    if (None if old is None else old.interruption) != (None if new is None else new.interruption):
+        yield Key(KeyKind.INTERRUPTIONS, namespace, pod.tier)
     if old is None or new is None or engine_traits(old) != engine_traits(new):
         yield Key(KeyKind.AGENT, namespace, change.name)
         yield from _adapters_of(store, namespace, pod.tier)
@@ -185,7 +199,11 @@ def _on_gateway(store: Store, change: Change) -> Iterator[Key]:
     namespace = change.namespace
     old, new = change.old, change.new
     yield from _adapters_for(store, namespace, told_archetypes(old, new) | degraded_archetypes(old, new))
-    if old is not None and new is not None and replace(old, rollouts=new.rollouts, degraded=new.degraded) == new:
+    if old is None or new is None or line_traits(old) != line_traits(new):
+        for tier in store.list(TierInterruptions, namespace):
+            if _is_disturbed(store, namespace, tier):
+                yield Key(KeyKind.INTERRUPTIONS, namespace, tier)
+    if old is not None and new is not None and without_counts(old) == without_counts(new):
         return  # it counted answers, nothing else
     yield Key(KeyKind.GATEWAY, namespace, change.name)
     yield from _regions(store, namespace)
@@ -297,6 +315,36 @@ def _on_queue(store: Store, change: Change) -> Iterator[Key]:
             yield Key(KeyKind.TIER, namespace, name)
 
 
+def _on_node(store: Store, change: Change) -> Iterator[Key]:
+    for namespace in store.namespaces(Pod):
+        tiers = {
+            pod.tier
+            for name in store.having(Pod, namespace, node_of, change.name)
+            if (pod := store.get(Pod, namespace, name)) is not None and pod.component == names.COMPONENT_ENGINE
+        }
+        yield from (Key(KeyKind.INTERRUPTIONS, namespace, tier) for tier in sorted(tiers) if tier)
+
+
+def _on_interruptions(store: Store, change: Change) -> Iterator[Key]:
+    """What was decided about the pods of a tier that go."""
+    namespace, tier = change.namespace, change.name
+    yield Key(KeyKind.TIER, namespace, tier)
+    if _is_disturbed(store, namespace, tier):
+        yield Key(KeyKind.INTERRUPTIONS, namespace, tier)  # whoever decided it may not be the one who looks again
+    if unrouted_pods(change.old) != unrouted_pods(change.new):
+        yield from _routes(store, namespace)
+        yield from _adapters_of(store, namespace, tier)
+        yield from _agents_of(store, namespace, tier)
+    elif covering_pods(change.old) != covering_pods(change.new) and _is_crowded(store, namespace, tier):
+        yield from _agents_of(store, namespace, tier)  # what belongs where is another now
+
+
+def _is_disturbed(store: Store, namespace: str, tier: str) -> bool:
+    """Whether something is said of a pod of a tier, or was and is not over."""
+    told = store.get(TierInterruptions, namespace, tier)
+    return told is not None and bool(told.draining or not told.status.over)
+
+
 def _on_unkept(_: Store, change: Change) -> Iterator[Key]:
     yield Key(KeyKind.REGION, change.namespace, change.name)
 
@@ -316,6 +364,8 @@ RULES: dict[type[Any], Callable[[Store, Change], Iterator[Key]]] = {
     IssuerFact: _on_issuer,
     GateFact: _on_trial,
     NodePoolsFact: _on_node_pools,
+    NodeFact: _on_node,
+    TierInterruptions: _on_interruptions,
     QueueFact: _on_queue,
 }
 

@@ -49,8 +49,10 @@ from npc_runtime.wire.base import (
 from npc_runtime.wire.gateway import (
     AnswerCounts,
     DegradedReport,
+    Departure,
     GatewayReport,
     RolloutReport,
+    TierLines,
 )
 from npc_runtime.wire.routes import (
     Alias,
@@ -84,6 +86,7 @@ __all__ = [
     "Assignment",
     "DIGEST_PATTERN",
     "DegradedReport",
+    "Departure",
     "DesiredAdapter",
     "DesiredSet",
     "Endpoint",
@@ -118,6 +121,7 @@ __all__ = [
     "Secret",
     "Stamp",
     "Target",
+    "TierLines",
     "TierRoutes",
     "Voice",
     "Wire",

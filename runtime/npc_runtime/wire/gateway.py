@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from npc_runtime.wire.base import PROTOCOL, Stamp, Wire
+from npc_runtime.wire.base import NO_STAMP, PROTOCOL, Stamp, Wire
 
 
 class AnswerCounts(Wire):
@@ -64,6 +64,25 @@ class DegradedReport(Wire):
     """`Tier` (another tier's adapter), `BaseModel`, or `Scripted`."""
 
 
+class TierLines(Wire):
+    """Lines of one tier that did not go as they should, since the gateway began."""
+
+    tier: str
+    lost: int = 0
+    """They ended in an error after they had begun, or nobody answered them."""
+    rerouted: int = 0
+    """Another pod was asked, because the first one gave nothing or broke off."""
+    downgraded: int = 0
+    """Answered by less than the archetype's adapter on the tier that was asked."""
+
+
+class Departure(Wire):
+    """A pod that the table does not name any more and that still answers lines."""
+
+    uid: str
+    lines: int
+
+
 class GatewayReport(Wire):
     """GET /v1/status?after=<revision>&boot=<bootId>&wait=<seconds> of a gateway: which table every worker has,
     what became of the candidates' answers, and which archetypes are answered for by less than their adapter.
@@ -75,3 +94,8 @@ class GatewayReport(Wire):
     stamp: Stamp
     rollouts: tuple[RolloutReport, ...] = ()
     degraded: tuple[DegradedReport, ...] = ()
+    counted: Stamp = NO_STAMP
+    """The table that every worker served from before `departures` were counted: a pod that this table does not name,
+    and that is not among them, answers no line of this gateway. (0, 0) of a gateway that does not count them."""
+    departures: tuple[Departure, ...] = ()
+    lines: tuple[TierLines, ...] = ()

@@ -21,6 +21,7 @@ from npc_operator.domain.facts import (
     CertificateFact,
     Child,
     GatewayFact,
+    NodeFact,
     Pod,
     Region,
     SecretFact,
@@ -140,8 +141,24 @@ class FakeMeter:
     decisions: list[tuple[str, str, float | None]] = dataclasses.field(default_factory=list)
     """(decision, why a candidate was taken back, seconds after its first bad answer)."""
 
+    interruptions: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    """(tier, kind)."""
+    steps: list[tuple[str, float]] = dataclasses.field(default_factory=list)
+    """(step of an interruption, seconds after its notice)."""
+    costs: dict[str, float] = dataclasses.field(default_factory=dict)
+
     def decided(self, namespace: str, decision: str, reason: str, *, after_first_bad: float | None) -> None:
         self.decisions.append((decision, reason, after_first_bad))
+
+    def interrupted(self, namespace: str, tier: str, kind: str) -> None:
+        self.interruptions.append((tier, kind))
+
+    def interruption_step(self, namespace: str, step: str, seconds: float) -> None:
+        self.steps.append((step, seconds))
+
+    def interruption_cost(self, namespace: str, tier: str, **added: float) -> None:
+        for name, value in added.items():
+            self.costs[name] = self.costs.get(name, 0) + value
 
 
 class World:
@@ -178,7 +195,7 @@ class World:
         self.kube = SteppedKube(self.api, before, after)
         for port in (self.agents, self.gateways, self.groups):
             port.before, port.after = before, after
-        for kind in (Region, Tier, Adapter, Pod, Child):
+        for kind in (Region, Tier, Adapter, Pod, Child, NodeFact):
             self.store.mark_synced(kind)
         self.queue: KeyedQueue[Key] = KeyedQueue(self.clock, jitter=lambda: 0.0)
         self._unsubscribe: Callable[[], None] = lambda: None
@@ -427,7 +444,16 @@ class World:
                     self.store.put(GatewayFact, namespace, name, dataclasses.replace(heard, reachable=False))
                 if not gateway.deaf:
                     said = gateway.report()
-                    fact = GatewayFact(uid, said.boot_id, said.stamp, rollouts=said.rollouts, degraded=said.degraded)
+                    fact = GatewayFact(
+                        uid,
+                        said.boot_id,
+                        said.stamp,
+                        rollouts=said.rollouts,
+                        degraded=said.degraded,
+                        counted=said.counted,
+                        departures=said.departures,
+                        lines=said.lines,
+                    )
                     self.store.put(GatewayFact, namespace, name, fact)
                     self._set_ready(pod, gateway.table is not None)
 
@@ -516,14 +542,14 @@ class World:
         return {
             pod["metadata"]["name"]: self.agents.by_address[pod["status"]["podIP"]]
             for pod in self.peek("Pod")
-            if pod["metadata"]["labels"].get(names.LABEL_TIER) == tier
+            if pod["metadata"]["labels"].get(names.LABEL_TIER) == tier and "podIP" in pod["status"]
         }
 
     def doors(self) -> dict[str, FakeGateway]:
         return {
             pod["metadata"]["name"]: self.gateways.by_address[pod["status"]["podIP"]]
             for pod in self.peek("Pod")
-            if pod["status"]["podIP"] in self.gateways.by_address
+            if pod["status"].get("podIP") in self.gateways.by_address
         }
 
     def edit(self, kind: str, name: str, change: Callable[[dict[str, Any]], None]) -> None:

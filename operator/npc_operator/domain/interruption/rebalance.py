@@ -46,6 +46,12 @@ class Replacements:
         newest = sorted(kept, key=lambda name: (kept[name], name))[-MAX_NODES:]
         return Replacements({name: kept[name] for name in sorted(newest)})
 
+    def known(self, node: str, at: float) -> Replacements:
+        """The book with a replacement in it that was found written elsewhere."""
+        if not node or self.at.get(node, -math.inf) >= at:
+            return self
+        return Replacements({**self.at, node: at})
+
     def write(self) -> str:
         """JSON for a status field."""
         return json.dumps({node: round(at, 3) for node, at in sorted(self.at.items())}, separators=(",", ":"))

@@ -1,0 +1,72 @@
+"""What the other pods of a tier can do for one that goes away: take its lines, hold its adapters, stand in its place.
+
+Built once for all pods that go at the same moment: a pod that goes itself is no help to another. One whose node is only
+cordoned, or may be taken some day, is: were it left out, lines would stay on the pod whose end is certain.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Set
+from dataclasses import dataclass
+
+from npc_operator.domain.engines import Engine
+from npc_operator.domain.interruption.joining import LEAVING, SCHEDULED_LEAD_SECONDS
+from npc_operator.domain.interruption.notices import Kind
+from npc_operator.domain.interruption.record import Record
+
+
+def is_going(record: Record, now: float) -> bool:
+    """Whether what is said means that the pod is about to end, or may have ended."""
+    if record.kind is Kind.SCHEDULED:
+        return record.deadline is not None and now >= record.deadline - SCHEDULED_LEAD_SECONDS
+    return record.kind in LEAVING or record.kind is Kind.NODE_LOST
+
+
+@dataclass(frozen=True, slots=True)
+class Help:
+    """What others can do for one pod."""
+
+    others_can_take: bool
+    covered: bool
+    replacement_ready: bool
+
+
+class Crowd:
+    """The pods of one tier. `routed` are the served names that lines may ask for there, `wanted_names` those that its
+    pods should have, `wanted` its replicas, and `going` the uids of the pods that go."""
+
+    def __init__(
+        self,
+        engines: Iterable[Engine],
+        *,
+        going: Set[str],
+        routed: frozenset[str],
+        wanted_names: frozenset[str],
+        wanted: int,
+    ) -> None:
+        self._routed = routed
+        self._wanted_names = wanted_names
+        self._wanted = wanted
+        staying = [engine for engine in engines if engine.pod.uid not in going and engine.routable()]
+        self._takers = {engine.pod.uid: engine.resident() or frozenset() for engine in staying}
+        self._ready = {engine.pod.uid for engine in staying if engine.pod.ready}
+        self._copies = Counter(name for names in self._takers.values() for name in names)
+
+    def help_for(self, engine: Engine) -> Help:
+        """What the others can do for this pod."""
+        uid, own = engine.pod.uid, self._takers.get(engine.pod.uid, frozenset())
+        has = engine.resident()
+        others = len(self._takers) - (uid in self._takers)
+
+        def elsewhere(name: str) -> bool:
+            return self._copies[name] > (name in own)
+
+        # What a pod holds that was never heard may be anything that lines ask for.
+        asked = self._routed if has is None else self._routed & has
+        held = self._wanted_names if has is None else self._wanted_names & has
+        return Help(
+            others_can_take=others > 0 and all(elsewhere(name) for name in asked),
+            covered=all(elsewhere(name) for name in held),
+            replacement_ready=len(self._ready - {uid}) >= self._wanted,
+        )

@@ -1,0 +1,155 @@
+"""What is said of a pod now, by everybody who says something, and since when this leader has heard it.
+
+Senders say what is, not when it began; the first time that this leader heard it is what clouds' notices are measured
+from. Whoever leads next begins to hear anew, and goes on with the times that are written at the pods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from npc_operator.domain.engines import Engine
+from npc_operator.domain.facts import NodeFact, Pod
+from npc_operator.domain.interruption.notices import HELD_SECONDS, Notice
+from npc_operator.domain.interruption.sources import metadata
+from npc_operator.domain.interruption.sources.kubernetes import parse_pod
+from npc_operator.loop.store import Store
+from npc_runtime.wire import InterruptionReport
+
+MAX_HELD = 10_000
+"""Notices of queues that are remembered for machines that still stand: a bound, and far above any fleet."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """One node's notices, with the times they were first heard."""
+
+    fact: NodeFact
+    notices: tuple[Notice, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    report: InterruptionReport
+    notice: Notice | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    notice: Notice
+    namespaces: frozenset[str] | None
+
+
+class Hearing:
+    """Lives as long as one leadership."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._nodes: dict[str, _Words] = {}
+        self._agents: dict[str, _Report] = {}
+        """By pod uid."""
+        self._pods: dict[str, Notice] = {}
+        """By uid: those that are being deleted, or will be."""
+        self._queues: dict[str, list[_Held]] = {}
+        """By EC2's id of the machine."""
+
+    def node(self, pod: Pod) -> NodeFact | None:
+        """The machine of a pod; None: it has none, or none that is known."""
+        return self._store.get(NodeFact, "", pod.node) if pod.node else None
+
+    def about(self, engine: Engine, *, began: bool, now: float) -> tuple[Notice, ...]:
+        """Everything that is said of a pod or its node. `began`: something was said of it before, so that its deletion
+        is the end of that; any other deletion is nobody's interruption."""
+        pod, node = engine.pod, self.node(engine.pod)
+        found = [*self._of_node(pod.node, node, now), *self._of_agent(engine, node, now)]
+        if node is not None and node.instance is not None:
+            found += self._of_queues(node.instance, pod.namespace, now)
+        said = self._of_pod(pod, now) if pod.disrupted or (pod.deleting and (began or found)) else None
+        if said is None:
+            self._pods.pop(pod.uid, None)
+            return tuple(found)
+        return (*found, said)
+
+    def hold(self, notice: Notice, namespaces: frozenset[str] | None) -> None:
+        """A queue said it, once: it counts until it is out of date."""
+        if notice.instance is None:
+            return
+        held = self._queues.setdefault(notice.instance, [])
+        fresh = _Held(notice, namespaces)
+        if any(one.notice.key == notice.key and one.namespaces == namespaces for one in held):
+            return  # said again: the first time counts, or the end would move away with every repetition
+        held.append(fresh)
+        if sum(map(len, self._queues.values())) > MAX_HELD:
+            self._queues.pop(next(iter(self._queues)))
+
+    def forget(self, uids: Iterable[str]) -> None:
+        """These pods are gone."""
+        for uid in uids:
+            self._pods.pop(uid, None)
+            self._agents.pop(uid, None)
+
+    def _of_node(self, name: str, fact: NodeFact | None, now: float) -> tuple[Notice, ...]:
+        known = self._nodes.get(name)
+        if fact is None or not fact.notices:
+            if known is not None:
+                del self._nodes[name]
+            return ()
+        if known is not None and known.fact is fact:
+            return known.notices
+        first = {} if known is None else {(one.source, one.key): one.seen for one in known.notices}
+        heard = tuple(replace(one, seen=first.get((one.source, one.key), now)) for one in fact.notices)
+        self._nodes[name] = _Words(fact, heard)
+        return heard
+
+    def _of_agent(self, engine: Engine, node: NodeFact | None, now: float) -> tuple[Notice, ...]:
+        agent, uid = engine.agent, engine.pod.uid
+        if agent is None or agent.interruption is None:
+            self._agents.pop(uid, None)
+            return ()
+        known = self._agents.get(uid)
+        if known is None or known.report != agent.interruption:
+            # Another end of the same is no other notice: it is measured from the first word.
+            same = known is not None and known.report.kind == agent.interruption.kind
+            said = metadata.parse_report(
+                agent.interruption,
+                node=engine.pod.node or None,
+                instance=None if node is None else node.instance,
+                seen=known.notice.seen if same and known is not None and known.notice is not None else now,
+            )
+            known = self._agents[uid] = _Report(agent.interruption, said if isinstance(said, Notice) else None)
+        return () if known.notice is None else (known.notice,)
+
+    def _of_pod(self, pod: Pod, now: float) -> Notice | None:
+        known = self._pods.get(pod.uid)
+        said = parse_pod(_manifest(pod), seen=now if known is None else known.seen)
+        if not isinstance(said, Notice):
+            return None
+        self._pods[pod.uid] = said
+        return said
+
+    def _of_queues(self, instance: str, namespace: str, now: float) -> list[Notice]:
+        held = self._queues.get(instance)
+        if held is None:
+            return []
+        kept = [one for one in held if (one.notice.held_until or one.notice.seen + HELD_SECONDS) > now]
+        if kept:
+            self._queues[instance] = kept
+        else:
+            del self._queues[instance]
+        return [one.notice for one in kept if one.namespaces is None or namespace in one.namespaces]
+
+
+def is_about_node(notice: Notice) -> bool:
+    """Whether it speaks of a machine: of its pod alone, a deployment that is scaled down does, too."""
+    return notice.pod_uid is None
+
+
+def _manifest(pod: Pod) -> dict[str, object]:
+    """What `parse_pod` reads of a Pod."""
+    condition = {"type": "DisruptionTarget", "status": "True" if pod.disrupted else "False"}
+    return {
+        "metadata": {"uid": pod.uid, "deletionTimestamp": pod.ends or None},
+        "spec": {"nodeName": pod.node},
+        "status": {"conditions": [condition]},
+    }
