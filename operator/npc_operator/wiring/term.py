@@ -12,6 +12,7 @@ from npc_operator.clients.gateways import GatewayClient
 from npc_operator.clients.issuer import IssuerWatch
 from npc_operator.clients.kube import KubeClient
 from npc_operator.clients.metrics import Metrics
+from npc_operator.clients.nodes import NodeWatch
 from npc_operator.clients.polls import Polls
 from npc_operator.clients.recorder import EventRecorder
 from npc_operator.clients.secrets import Secrets, trust_of
@@ -49,6 +50,7 @@ class Leadership:
     ) -> None:
         self._store = store
         self._kube = kube
+        self._metrics = metrics
         self._decisions = decisions
         self.queue: KeyedQueue[Key] = KeyedQueue(clock)
         self.synced = False
@@ -94,6 +96,8 @@ class Leadership:
                 tasks.create_task(endless("secrets", secrets.run), name="secrets")
                 polls = Polls(store=self._store, agents=self._agents, gateways=self._gateways)
                 tasks.create_task(endless("polls", polls.run), name="polls")
+                nodes = NodeWatch(source=self._kube, store=self._store, strange=self._metrics.node_word_ignored)
+                tasks.create_task(endless("nodes", nodes.run), name="nodes")
                 issuer = IssuerWatch(kube=self._kube, store=self._store)
                 tasks.create_task(endless("issuer", issuer.run), name="issuer")
                 tasks.create_task(endless("runner", self._runner.run), name="runner")
