@@ -1,9 +1,10 @@
 """15,000 mixed messages of an interruption queue: received, understood, acted on, counted, and only then deleted.
 
 The queue is moto's SQS in a process of its own over HTTP, asked by the real boto3 through the product's own reader; it
-takes most of the time, so the reader's own CPU per message stands beside the rate. It gets slower with every message
-that it holds, so it is filled in parts, each a queue of its own, and only the reading is timed. Every hundredth message
-is no JSON, and three of ten are of no interest; a run counts only if each kind adds up and the queues are empty.
+takes most of the time, so the reader's own CPU per message stands beside the rate. Each of its calls gets slower with
+every message that a queue holds, so they lie in parts, each a queue of its own that is read to its end; only the
+reading is timed. Every hundredth message is no JSON, and three of ten are of no interest; a run counts only if each
+kind adds up and the queues are empty.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ import logging
 import multiprocessing
 import os
 import time
+import uuid
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any
@@ -32,16 +35,18 @@ from npc_operator.clients.interruption_reader import InterruptionReader
 from npc_operator.domain.interruption.notices import Ignored, Notice, merge
 from npc_operator.domain.interruption.sources.eventbridge import parse_message
 
-ROW = "interruptions"
+ROW = "queue"
 MESSAGES = 15_000
-PART = 2_500
+PART = 100
+FILLERS = 4
+"""Threads that fill queues; the reader is one, as in the product."""
 REGION = "eu-west-1"
 TIME = "2026-08-01T05:40:02Z"
 DECISION_SECONDS = 3.0
 """A notice must be decided on within this: reading all of them must not take longer."""
 
 
-async def measure_interruptions(options: Options) -> list[Figure]:
+async def measure_queue(options: Options) -> list[Figure]:
     """The rate of understanding alone, then of the whole way through SQS."""
     # Thousands of messages that nobody understands are meant here.
     logging.getLogger("npc_operator.clients.interruption_queue").setLevel(logging.ERROR)
@@ -139,22 +144,20 @@ async def _read_all(bodies: list[str], endpoint: str) -> tuple[float, float]:
 
     with patch.dict(os.environ, identity):
         client: Any = boto3.client("sqs", region_name=REGION, endpoint_url=endpoint)
-    spent = used = 0.0
-    for start in range(0, len(bodies), PART):
-        url: str = client.create_queue(QueueName=f"npc-{start}")["QueueUrl"]
-        await asyncio.to_thread(_send, client, url, bodies[start : start + PART])
-        with patch.dict(os.environ, identity):
-            queue = SqsQueue(url, REGION, endpoint=endpoint, visibility_seconds=0)
-        reader = InterruptionReader(queue, clock=_Clock(), act=act, trouble=lambda _: None)
+        parts = [bodies[start : start + PART] for start in range(0, len(bodies), PART)]
+        with ThreadPoolExecutor(FILLERS) as fillers:
+            urls = await asyncio.to_thread(lambda: list(fillers.map(lambda part: _fill(client, part), parts)))
+        queues = [SqsQueue(url, REGION, endpoint=endpoint, visibility_seconds=0) for url in urls]
         began, cpu = time.perf_counter(), time.process_time()
-        # What is no message is handed out again until it is given up; a part is done once nothing is left.
-        while await reader.read(0):
-            pass
-        spent += time.perf_counter() - began
-        used += time.process_time() - cpu
-        set_aside += reader.seen.set_aside
+        for queue in queues:
+            reader = InterruptionReader(queue, clock=_Clock(), act=act, trouble=lambda _: None)
+            # What is no message is handed out again until it is given up; a part is done once nothing is left.
+            while await reader.read(0):
+                pass
+            set_aside += reader.seen.set_aside
+        spent, used = time.perf_counter() - began, time.process_time() - cpu
+    for queue in queues:
         queue.close()
-        client.delete_queue(QueueUrl=url)
     client.close()
     notices, ignored = count_expected(len(bodies))
     if acted != notices or set_aside["Deleted"] != ignored["NotJson"]:
@@ -162,12 +165,15 @@ async def _read_all(bodies: list[str], endpoint: str) -> tuple[float, float]:
     return spent, used
 
 
-def _send(client: Any, url: str, bodies: list[str]) -> None:
+def _fill(client: Any, bodies: list[str]) -> str:
+    """A new queue that holds them."""
+    url: str = client.create_queue(QueueName=f"npc-{uuid.uuid4().hex}")["QueueUrl"]
     for start in range(0, len(bodies), 10):
         part = bodies[start : start + 10]
         entries = [{"Id": str(at), "MessageBody": body} for at, body in enumerate(part)]
         if client.send_message_batch(QueueUrl=url, Entries=entries).get("Failed"):
             raise BenchFault("messages could not be sent")
+    return url
 
 
 @contextmanager

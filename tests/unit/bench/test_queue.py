@@ -1,10 +1,10 @@
-"""The messages of the interruption row are what they are counted as."""
+"""The messages of the queue row are what they are counted as."""
 
 from __future__ import annotations
 
 from collections import Counter
 
-from hack.bench.row_interruptions import MESSAGES, build_messages, count_expected
+from hack.bench.row_queue import MESSAGES, build_messages, count_expected
 from npc_operator.domain.interruption.notices import Notice
 from npc_operator.domain.interruption.sources.eventbridge import parse_message
 
