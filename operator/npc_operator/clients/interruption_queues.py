@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from npc_operator.clients.interruption_reader import InterruptionReader, QueueMeter
 from npc_operator.clients.supervision import Broken
 from npc_operator.domain import reasons
-from npc_operator.domain.facts import Tier
+from npc_operator.domain.facts import NodeFact, Tier
 from npc_operator.domain.interruption.notices import Notice
 from npc_operator.domain.interruption.queues import OWN, QueueFact, QueueRef, queue_of
 from npc_operator.loop.store import Change, Store
@@ -31,6 +31,10 @@ ACT_SECONDS = 15.0
 """The longest time that is given to writing down what a message says: less than its visibility timeout, or it would
 come again while it is still in hand."""
 OPEN_RETRY_SECONDS = 30.0
+MACHINES_SECONDS = 10.0
+"""So long a new leader waits for the list of nodes before it reads: a message that comes before it stays in hand for
+its whole visibility timeout."""
+_LOOK_SECONDS = 0.1
 
 Scope = frozenset[str] | None
 """Namespaces that a queue may speak of; None for all."""
@@ -129,6 +133,7 @@ class InterruptionQueues:
         about = {"queue": queue.name, "region": queue.region}
         logger.info("reading an interruption queue", extra=about)
         opened = await self._open_in_the_end(queue)
+        await self._until_machines_are_known()
         reader = InterruptionReader(
             opened,
             clock=self._clock,
@@ -141,6 +146,12 @@ class InterruptionQueues:
         finally:
             opened.close()
             logger.info("an interruption queue is not read any more", extra=about)
+
+    async def _until_machines_are_known(self) -> None:
+        end = self._clock.monotonic() + MACHINES_SECONDS
+        # Nobody is told when a list was merged.
+        while not self._store.synced(NodeFact) and self._clock.monotonic() < end:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def _open_in_the_end(self, queue: QueueRef) -> OpenQueue:
         while True:

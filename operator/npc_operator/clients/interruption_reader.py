@@ -158,7 +158,7 @@ class InterruptionReader:
             await self._act(one.notices)
         except PortError as error:
             reason = error.reason
-            logger.warning("notices could not be acted on, their message stays", extra={"reason": reason})
+            logger.warning("notices could not be acted on, their message stays: %s", error, extra={"reason": reason})
         except Exception:
             reason = reasons.NOTICES_NOT_KEPT
             logger.exception("notices could not be acted on, their message stays")

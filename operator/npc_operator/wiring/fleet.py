@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 
 from npc_operator.domain.keys import Key
-from npc_operator.domain.outcomes import Outcome
 from npc_operator.loop.store import Change, Store
 from npc_operator.manifests.network import OperatorPeer
 from npc_operator.ports import Outside
@@ -23,9 +22,9 @@ class FleetDecisions:
     def triggers(self, store: Store, change: Change) -> Iterable[Key]:
         return triggers(store, change)
 
-    def begin(self, store: Store, outside: Outside) -> Callable[[Key], Awaitable[Outcome]]:
+    def begin(self, store: Store, outside: Outside) -> Reconcilers:
         peer = None
         if self._settings.in_cluster:
             labels = {"app.kubernetes.io/name": "npc-operator"}
             peer = OperatorPeer(namespace=self._settings.own_namespace, labels=labels)
-        return Reconcilers(store, outside, operator=peer).reconcile
+        return Reconcilers(store, outside, operator=peer)

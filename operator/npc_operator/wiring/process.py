@@ -14,6 +14,7 @@ import aiohttp
 
 from npc_operator.clients import preflight
 from npc_operator.clients.connection import Connection, NoCredentials, connect
+from npc_operator.clients.interruption_queues import troubles
 from npc_operator.clients.kube import KubeClient
 from npc_operator.clients.kube_lease import KubeLease
 from npc_operator.clients.lease import Elector, Term
@@ -186,6 +187,7 @@ class Operator:
         readings.queue_running = lambda: float(self._leadership.queue.running()) if self._leadership else 0.0
         readings.watch_ages = lambda: dict(self._watchers.ages())
         self.metrics.registry.register(RolloutCollector(self._adapters))
+        self.metrics.queues.troubles = lambda: troubles(self.store)
         readings.facts = lambda: {kind.__name__: self.store.count(kind) for kind in self.store.kinds()}
 
     def _adapters(self) -> Iterator[Adapter]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from npc_operator.clients.agents import AgentClient
 from npc_operator.clients.autoscaling import AutoScalingClient
 from npc_operator.clients.gateways import GatewayClient
+from npc_operator.clients.interruption_queues import InterruptionQueues
 from npc_operator.clients.issuer import IssuerWatch
 from npc_operator.clients.kube import KubeClient
 from npc_operator.clients.metrics import Metrics
@@ -72,9 +73,16 @@ class Leadership:
                 engine=settings.engine_image, fleet=settings.fleet_image, pull_policy=settings.image_pull_policy
             ),
         )
-        reconcile = decisions.begin(store, outside)
+        work = decisions.begin(store, outside)
         self._runner = Runner(
-            queue=self.queue, handle=reconcile, clock=clock, observer=metrics, concurrency=settings.workers
+            queue=self.queue, handle=work.reconcile, clock=clock, observer=metrics, concurrency=settings.workers
+        )
+        self._interruption_queues = InterruptionQueues(
+            store=store,
+            clock=clock,
+            listener=work.interruptions,
+            meter=metrics.queues,
+            own=settings.interruption_queue,
         )
 
     def look_again(self) -> None:
@@ -98,6 +106,8 @@ class Leadership:
                 tasks.create_task(endless("polls", polls.run), name="polls")
                 nodes = NodeWatch(source=self._kube, store=self._store, strange=self._metrics.node_word_ignored)
                 tasks.create_task(endless("nodes", nodes.run), name="nodes")
+                # Before the first reconcile: what is known of a queue must not be missing from a status for a moment.
+                tasks.create_task(endless("interruption queues", self._interruption_queues.run), name="queues")
                 issuer = IssuerWatch(kube=self._kube, store=self._store)
                 tasks.create_task(endless("issuer", issuer.run), name="issuer")
                 tasks.create_task(endless("runner", self._runner.run), name="runner")

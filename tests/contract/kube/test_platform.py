@@ -7,7 +7,7 @@ import base64
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 import aiohttp
@@ -16,6 +16,7 @@ import pytest
 from npc_operator.clients.connection import connect
 from npc_operator.clients.kube import KubeClient
 from npc_operator.domain.facts import Adapter, Child, Pod, Region, SecretFact, Tier, Unreadable
+from npc_operator.domain.interruption.notices import Notice
 from npc_operator.domain.keys import Key, KeyKind
 from npc_operator.domain.outcomes import Done, Outcome
 from npc_operator.loop.store import Change, Store
@@ -29,9 +30,11 @@ OURS = {"app.kubernetes.io/managed-by": "npc-operator"}
 
 
 class Nothing:
-    """Decides nothing, and notes what it was asked."""
+    """Decides nothing, and notes what it was asked and told."""
 
     def __init__(self) -> None:
+        self.interruptions = self
+        self.heard: list[Notice] = []
         self.asked: list[Key] = []
         self.recorder: Recorder | None = None
         self.stamps: Stamps | None = None
@@ -42,14 +45,17 @@ class Nothing:
         if change.kind is Adapter:
             yield Key(KeyKind.ADAPTER, change.namespace, change.name)
 
-    def begin(self, store: Store, outside: Outside) -> Callable[[Key], Awaitable[Outcome]]:
+    def begin(self, store: Store, outside: Outside) -> Nothing:
         self.recorder, self.stamps = outside.recorder, outside.stamps
+        return self
 
-        async def reconcile(key: Key) -> Outcome:
-            self.asked.append(key)
-            return Done()
+    async def reconcile(self, key: Key) -> Outcome:
+        self.asked.append(key)
+        return Done()
 
-        return reconcile
+    async def hear(self, notice: Notice, *, namespaces: frozenset[str] | None = None) -> None:
+        self.heard.append(notice)
+        self.news.set()
 
 
 class Running:

@@ -9,10 +9,16 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from npc_operator.clients.interruption_queues import ACT_SECONDS, OPEN_RETRY_SECONDS, InterruptionQueues, troubles
+from npc_operator.clients.interruption_queues import (
+    ACT_SECONDS,
+    MACHINES_SECONDS,
+    OPEN_RETRY_SECONDS,
+    InterruptionQueues,
+    troubles,
+)
 from npc_operator.clients.interruption_reader import PERMANENT_RETRY_SECONDS, UNKEPT_SECONDS
 from npc_operator.domain import reasons
-from npc_operator.domain.facts import Tier
+from npc_operator.domain.facts import NodeFact, Tier
 from npc_operator.domain.interruption.notices import Notice
 from npc_operator.domain.interruption.queues import OWN, QueueFact, QueueRef
 from npc_operator.loop.store import Store
@@ -100,6 +106,7 @@ class Tally:
 class Rig:
     def __init__(self, clock: FakeClock, own: QueueRef | None = None) -> None:
         self.store = Store(clock)
+        self.store.mark_synced(NodeFact)
         self.ears = Ears()
         self.tally = Tally()
         self.queues: dict[QueueRef, MemoryQueue] = {}
@@ -207,6 +214,29 @@ def test_what_a_new_leader_must_do_again_is_done_by_it_alone() -> None:
         await settle()
         assert queue.deleted == [SPOT]
         assert len(rig.ears.heard) == 1
+        await rig.end()
+
+    run_virtual(scenario)
+
+
+def test_a_new_leader_reads_once_it_knows_the_machines_and_not_never() -> None:
+    async def scenario(clock: FakeClock) -> None:
+        rig = Rig(clock, own=MINE)
+        rig.queues[MINE] = queue = MemoryQueue([SPOT])
+        rig.store.mark_unsynced()
+        await asyncio.sleep(2)
+        assert queue.bodies == [SPOT]
+        rig.store.mark_synced(NodeFact)
+        await asyncio.sleep(1)
+        assert queue.deleted == [SPOT]
+        await rig.end()
+        # Whoever may not see nodes is told so by the messages that stay.
+        rig.store.mark_unsynced()
+        rig.ears.fault = PortError("no", reason="NotSynced")
+        queue.bodies.append(SPOT)
+        rig.begin()
+        await asyncio.sleep(MACHINES_SECONDS + 1)
+        assert rig.trouble(OWN) == "NoticesNotKept"
         await rig.end()
 
     run_virtual(scenario)
