@@ -399,8 +399,10 @@ class World:
                     "labels": {**template["metadata"]["labels"]},
                     "annotations": {**template["metadata"].get("annotations", {})},
                     "ownerReferences": [owner_reference],
+                    "creationTimestamp": rfc3339(self.clock.now()),
                 },
-                "spec": template["spec"],
+                # A machine of its own, unless a test has machines.
+                "spec": {**template["spec"], "nodeName": f"machine-{number}"},
                 "status": {"phase": "Running", "podIP": address},
             }
         )
