@@ -21,6 +21,7 @@ from npc_runtime.wire import (
     DesiredSet,
     EngineReport,
     EngineState,
+    InterruptionReport,
     Stamp,
 )
 
@@ -54,6 +55,8 @@ class FakeAgent:
     draining: bool = False
     deaf: bool = False
     """True: it cannot be reached."""
+    interruption: InterruptionReport | None = None
+    """What it says that its machine's metadata service said."""
     holding: bool = False
     """True: it loads and loads."""
     silent_about_identity: bool = False
@@ -148,6 +151,7 @@ class FakeAgent:
                 total_bytes=self.total_bytes,
             ),
             adapters=tuple(reports),
+            interruption=self.interruption,
         )
 
 

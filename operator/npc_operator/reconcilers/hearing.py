@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from npc_operator.domain.engines import Engine
 from npc_operator.domain.facts import NodeFact, Pod
 from npc_operator.domain.interruption.notices import HELD_SECONDS, Notice
+from npc_operator.domain.interruption.record import Record
 from npc_operator.domain.interruption.sources import metadata
 from npc_operator.domain.interruption.sources.kubernetes import parse_pod
 from npc_operator.loop.store import Store
@@ -58,14 +59,16 @@ class Hearing:
         """The machine of a pod; None: it has none, or none that is known."""
         return self._store.get(NodeFact, "", pod.node) if pod.node else None
 
-    def about(self, engine: Engine, *, began: bool, now: float) -> tuple[Notice, ...]:
-        """Everything that is said of a pod or its node. `began`: something was said of it before, so that its deletion
-        is the end of that; any other deletion is nobody's interruption."""
+    def about(self, engine: Engine, record: Record | None, now: float) -> tuple[Notice, ...]:
+        """Everything that is said of a pod or its node. A deletion counts where something was said before, or whoever
+        deletes says that it is a disruption; any other is nobody's interruption, and our own eviction is no news."""
         pod, node = engine.pod, self.node(engine.pod)
         found = [*self._of_node(pod.node, node, now), *self._of_agent(engine, node, now)]
         if node is not None and node.instance is not None:
             found += self._of_queues(node.instance, pod.namespace, now)
-        said = self._of_pod(pod, now) if pod.disrupted or (pod.deleting and (began or found)) else None
+        ends = pod.disrupted or (pod.deleting and (record is not None or bool(found)))
+        ours = record is not None and record.evicted is not None
+        said = self._of_pod(pod, now) if ends and not ours else None
         if said is None:
             self._pods.pop(pod.uid, None)
             return tuple(found)

@@ -49,7 +49,7 @@ class Costs:
         """Account for one more look; returns what it added."""
         before = self._ledger
         gateways = {
-            door.fact.boot_id: counts
+            f"{door.pod.name}/{door.fact.boot_id}": counts
             for door in doors
             if door.fact is not None and (counts := _counts(door, tier)) is not None
         }

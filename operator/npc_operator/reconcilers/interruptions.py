@@ -19,7 +19,7 @@ from npc_operator.domain.interruption.crowd import Crowd, is_going
 from npc_operator.domain.interruption.joining import join
 from npc_operator.domain.interruption.nodebook import SAME_SECONDS, NodeBook, read_nodes
 from npc_operator.domain.interruption.notices import Kind, Notice
-from npc_operator.domain.interruption.rebalance import Replacements, read_replacements
+from npc_operator.domain.interruption.rebalance import REPLACEMENT_SECONDS, Replacements, read_replacements
 from npc_operator.domain.interruption.record import Record, read_record
 from npc_operator.domain.interruption.sources.node import is_closed
 from npc_operator.domain.interruption.tier_view import DrainingPod, Stage, TierInterruptions
@@ -73,6 +73,8 @@ class _Look:
     ready: int
     wanted: int
     nodes: NodeBook
+    forgets_at: float | None
+    """When the first of what is remembered does not matter any more."""
 
 
 class Interruptions:
@@ -165,6 +167,8 @@ class Interruptions:
             times.append(COST_LOOK_SECONDS)
         if look.engines:
             times.append(CALM_LOOK_SECONDS)
+        if look.forgets_at is not None:
+            times.append(max(1.0, look.forgets_at - now))
         return min(times, default=None)
 
     # --- seeing and deciding ---
@@ -190,14 +194,20 @@ class Interruptions:
         region = self._world.region_of(namespace, name)
         wanted = decide_replicas(tier.spec, None if region is None else tier_population(region.spec, name))
         pods = self._helped(tier, engines, stirred, going, wanted) if stirred else {}
-        wave = decide_wave(pods, {uid: engine.pod.node for uid, (engine, _) in stirred.items()}, replacements, now)
+        places = {uid: engine.pod.node for uid, (engine, _) in stirred.items()}
+        wave = decide_wave(pods, places, replacements.current(now), now)
+        remembered = max(SAME_SECONDS, tier.spec.capacity.storm.window_seconds)
+        nodes = nodes.since(now - remembered)
+        ends = [at + remembered for at in nodes.at.values()]
+        ends += [at + REPLACEMENT_SECONDS for at in wave.replacements.at.values()]
         return _Look(
             engines={uid: engine for uid, (engine, _) in stirred.items()},
             wave=wave,
             going=frozenset(going & stirred.keys()),
             ready=sum(engine.routable() and engine.pod.ready for engine in engines),
             wanted=wanted,
-            nodes=nodes.since(now - max(SAME_SECONDS, tier.spec.capacity.storm.window_seconds)),
+            nodes=nodes,
+            forgets_at=min(ends, default=None),
         )
 
     def _facts(self, tier: Tier, engine: Engine, held: _Held, now: float) -> PodInterruption:
@@ -205,7 +215,7 @@ class Interruptions:
         record = _record_of(engine.pod, held)
         asks = tier.spec.interruption.agent_metadata != "Off"
         return PodInterruption(
-            notices=self._hearing.about(engine, began=record is not None, now=now),
+            notices=self._hearing.about(engine, record, now),
             known=self._world.store.synced(NodeFact) and (engine.agent is not None or not asks),
             record=record,
             deleting=engine.pod.deleting,

@@ -35,7 +35,7 @@ class Sample:
 
     at: float
     gateways: Mapping[str, Counts]
-    """By boot id. One that is not heard of is left out: it keeps what it had."""
+    """By gateway and boot. One that is not heard of is left out: it keeps what it had."""
     ready: int
     target: int
     leaving: int

@@ -42,7 +42,7 @@ class Replacements:
 
     def granted(self, node: str, now: float) -> Replacements:
         """The book with a replacement of this node in it, and without what no longer matters."""
-        kept = {name: at for name, at in self.at.items() if now - at < REPLACEMENT_SECONDS} | {node: now}
+        kept = {**self.current(now).at, node: now}
         newest = sorted(kept, key=lambda name: (kept[name], name))[-MAX_NODES:]
         return Replacements({name: kept[name] for name in sorted(newest)})
 
@@ -51,6 +51,11 @@ class Replacements:
         if not node or self.at.get(node, -math.inf) >= at:
             return self
         return Replacements({**self.at, node: at})
+
+    def current(self, now: float) -> Replacements:
+        """The book without what no longer matters."""
+        kept = {node: at for node, at in self.at.items() if now - at < REPLACEMENT_SECONDS}
+        return self if len(kept) == len(self.at) else Replacements(kept)
 
     def write(self) -> str:
         """JSON for a status field."""
