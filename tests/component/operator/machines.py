@@ -1,7 +1,8 @@
 """A region of one tier on machines that have names, marks and ends, and gateways that say where lines run.
 
-Pods come to the emptiest machine of their slice that lets them, as the scheduler does it, or to a new one; one that is being deleted is
-gone as soon as nobody has a line on it. Users' traffic is a number of lines for each pod that gateways may ask.
+Pods come to the emptiest machine of their slice that lets them, as the scheduler does it, or to a new one; one that is
+being deleted is gone as soon as nobody has a line on it. Users' traffic is a number of lines for each pod that gateways
+may ask.
 """
 
 from __future__ import annotations
