@@ -8,12 +8,12 @@ from pydantic import Field
 
 from npc_operator.api.base import ApiModel, ListMap, ListSet, Rule
 from npc_operator.api.capacity import Capacity, CapacityStatus, Prices
+from npc_operator.api.capacitytype import KEY_OF_CAPACITY_TYPE, CapacityTypeLabel
 from npc_operator.api.engine import Engine, Resources, Volume, VolumeMount
 from npc_operator.api.interruption import Interruption, InterruptionStatus
 from npc_operator.api.locations import NO_FILE_CREDENTIALS, Folder, ModelUri
 from npc_operator.api.meta import (
     LABEL_KEY,
-    LABEL_VALUE,
     Annotations,
     Conditions,
     Labels,
@@ -120,25 +120,6 @@ class Accelerator(ApiModel):
     """How many; 0 runs the engine on CPU."""
 
 
-class CapacityTypeLabel(ApiModel):
-    """How spot nodes are recognised."""
-
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            "!has(self.onDemandValue) || self.onDemandValue != self.spotValue",
-            "must differ from spotValue",
-            field_path=".onDemandValue",
-        ),
-    )
-
-    key: str = Field(default="karpenter.sh/capacity-type", min_length=1, max_length=317, pattern=LABEL_KEY)
-    """Node label."""
-    spot_value: str = Field(default="spot", min_length=1, max_length=63, pattern=LABEL_VALUE)
-    """Its value on spot nodes; everything else, unlabelled nodes included, counts as on-demand."""
-    on_demand_value: str | None = Field(default=None, min_length=1, max_length=63, pattern=LABEL_VALUE)
-    """When set, on-demand pods insist on this value instead of avoiding spotValue."""
-
-
 class UpdateStrategy(ApiModel):
     """How pods are replaced when the template changes."""
 
@@ -204,8 +185,8 @@ class GpuTierSpec(ApiModel):
             field_path=".engine.drainSeconds",
         ),
         Rule(
-            "!has(self.scheduling.nodeSelector) || !(self.capacityTypeLabel.key in self.scheduling.nodeSelector)",
-            "must not name capacityTypeLabel.key: the operator places on-demand and spot pods by it",
+            f"!has(self.scheduling.nodeSelector) || !({KEY_OF_CAPACITY_TYPE} in self.scheduling.nodeSelector)",
+            "must not name the label of capacityTypeLabel: the operator places on-demand and spot pods by it",
             field_path=".scheduling.nodeSelector",
         ),
         Rule(

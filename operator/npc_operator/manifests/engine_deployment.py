@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from npc_operator.api import names
+from npc_operator.api.capacitytype import PRESETS, USUAL
+from npc_operator.api.gputier import GpuTierSpec
 from npc_operator.manifests.engine_pod import TEMPLATE_VERSION, build_pod_template, progress_deadline
 from npc_operator.manifests.labels import controller_reference, engine_labels, engine_selector
 from npc_operator.manifests.pod_layout import EngineInputs
@@ -79,11 +81,21 @@ def hash_inputs(inputs: EngineInputs) -> str:
     change it.
     """
     fields = inputs.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True, include=set(TEMPLATE_FIELDS))
+    fields |= _label_fields(fields.pop("capacityTypeLabel", None), inputs.spec)
     if inputs.spec.interruption.agent_metadata != "Off":
         # Not the whole of `interruption`: which queue the operator reads is nothing to the pods.
         fields["agentMetadata"] = inputs.spec.interruption.agent_metadata
     text = json.dumps([inputs.meta.name, inputs.slice_, inputs.engine_key_id, fields], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _label_fields(given: Any, spec: GpuTierSpec) -> dict[str, Any]:
+    """The label that is meant, however it was named: naming it by its preset replaces no pod."""
+    usual, label = PRESETS[USUAL], spec.capacity_type_label.label()
+    if given is None or label == usual:
+        return {}
+    named = {"key": label.key, "spotValue": label.spot_value, "onDemandValue": label.on_demand_value}
+    return {"capacityTypeLabel": {key: value for key, value in named.items() if value is not None}}
 
 
 def read_note(live: Mapping[str, Any] | None) -> TemplateNote | None:

@@ -130,7 +130,7 @@ def _model_source(volume: ModelVolume) -> dict[str, Any]:
 
 def _node_affinity(spec: GpuTierSpec, slice_: str) -> dict[str, Any]:
     """On-demand pods avoid spot nodes (unlabelled nodes count as on-demand), spot pods insist on them."""
-    label = spec.capacity_type_label
+    label = spec.capacity_type_label.label()
     if slice_ == names.SLICE_SPOT:
         expression = {"key": label.key, "operator": "In", "values": [label.spot_value]}
     elif label.on_demand_value is not None:
@@ -153,7 +153,7 @@ def _own_tolerations(spec: GpuTierSpec, slice_: str) -> list[dict[str, Any]]:
     if spec.accelerator.per_replica:
         tolerations.append({"key": spec.accelerator.resource_name, "operator": "Exists", "effect": "NoSchedule"})
     if slice_ == names.SLICE_SPOT:
-        label = spec.capacity_type_label
+        label = spec.capacity_type_label.label()
         tolerations.append({"key": label.key, "operator": "Equal", "value": label.spot_value, "effect": "NoSchedule"})
     return tolerations
 

@@ -79,7 +79,7 @@ def _whose(meta: ObjectMeta, spec: GpuTierSpec, slice_: str) -> dict[str, str]:
 def _node_labels(meta: ObjectMeta, spec: GpuTierSpec, slice_: str) -> dict[str, str]:
     """On the nodes: whose they are, and the capacity type in the user's words where those are not Karpenter's."""
     labels = {names.LABEL_NAMESPACE: meta.namespace, names.LABEL_TIER: meta.name, names.LABEL_SLICE: slice_}
-    label = spec.capacity_type_label
+    label = spec.capacity_type_label.label()
     if label.key != CAPACITY_TYPE:
         value = label.spot_value if slice_ == names.SLICE_SPOT else label.on_demand_value
         if value is not None:

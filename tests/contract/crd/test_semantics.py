@@ -62,7 +62,7 @@ def test_defaults_reach_into_objects_that_were_not_written(namespace: Namespace)
         "fallback": {"afterSeconds": 60, "returnAfterSeconds": 300},
         "storm": {"windowSeconds": 600, "holdSeconds": 1800},
     }
-    assert spec["capacityTypeLabel"] == {"key": "karpenter.sh/capacity-type", "spotValue": "spot"}
+    assert spec["capacityTypeLabel"] == {}
     assert spec["updateStrategy"] == {"maxSurge": 1, "maxUnavailable": 0}
     assert "replicas" not in spec
 

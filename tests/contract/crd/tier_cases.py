@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from npc_operator.api.capacitytype import PRESETS
 from tests.contract.crd.case import Case, Changes
 
 MODEL = "spec.model.uri"
@@ -107,13 +108,26 @@ TIER = (
     Case(
         name="the operator alone places by capacity type",
         kind="GpuTier",
-        accept=({"spec.scheduling.nodeSelector": {"topology.kubernetes.io/zone": "a"}},),
+        accept=(
+            {"spec.scheduling.nodeSelector": {"topology.kubernetes.io/zone": "a"}},
+            {
+                "spec.scheduling.nodeSelector": {"karpenter.sh/capacity-type": "x"},
+                "spec.capacityTypeLabel": {"preset": "GKE"},
+            },
+        ),
         refuse=(
             {"spec.scheduling.nodeSelector": {"karpenter.sh/capacity-type": "spot"}},
-            {"spec.scheduling.nodeSelector": {"pool": "x"}, "spec.capacityTypeLabel.key": "pool"},
+            {
+                "spec.scheduling.nodeSelector": {"pool": "x"},
+                "spec.capacityTypeLabel": {"key": "pool", "spotValue": "cheap"},
+            },
+            *(
+                {"spec.scheduling.nodeSelector": {label.key: "x"}, "spec.capacityTypeLabel": {"preset": preset}}
+                for preset, label in PRESETS.items()
+            ),
         ),
         field="spec.scheduling.nodeSelector",
-        message="must not name capacityTypeLabel.key",
+        message="must not name the label of capacityTypeLabel",
     ),
     Case(
         name="keys of labels are label keys",
@@ -134,10 +148,34 @@ TIER = (
     Case(
         name="spot and on-demand nodes are told apart",
         kind="GpuTier",
-        accept=({"spec.capacityTypeLabel": {"spotValue": "spot", "onDemandValue": "on-demand"}},),
-        refuse=({"spec.capacityTypeLabel": {"onDemandValue": "spot"}},),
+        accept=({"spec.capacityTypeLabel": {"key": "pool", "spotValue": "spot", "onDemandValue": "on-demand"}},),
+        refuse=({"spec.capacityTypeLabel": {"key": "pool", "spotValue": "spot", "onDemandValue": "spot"}},),
         field="spec.capacityTypeLabel.onDemandValue",
         message="must differ from spotValue",
+    ),
+    Case(
+        name="a label of capacity types has one source",
+        kind="GpuTier",
+        accept=tuple({"spec.capacityTypeLabel": {"preset": preset}} for preset in PRESETS),
+        refuse=({"spec.capacityTypeLabel": {"preset": "EKS", "key": "pool", "spotValue": "cheap"}},),
+        field="spec.capacityTypeLabel.preset",
+        message="give preset or key, not both",
+    ),
+    Case(
+        name="a label of one's own has a key and a value",
+        kind="GpuTier",
+        accept=({"spec.capacityTypeLabel": {"key": "pool", "spotValue": "cheap"}},),
+        refuse=({"spec.capacityTypeLabel": {"key": "pool"}}, {"spec.capacityTypeLabel": {"spotValue": "cheap"}}),
+        field="spec.capacityTypeLabel.key",
+        message="key and spotValue belong together",
+    ),
+    Case(
+        name="a preset has its own on-demand nodes",
+        kind="GpuTier",
+        accept=({"spec.capacityTypeLabel": {}},),
+        refuse=({"spec.capacityTypeLabel": {"preset": "EKS", "onDemandValue": "ON_DEMAND"}},),
+        field="spec.capacityTypeLabel.onDemandValue",
+        message="belongs to a key",
     ),
     Case(
         name="a pod can always be replaced",

@@ -214,6 +214,32 @@ def test_slices_go_to_their_own_kind_of_node() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("preset", "key", "value"),
+    [
+        ("Karpenter", "karpenter.sh/capacity-type", "spot"),
+        ("EKS", "eks.amazonaws.com/capacityType", "SPOT"),
+        ("GKE", "cloud.google.com/gke-spot", "true"),
+        ("AKS", "kubernetes.azure.com/scalesetpriority", "spot"),
+    ],
+)
+def test_spot_nodes_are_known_by_the_name_of_who_brings_them(preset: str, key: str, value: str) -> None:
+    label = {"capacityTypeLabel": {"preset": preset}}
+    spot = pod(spec=label)
+    assert affinity(spot) == {"key": key, "operator": "In", "values": [value]}
+    assert affinity(pod(slice_=names.SLICE_ON_DEMAND, spec=label)) == {**affinity(spot), "operator": "NotIn"}
+    assert {"key": key, "operator": "Equal", "value": value, "effect": "NoSchedule"} in spot["tolerations"]
+
+
+def test_naming_a_label_by_its_preset_replaces_no_pod() -> None:
+    def hashed(**label: str) -> str:
+        return hash_inputs(inputs(spec={"capacityTypeLabel": label}))
+
+    assert hashed(preset="GKE") == hashed(key="cloud.google.com/gke-spot", spotValue="true")
+    assert hashed() == hashed(preset="Karpenter") == hashed(key="karpenter.sh/capacity-type", spotValue="spot")
+    assert hashed(preset="GKE") != hashed()
+
+
 def test_gpus_are_asked_for_and_their_taint_is_tolerated() -> None:
     spec = pod(**VARIANTS["gpu"], slice_=names.SLICE_ON_DEMAND)
     assert containers(spec)["engine"]["resources"]["limits"]["nvidia.com/gpu"] == "2"

@@ -233,7 +233,7 @@ def _describe(meta: ObjectMeta, spec: GpuTierSpec, wanted: AutoScalingGroup, sli
 
 
 def _tags(meta: ObjectMeta, spec: GpuTierSpec, wanted: AutoScalingGroup, slice_: str) -> dict[str, str]:
-    label = spec.capacity_type_label
+    label = spec.capacity_type_label.label()
     value = label.spot_value if slice_ == names.SLICE_SPOT else label.on_demand_value or "on-demand"
     return {
         f"{AUTOSCALER}/enabled": "true",
