@@ -16,6 +16,7 @@ from npc_runtime.gateway.access_log import AccessLog, standard_output
 from npc_runtime.gateway.admin import build_admin
 from npc_runtime.gateway.agents_watch import AgentsWatch
 from npc_runtime.gateway.degradation import Degradation
+from npc_runtime.gateway.disturbances import DisturbanceWatch
 from npc_runtime.gateway.health import build_health
 from npc_runtime.gateway.internal import InternalDir
 from npc_runtime.gateway.metrics import GatewayCollector, Reading
@@ -69,6 +70,9 @@ class Gateway:
         self.routes = Routes(applier=self.plane, state_dir=settings.state_dir, on_change=self._follow)
         self._telling = Telling(ask=self.plane.candidates, tell=self.routes.tell)
         self._degradation = Degradation(ask=self.plane.degraded, tell=self.routes.tell_degraded)
+        self._disturbances = DisturbanceWatch(
+            ask=self.plane.disturbances, table=lambda: self.routes.current, tell=self.routes.tell_disturbed
+        )
         self._counts = Counts()
         self._stopping = False
         self._asking_until = 0.0
@@ -106,10 +110,12 @@ class Gateway:
         following = supervise("following the internal folder", self._internal.follow)
         telling = supervise("telling of candidates", self._telling.tell_for_ever)
         watching = supervise("watching who is degraded", self._degradation.watch_for_ever)
+        looking = supervise("watching what pods that go do to lines", self._disturbances.watch_for_ever)
         self._tasks = [
             asyncio.create_task(following, name="internal folder"),
             asyncio.create_task(telling, name="candidates"),
             asyncio.create_task(watching, name="degradation"),
+            asyncio.create_task(looking, name="disturbances"),
         ]
         self.ports["data"] = await self.plane.start(settings.host, settings.port)
         admin = build_admin(routes=self.routes, internal=self._internal, pod_uid=settings.pod_uid)

@@ -116,6 +116,8 @@ class Fleet:
         self._accepting: dict[str, list[Endpoint]] = {}
         self._ladders: Ladders | None = None
         self._turn = 0
+        self._gone: list[Endpoint] = []
+        """Pods that the table does not name any more, with lines that still run."""
         self.table: CompiledTable | None = None
         self.affinity: Affinity | None = None
         """Who chooses among several pods; None: the least busy one is taken."""
@@ -144,6 +146,7 @@ class Fleet:
             self._endpoints[facts.key] = endpoint
         for gone in known.values():
             gone.pool.close()
+            self._gone.append(gone)
         self.table = table
         self._ladders = Ladders(table)
         self.holds.forget(self._is_known)
@@ -174,6 +177,14 @@ class Fleet:
     def ladder(self, tier: str, archetype: str) -> Ladder | None:
         """By what an archetype can be answered on a tier; None if by nothing."""
         return None if self._ladders is None else self._ladders.find(tier, archetype)
+
+    def departures(self) -> dict[str, int]:
+        """Lines that still run, by uid of pods that the table does not name any more."""
+        self._gone = [endpoint for endpoint in self._gone if endpoint.in_flight]
+        found: dict[str, int] = {}
+        for endpoint in self._gone:
+            found[endpoint.name] = found.get(endpoint.name, 0) + endpoint.in_flight
+        return found
 
     @property
     def ejected(self) -> int:

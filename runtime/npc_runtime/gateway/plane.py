@@ -17,6 +17,7 @@ from npc_runtime import wire
 from npc_runtime.gateway.access_log import AccessLog
 from npc_runtime.gateway.client_side import ClientConnection
 from npc_runtime.gateway.degradation import Lines
+from npc_runtime.gateway.disturbances import Disturbances, count_lines
 from npc_runtime.gateway.http import limits
 from npc_runtime.gateway.metrics import Metrics
 from npc_runtime.gateway.rollouts.chooser import Rollouts
@@ -77,6 +78,10 @@ class DataPlane(Protocol):
 
     async def degraded(self) -> Lines:
         """Lines that lower levels answered up to now."""
+        ...
+
+    async def disturbances(self, lines: bool) -> Disturbances:
+        """Lines on pods that have left the table; with `lines` also what went wrong up to now, by tier."""
         ...
 
     def leave(self) -> None:
@@ -206,6 +211,10 @@ class LocalPlane:
     async def degraded(self) -> Lines:
         """Lines that lower levels answered up to now."""
         return self.metrics.degraded()
+
+    async def disturbances(self, lines: bool) -> Disturbances:
+        """Lines on pods that have left the table; with `lines` also what went wrong up to now, by tier."""
+        return Disturbances(self.service.fleet.departures(), count_lines(self.metrics) if lines else None)
 
     def leave(self) -> None:
         """Answers ask their clients to connect anew elsewhere."""

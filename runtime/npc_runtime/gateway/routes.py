@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from npc_runtime import wire
+from npc_runtime.gateway.disturbances import Report
 from npc_runtime.gateway.persistence import save_table
 from npc_runtime.gateway.rollouts.tally import Seen
 from npc_runtime.gateway.table import CompiledTable
@@ -52,6 +53,8 @@ class Routes:
         """What became of the candidates' answers, as told last."""
         self.degraded: tuple[wire.DegradedReport, ...] = ()
         """Who speaks from a lower level, as told last."""
+        self.disturbed = Report()
+        """What pods that go do to lines, as told last."""
 
     @property
     def stamp(self) -> wire.Stamp:
@@ -66,6 +69,9 @@ class Routes:
             stamp=self.stamp,
             rollouts=self.candidates,
             degraded=self.degraded,
+            counted=self.disturbed.counted,
+            departures=self.disturbed.departures,
+            lines=self.disturbed.lines,
         )
 
     def tell(self, candidates: tuple[Seen, ...]) -> None:
@@ -78,6 +84,12 @@ class Routes:
         """Who speaks from a lower level now; whoever waits hears of it if that changed."""
         if degraded != self.degraded:
             self.degraded = degraded
+            self._announce()
+
+    def tell_disturbed(self, disturbed: Report) -> None:
+        """What pods that go do to lines; whoever waits hears of it if it is news."""
+        before, self.disturbed = self.disturbed, disturbed
+        if disturbed.is_news(before):
             self._announce()
 
     async def accept(self, table: CompiledTable, *, save: bool = True) -> wire.Accepted:

@@ -76,6 +76,8 @@ async def _handle(plane: LocalPlane, message: Message) -> Message:
             return sums.say(os.getpid(), plane.counts_now())
         case "degraded":
             return {"lines": [[*key, count] for key, count in (await plane.degraded()).items()]}
+        case "disturbances":
+            return (await plane.disturbances(bool(message["lines"]))).say()
         case "candidates":
             return {"pid": os.getpid(), "seen": [seen.model_dump(mode="json") for seen in plane.rollouts.seen()]}
         case "withdraw":

@@ -21,6 +21,7 @@ from pathlib import Path
 from npc_runtime import wire
 from npc_runtime.gateway.channel import Channel, Message
 from npc_runtime.gateway.degradation import Lines
+from npc_runtime.gateway.disturbances import Disturbances, add_up
 from npc_runtime.gateway.plane import Counts, listen_socket
 from npc_runtime.gateway.rollouts.tally import Seen
 from npc_runtime.gateway.rollouts.together import Together
@@ -170,6 +171,11 @@ class WorkersPlane:
             for archetype, tier, level, count in answer["lines"]:
                 total[archetype, tier, level] = total.get((archetype, tier, level), 0) + count
         return total
+
+    async def disturbances(self, lines: bool) -> Disturbances:
+        """Lines on pods that have left the table; with `lines` also what went wrong up to now, in the workers that
+        live."""
+        return add_up(await self._tell_all(do="disturbances", lines=lines))
 
     async def candidates(self) -> Sequence[Seen]:
         """What all workers saw, those that are gone included. Takes a candidate off everywhere as soon as they have

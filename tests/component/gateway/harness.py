@@ -100,6 +100,16 @@ class Rig:
         async with self.session.post(self.url("/v1/chat/completions"), json=body, headers=sent) as answer:
             return Answer(answer.status, answer.headers, (await answer.read()).decode())
 
+    async def counted(self) -> dict[str, Any]:
+        """What the operator is told, once it was counted under the table in force: nothing follows by itself."""
+        async with asyncio.timeout(30):
+            while True:
+                _, report = await self.admin("GET", "/v1/status")
+                if report["counted"] == report["stamp"]:
+                    return report
+                path = f"/v1/status?boot={report['bootId']}&after={report['revision']}&wait=1"
+                await self.admin("GET", path)
+
     async def metrics(self) -> str:
         async with self.session.get(self.url("/metrics", port="health")) as answer:
             return await answer.text()

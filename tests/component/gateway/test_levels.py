@@ -377,7 +377,7 @@ async def test_the_operators_long_poll_hears_at_once_who_speaks_from_a_lower_lev
 ) -> None:
     async with running(tmp_path, workers=workers) as rig:
         await rig.push(region([], [], voices=(voice(lines=LINES),)).table())
-        _, known = await rig.admin("GET", "/v1/status")
+        known = await rig.counted()
         assert known["degraded"] == []
         after = f"/v1/status?boot={known['bootId']}&after={known['revision']}&wait=20"
         polling = asyncio.create_task(rig.admin("GET", after))

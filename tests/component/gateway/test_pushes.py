@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from npc_runtime import wire
 from tests.component.gateway.engines import Engine
-from tests.component.gateway.harness import Rig, eventually
+from tests.component.gateway.harness import Rig, eventually, running
 from tests.component.gateway.regions import World
 from tests.component.gateway.words import ENGINE_KEY, NEW, OLD
 
@@ -86,7 +87,7 @@ async def test_a_status_poll_answers_when_something_changed(
         return await real(**how)
 
     monkeypatch.setattr(rig.gateway.routes, "wait_for_news", wait_for_news)
-    _, now = await rig.admin("GET", "/v1/status")
+    now = await rig.counted()
     path = f"/v1/status?after={now['revision']}&boot={now['bootId']}&wait=50"
     poll = asyncio.ensure_future(rig.admin("GET", path))
     await asyncio.wait_for(waiting.wait(), 30)
@@ -97,6 +98,7 @@ async def test_a_status_poll_answers_when_something_changed(
     status, news = await asyncio.wait_for(poll, 30)
     assert (status, news["revision"]) == (200, now["revision"] + 1)
     assert news["stamp"] == {"epoch": 1, "generation": 2}
+    news = await rig.counted()
     unknown = await asyncio.wait_for(rig.admin("GET", "/v1/status?after=999&boot=other&wait=50"), 30)
     assert unknown == (200, news)
     nothing = await rig.admin("GET", f"/v1/status?after={news['revision']}&boot={news['bootId']}&wait=0.05")
@@ -161,3 +163,42 @@ async def test_a_running_line_finishes_on_a_pod_that_left_the_table(rig: Rig, en
     assert (await line).status == 200
     assert (await rig.say()).status == 200
     assert second.chats == 1
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_the_operator_hears_of_lines_on_a_pod_that_left_the_table_until_the_last_has_ended(
+    tmp_path: Path, engine: Engine, second: Engine, workers: int
+) -> None:
+    async with running(tmp_path, workers=workers) as rig:
+        engine.pause = 0.6
+        world = World(engines={"gold": [engine]})
+        await rig.push(world.table())
+        lines = [asyncio.ensure_future(rig.say(stream=True)) for _ in range(3)]
+        await eventually(lambda: engine.running == 3)
+        world.engines = {"gold": [second]}
+        table = await rig.push(world.table())
+        report = await rig.counted()
+        assert report["counted"] == table.stamp.model_dump(mode="json", by_alias=True)
+        assert report["departures"] == [{"uid": f"uid-{engine.port}", "lines": 3}]
+        assert [(await line).status for line in lines] == [200] * 3
+        after = f"/v1/status?boot={report['bootId']}&after={report['revision']}&wait=20"
+        _, report = await asyncio.wait_for(rig.admin("GET", after), 10)
+        assert report["departures"] == []
+
+
+async def test_lines_that_went_wrong_are_told_by_tier(rig: Rig, engine: Engine, second: Engine) -> None:
+    world = World(engines={"gold": [engine, second]})
+    await rig.push(world.table())
+    await engine.stop()
+    for turn in range(6):
+        assert (await rig.say(npc=f"npc-{turn}")).status == 200
+    await second.stop()
+    assert (await rig.say()).status != 200
+    _, report = await rig.admin("GET", "/v1/status")
+    while not report["lines"]:
+        news = f"/v1/status?boot={report['bootId']}&after={report['revision']}&wait=20"
+        _, report = await asyncio.wait_for(rig.admin("GET", news), 10)
+    (told,) = report["lines"]
+    assert told["tier"] == "gold"
+    assert told["lost"] >= 1
+    assert told["rerouted"] >= 1

@@ -211,7 +211,7 @@ async def test_at_rest_the_long_poll_says_nothing_and_with_the_rollout_its_repor
     await rig.push(trying(region))
     await rig.say(npc=CANDIDATES[0])
     await report(rig, lambda one: one.candidate_counts.requests == 1)
-    before = rig.gateway.routes.revision
+    before = (await rig.counted())["revision"]
     status, body = await rig.admin("GET", f"/v1/status?after={before}&boot={rig.gateway.routes.boot_id}&wait=1.2")
     assert (status, body["revision"]) == (200, before)
     assert "npc_gateway_candidate_answers_total" in await rig.metrics()

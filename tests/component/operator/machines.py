@@ -216,7 +216,7 @@ class Machines(World):
             and taken.count(node["metadata"]["name"]) < self.per_machine
         ]
         if free:
-            return min(free)[1]
+            return str(min(free)[1])
         bought = f"{'spot' if slice_ == SPOT else 'od'}-{sum(1 for _ in self.peek('Node'))}"
         self.put_node(bought, slice_)  # somebody brings machines
         return bought

@@ -1,5 +1,6 @@
-"""A leader may end at any moment of an interruption: before and after every call that changes a pod, a Deployment or the
-tier's status, the end is the same. (Around what it hands to agents and gateways: test_crashes.)"""
+"""A leader may end at any moment of an interruption: before and after every call that changes a pod, a Deployment or
+the tier's status, the end is the same. (Around what it hands to agents and gateways: test_crashes.)
+"""
 
 from __future__ import annotations
 
@@ -41,7 +42,7 @@ def outcome(world: Machines) -> dict[str, object]:
         "mode": status["capacity"]["mode"],
         "interruptions": {key: status["interruptions"][key] for key in ("pods", "unrouted", "over", "ledger")},
         "pods": sorted(
-            (pod["spec"]["nodeName"].partition("-")[0], bool(world.note(pod["metadata"]["name"])))
+            (str(pod["spec"]["nodeName"]).partition("-")[0], bool(world.note(pod["metadata"]["name"])))
             for pod in world.engine_pods()
         ),
         "routed": len(world.routed()),
