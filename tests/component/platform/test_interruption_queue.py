@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -259,3 +262,70 @@ async def test_words_of_a_message_that_nobody_understands_are_not_logged(
     await sqs.reader(Acts()).read(1)
     assert "a message cannot be understood" in caplog.text
     assert "hunter2" not in caplog.text + "".join(repr(record.__dict__) for record in caplog.records)
+
+
+async def test_files_and_the_nodes_role_are_nobodys_identity(
+    sqs: Sqs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name)
+    keys = tmp_path / "credentials"
+    keys.write_text(f"[default]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(keys))
+    # The node's metadata service would be asked here, if it were.
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", sqs.endpoint)
+    queue = SqsQueue(sqs.url, REGION, endpoint=sqs.endpoint)
+    with pytest.raises(PortError) as caught:
+        await queue.receive(10, 0)
+    assert (caught.value.reason, caught.value.retryable) == ("CloudCredentials", False)
+    queue.close()
+
+
+async def test_a_web_identity_that_is_refused_is_told_as_no_identity(
+    sqs: Sqs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name)
+    token = tmp_path / "token"
+    token.write_text("a-token-of-nobody")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(token))
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/npc")
+    monkeypatch.setenv("AWS_REGION", REGION)
+    with Refusing() as sts:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", sts)
+        queue = SqsQueue(sqs.url, REGION, endpoint=sqs.endpoint)
+        with pytest.raises(PortError) as caught:
+            await queue.receive(10, 0)
+    assert (caught.value.reason, caught.value.retryable) == ("CloudCredentials", False)
+    assert "a-token-of-nobody" not in repr(caught.value)
+    queue.close()
+
+
+class Refusing:
+    """An STS that gives nobody a role."""
+
+    def __enter__(self) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                body = (
+                    b'<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><Error><Type>Sender</Type>'
+                    b"<Code>AccessDenied</Code><Message>Not authorized</Message></Error></ErrorResponse>"
+                )
+                self.send_response(403)
+                self.send_header("Content-Type", "text/xml")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None: ...
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
