@@ -323,6 +323,26 @@ CASES = [
         kind="Tier",
     ),
     silent("NpcOperatorPanics", "30m", "that was long ago", series("npc_operator_panics_total", "0 2x30", kind="Tier")),
+    fires(
+        "NpcInterruptionQueueNotRead",
+        "10m",
+        "An interruption queue has not been read for five minutes (QueueForbidden)",
+        series("npc_operator_interruption_queues", "1x10", reason="QueueForbidden"),
+        series("npc_operator_interruption_queues", "2x10", reason="QueueRead"),
+        reason="QueueForbidden",
+    ),
+    silent(
+        "NpcInterruptionQueueNotRead",
+        "10m",
+        "it was only for a moment",
+        series("npc_operator_interruption_queues", "1x2 _x8", reason="QueueUnreachable"),
+    ),
+    silent(
+        "NpcInterruptionQueueNotRead",
+        "10m",
+        "all are read",
+        series("npc_operator_interruption_queues", "2x10", reason="QueueRead"),
+    ),
 ]
 
 
