@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from npc_operator.clients.resources import Resource, find_resource
 from npc_operator.domain.facts import NodeFact
 from npc_operator.domain.interruption.sources.node import read_node
+from npc_operator.domain.interruption.visibility import NODES, NodesFact
 from npc_operator.loop.store import Store
 from npc_operator.ports import Manifest, PortError
 
@@ -68,6 +69,7 @@ class NodeWatch:
                 if not since:
                     since = await self._list()
                     self._store.mark_synced(NodeFact)
+                    self._store.put(NodesFact, "", NODES, NodesFact(hidden=False))
                     failures = 0
                 async for kind, node in self._source.watch("v1", "Node", namespace="", name="", since=since):
                     self._learn(kind, node)
@@ -98,6 +100,7 @@ class NodeWatch:
             )
         # Nothing will ever be heard from there: what was heard before must not be waited for.
         self._store.mark_synced(NodeFact)
+        self._store.put(NodesFact, "", NODES, NodesFact(hidden=True))
         return FORBIDDEN_SECONDS
 
     async def _list(self) -> str:

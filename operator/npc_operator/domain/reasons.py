@@ -164,6 +164,10 @@ QUEUE_UNREACHABLE = "QueueUnreachable"
 NOTICES_NOT_KEPT = "NoticesNotKept"
 """What a queue says could not be written down at the pods it concerns, so its messages stay."""
 
+# --- interruptions ---
+NODES_FORBIDDEN = "NodesForbidden"
+"""The operator may not see nodes, so it does not hear what is said of their end there."""
+
 # --- history of what a tier serves ---
 FIRST = "First"
 """The first digest of this voice."""

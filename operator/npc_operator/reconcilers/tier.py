@@ -13,6 +13,7 @@ from npc_operator.domain.engines import Engine
 from npc_operator.domain.facts import Tier
 from npc_operator.domain.fallbacks import find_fallback_fault
 from npc_operator.domain.interruption.queues import QueueFact, fact_name, queue_entries
+from npc_operator.domain.interruption.visibility import NODES, NodesFact, node_entries
 from npc_operator.domain.keys import Key
 from npc_operator.domain.nodepools import NodePoolsFact, wanted_places
 from npc_operator.domain.nodepools.report import condition_entries
@@ -187,6 +188,7 @@ def observe_tier(
                 wanted=bool(wanted_places(tier.spec)),
             ),
             *queue_entries(tier.spec, world.store.get(QueueFact, "", fact_name(tier.spec)), tier.status.conditions),
+            *node_entries(world.store.get(NodesFact, "", NODES), tier.status.conditions),
         ),
     )
 

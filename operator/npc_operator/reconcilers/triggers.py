@@ -30,6 +30,7 @@ from npc_operator.domain.facts import (
 )
 from npc_operator.domain.interruption.queues import QueueFact, fact_name
 from npc_operator.domain.interruption.tier_view import TierInterruptions, covering_pods, unrouted_pods
+from npc_operator.domain.interruption.visibility import NodesFact
 from npc_operator.domain.keys import Key, KeyKind
 from npc_operator.domain.nodepools import NodePoolsFact
 from npc_operator.domain.placement import rank_importance
@@ -325,6 +326,11 @@ def _on_node(store: Store, change: Change) -> Iterator[Key]:
         yield from (Key(KeyKind.INTERRUPTIONS, namespace, tier) for tier in sorted(tiers) if tier)
 
 
+def _on_nodes_seen(store: Store, _: Change) -> Iterator[Key]:
+    for namespace, name, _tier in store.items(Tier):
+        yield Key(KeyKind.TIER, namespace, name)
+
+
 def _on_interruptions(store: Store, change: Change) -> Iterator[Key]:
     """What was decided about the pods of a tier that go."""
     namespace, tier = change.namespace, change.name
@@ -365,6 +371,7 @@ RULES: dict[type[Any], Callable[[Store, Change], Iterator[Key]]] = {
     GateFact: _on_trial,
     NodePoolsFact: _on_node_pools,
     NodeFact: _on_node,
+    NodesFact: _on_nodes_seen,
     TierInterruptions: _on_interruptions,
     QueueFact: _on_queue,
 }

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from npc_operator.api import names
 from npc_operator.domain.facts import NodeFact
 from npc_operator.domain.interruption.notices import Kind, Notice, Source
+from npc_operator.domain.interruption.visibility import NODES, NODES_VISIBLE, NodesFact
 from npc_operator.ports import PortError
 from npc_runtime.wire import TierLines
 from tests.component.operator.machines import KEY, NTH, SPOT, Machines
@@ -288,6 +290,21 @@ async def test_the_first_look_of_a_leader_drops_what_an_earlier_one_thought() ->
     assert world.told().leaving
     world.lead()
     assert world.reconcilers.interruptions.of_tier(KEY).leaving == {world.live("Pod", pod)["metadata"]["uid"]}
+
+
+async def test_a_tier_says_that_nodes_may_not_be_seen_for_as_long_as_they_may_not() -> None:
+    world = await start()
+    world.store.put(NodesFact, "", NODES, NodesFact(hidden=True))
+    await world.settle(3)
+    assert world.said(names.KIND_TIER, "gold", NODES_VISIBLE)[:2] == ("False", "NodesForbidden")
+    assert world.said(names.KIND_TIER, "gold", "Ready")[0] == "True"
+    world.store.drop(NodesFact, "", NODES)
+    world.lead_elsewhere()
+    await world.settle(5)
+    assert world.said(names.KIND_TIER, "gold", NODES_VISIBLE)[0] == "False", "the next leader has not looked yet"
+    world.store.put(NodesFact, "", NODES, NodesFact(hidden=False))
+    await world.settle(3)
+    assert world.said(names.KIND_TIER, "gold", NODES_VISIBLE) == ("", "", "")
 
 
 async def test_facts_of_machines_are_small_and_speak_of_nothing_else() -> None:

@@ -14,6 +14,7 @@ from npc_operator.clients import nodes
 from npc_operator.clients.nodes import NodeWatch
 from npc_operator.clients.resources import Resource
 from npc_operator.domain.facts import NodeFact
+from npc_operator.domain.interruption.visibility import NODES, NodesFact
 from npc_operator.loop.store import Store
 from npc_operator.ports import Manifest, PortError
 from npc_operator.wiring.process import SystemClock
@@ -139,8 +140,10 @@ async def test_whoever_may_not_see_nodes_says_what_to_grant_once_and_waits_for_n
             await until(lambda: store.synced(NodeFact))
             await asyncio.sleep(0.05)
             assert [record.message.count("ClusterRole") for record in caplog.records] == [1]
+            assert store.get(NodesFact, "", NODES) == NodesFact(hidden=True)
             source.refusal = None
             await until(lambda: names(store) == {"a"})
+            await until(lambda: store.get(NodesFact, "", NODES) == NodesFact(hidden=False))
 
 
 async def test_what_a_sender_says_anew_is_counted_once_per_node() -> None:

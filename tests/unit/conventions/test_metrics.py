@@ -10,9 +10,10 @@ from typing import Any, cast
 import pytest
 from prometheus_client import Metric
 
+from npc_operator.clients.capacity_metrics import CapacityCollector
 from npc_operator.clients.metrics import Metrics as OperatorMetrics
 from npc_operator.clients.rollout_metrics import RolloutCollector
-from npc_operator.domain.facts import Adapter
+from npc_operator.domain.facts import Adapter, Tier
 from npc_operator.domain.keys import Key, KeyKind
 from npc_runtime.agent.errors import Reason
 from npc_runtime.agent.facts import Stage
@@ -27,12 +28,14 @@ from npc_runtime.gateway.plane import Counts
 from npc_runtime.gateway.rollouts.metrics import CandidateCollector
 from npc_runtime.gateway.rollouts.tally import Seen
 from npc_runtime.wire import AdapterPhase, AdapterReport, Stamp
-from tests.support.builders import adapter_fact, digest
+from tests.support.builders import adapter_fact, digest, tier_fact
 
 BOUNDED = {
     # closed sets in the code
     *(
         "kind",
+        "mode",
+        "slice",
         "decision",
         "level",
         "outcome",
@@ -47,6 +50,9 @@ BOUNDED = {
         "scheme",
         "route",
         "serving",
+        "step",
+        "cost",
+        "sender",
     ),
     # what people deploy: capped (agent) or following the route table (gateway)
     *("archetype", "tier"),
@@ -69,6 +75,10 @@ def operator_families() -> Iterator[Metric]:
     metrics.event_lost("TooMany")
     metrics.watch_restarted()
     metrics.decided("eu", "RolledBack", "CandidateErrors", after_first_bad=1.5)
+    metrics.interrupted("n", "t", "Drain")
+    metrics.interruption_step("n", "Unrouted", 1.0)
+    metrics.interruption_cost("n", "t", lost=1, rerouted=1, downgraded=1, seconds_below_target=1.0)
+    metrics.node_word_ignored("AKS/UnknownEvent")
     metrics.queues.counted("Interruption", "Acted", "")
     metrics.queues.aged("Interruption", 1.5)
     metrics.queues.troubles = lambda: ("", "QueueForbidden")
@@ -76,6 +86,17 @@ def operator_families() -> Iterator[Metric]:
     metrics.readings.facts = lambda: {"Tier": 1}
     yield from metrics.registry.collect()
     yield from RolloutCollector(lambda: [a_voice()]).collect()
+    yield from CapacityCollector(lambda: [a_tier()]).collect()
+
+
+def a_tier() -> Tier:
+    """One that fell back, and knows its prices."""
+    status = {
+        "observedGeneration": 1,
+        "capacity": {"mode": "Fallback", "extraOnDemand": 2},
+        "slices": {"onDemand": {"desired": 3, "ready": 3}, "spot": {"desired": 5, "ready": 2}},
+    }
+    return tier_fact(spec={"prices": {"onDemandPerHour": "1.2", "spotPerHour": "0.4"}}, status=status)
 
 
 def a_voice() -> Adapter:

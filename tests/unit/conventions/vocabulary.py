@@ -7,6 +7,7 @@ import inspect
 from types import ModuleType
 
 from npc_operator.domain import reasons, tier
+from npc_operator.domain.interruption import joining, machine
 from npc_operator.reconcilers import events
 from npc_runtime.agent.errors import Reason as AgentReason
 from npc_runtime.gateway.errors import Reason as GatewayReason
@@ -31,7 +32,8 @@ def gateway_reasons() -> set[str]:
 
 def event_reasons() -> set[str]:
     """Reasons of Events that have words of their own; a Warning about a condition carries the condition's."""
-    return _first_arguments(events, "Event")
+    told = _first_arguments(machine, "Told") | _first_arguments(joining, "Told")
+    return _first_arguments(events, "Event") | told
 
 
 def _first_arguments(module: ModuleType, function: str) -> set[str]:

@@ -104,6 +104,8 @@ OBJECTS = {
     "QueueForbidden": "grant the operator's identity the policy of docs/clouds/aws.md",
     "QueueUnreachable": "may the operator's pods reach SQS? read its log",
     "NoticesNotKept": "read the operator's log: the API server did not take what it wrote",
+    # interruptions
+    "NodesForbidden": "grant the operator get, list and watch of nodes with a ClusterRole: docs/spot.md",
     # history
     "First": "",
     "Moved": "",
