@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import aiohttp
 
 from npc_operator.clients import preflight
+from npc_operator.clients.capacity_metrics import CapacityCollector
 from npc_operator.clients.connection import Connection, NoCredentials, connect
 from npc_operator.clients.interruption_queues import troubles
 from npc_operator.clients.kube import KubeClient
@@ -20,7 +21,7 @@ from npc_operator.clients.kube_lease import KubeLease
 from npc_operator.clients.lease import Elector, Term
 from npc_operator.clients.metrics import CONTENT_TYPE, Metrics
 from npc_operator.clients.rollout_metrics import RolloutCollector
-from npc_operator.domain.facts import Adapter
+from npc_operator.domain.facts import Adapter, Tier
 from npc_operator.edge.app import Watchers
 from npc_operator.edge.health import LAG_LIMIT_SECONDS, HealthServer, LagMeter
 from npc_operator.edge.parse import learn, unlearn
@@ -187,12 +188,17 @@ class Operator:
         readings.queue_running = lambda: float(self._leadership.queue.running()) if self._leadership else 0.0
         readings.watch_ages = lambda: dict(self._watchers.ages())
         self.metrics.registry.register(RolloutCollector(self._adapters))
+        self.metrics.registry.register(CapacityCollector(self._tiers))
         self.metrics.queues.troubles = lambda: troubles(self.store)
         readings.facts = lambda: {kind.__name__: self.store.count(kind) for kind in self.store.kinds()}
 
     def _adapters(self) -> Iterator[Adapter]:
         """Every voice, while this process leads."""
         return self.store.all(Adapter) if self._leadership is not None else iter(())
+
+    def _tiers(self) -> Iterator[Tier]:
+        """Every tier, while this process leads."""
+        return self.store.all(Tier) if self._leadership is not None else iter(())
 
 
 async def run(settings: Settings, decisions: Decisions) -> int:
