@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from npc_operator.api import names
+from npc_operator.api.capacity import CapacityStatus
 from npc_operator.domain import reasons
 from npc_operator.domain.conditions import Finding, condition
 from npc_operator.domain.engines import Engine
@@ -99,6 +100,49 @@ def test_what_is_changing(change: dict[str, Any], reason: str) -> None:
     assert summary.reconciling is not None
     assert summary.reconciling.reason == reason
     assert summary.stalled is None
+
+
+WAITING = {"ready": False, "node": "", "unschedulable": "no room"}
+STANDS_IN = CapacityStatus(mode="Fallback", reason="SpotPending", extra_on_demand=1)
+
+
+def fallen_back(**change: Any) -> TierFacts:
+    """Two wanted: two on demand serve, and the spot pod waits for a node."""
+    engines = [*pods(2, slice=names.SLICE_ON_DEMAND), Engine(pod_fact("waits", **WAITING), None)]
+    return facts(**{"split": Split(2, 1), "engines": engines, "capacity": STANDS_IN, **change})
+
+
+def test_a_tier_in_fallback_is_ready_and_waits_for_nothing() -> None:
+    status = build_tier_status(fallen_back(), 0)
+    assert [(one.type, one.status) for one in status.conditions] == [("Ready", "True")]
+    assert status.capacity == STANDS_IN
+    assert (status.replicas, status.ready_replicas, status.wanted_replicas) == (2, 2, 2)
+    assert (status.slices.on_demand.desired, status.slices.spot.desired, status.slices.spot.ready) == (2, 1, 0)
+
+
+def test_a_spot_pod_without_a_node_matters_while_it_is_missed() -> None:
+    engines = [*pods(1, slice=names.SLICE_ON_DEMAND), Engine(pod_fact("waits", **WAITING), None)]
+    summary = summarize_tier(fallen_back(engines=engines))
+    assert not summary.ready
+    assert summary.reconciling is not None
+    assert summary.reconciling.reason == reasons.UNSCHEDULABLE
+
+
+@pytest.mark.parametrize(
+    ("there", "split", "expected"),
+    [
+        pytest.param(2, Split(1, 1), 2, id="as wanted"),
+        pytest.param(4, Split(1, 3), 2, id="two overprovisioned"),
+        pytest.param(3, Split(1, 3), 2, id="one of them so far"),
+        pytest.param(1, Split(1, 3), 1, id="none of them so far"),
+        pytest.param(5, Split(1, 1), 5, id="on the way down"),
+        pytest.param(5, Split(1, 3), 3, id="on the way down, two of them on purpose"),
+    ],
+)
+def test_an_autoscaler_sees_no_pods_that_are_there_beside_the_wanted_ones(
+    there: int, split: Split, expected: int
+) -> None:
+    assert build_tier_status(facts(split=split, engines=pods(there)), 0).replicas == expected
 
 
 def test_a_tier_of_no_replicas_is_ready() -> None:
