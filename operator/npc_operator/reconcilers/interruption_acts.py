@@ -7,7 +7,8 @@ before an eviction the pod is read again: exactly the pod that was decided about
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 
 from npc_operator.api import names
@@ -29,10 +30,27 @@ STEPS = {
 """Of a record's times, those that are measured, and what they are called."""
 
 
+MOST_IN_A_ROW = 64
+"""Pods of one tier that are worked on before it is looked at again: news of others must not wait for a whole zone."""
+ASK_AGAIN_SECONDS = 1.0
+"""Between two wishes for an eviction that a budget forbids, however often the tier is looked at meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """One pod, its record until now, and what is wished for it."""
+
+    pod: Pod
+    before: Record | None
+    steps: Steps
+
+
 @dataclass(slots=True)
 class Result:
     blocked: bool = False
     """An eviction has to be asked for again."""
+    more: bool = False
+    """There is more to do at once."""
     errors: list[str] = field(default_factory=list)
 
 
@@ -49,6 +67,8 @@ class Acts:
         self._untold: dict[str, list[Told]] = {}
         self._evicted: set[str] = set()
         self._blocked: set[str] = set()
+        self._asked: dict[str, float] = {}
+        """When the eviction of a pod was asked for last, and not granted."""
 
     def forget(self, uids: Iterable[str]) -> None:
         """These pods are gone."""
@@ -57,35 +77,68 @@ class Acts:
             self._untold.pop(uid, None)
             self._evicted.discard(uid)
             self._blocked.discard(uid)
+            self._asked.pop(uid, None)
 
-    async def carry_out(self, wishes: Sequence[tuple[Pod, Record | None, Steps]]) -> Result:
-        """(pod, its record until now, what is wished for it)."""
-        result, turns = Result(), asyncio.Semaphore(AT_ONCE)
+    async def carry_out(self, wishes: Sequence[Wish], *, first: Set[str] = frozenset()) -> Result:
+        """Do what there is to do, MOST_IN_A_ROW pods at most, those of the uids `first` in any case: notes before
+        evictions, and of these the ones that were not asked for lately."""
+        for wish in wishes:
+            self._measure(wish)
+            self._untold.setdefault(wish.pod.uid, []).extend(wish.steps.events)
+        due = sorted((wish for wish in wishes if self._is_due(wish)), key=lambda wish: self._rank(wish, first))
+        count = max(MOST_IN_A_ROW, sum(wish.pod.uid in first for wish in due))
+        result, turns = Result(more=len(due) > count), asyncio.Semaphore(AT_ONCE)
+        result.blocked = any(wish.pod.uid in self._asked for wish in wishes)
 
-        async def act(pod: Pod, before: Record | None, steps: Steps) -> None:
-            self._measure(pod, before, steps)
-            self._untold.setdefault(pod.uid, []).extend(steps.events)
+        async def act(wish: Wish) -> None:
             async with turns:
                 try:
-                    await self._note(pod, steps)
-                    self._say(pod)
-                    if steps.evict and not pod.deleting and not await self._evict(pod):
+                    await self._note(wish.pod, wish.steps)
+                    self._say(wish.pod)
+                    if self._may_ask(wish) and not await self._evict(wish.pod):
                         result.blocked = True
                 except PortError as error:
-                    result.errors.append(f"pod {pod.name}: {error}")
+                    result.errors.append(f"pod {wish.pod.name}: {error}")
 
-        await asyncio.gather(*(act(*wish) for wish in wishes))
+        tasks = [asyncio.create_task(act(wish)) for wish in due[:count]]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()  # what one of them could not bear is no reason to leave others running alone
+            if tasks:
+                await asyncio.wait(tasks)
         return result
 
-    async def _note(self, pod: Pod, steps: Steps) -> None:
-        """Write the record at the pod. One that is being deleted needs none: nothing is left to decide about it."""
-        if pod.deleting:
-            return
-        text = "" if steps.record is None else steps.record.write()
+    def _is_due(self, wish: Wish) -> bool:
+        return bool(self._untold.get(wish.pod.uid)) or self._is_unwritten(wish) or self._may_ask(wish)
+
+    def _rank(self, wish: Wish, first: Set[str]) -> tuple[bool, bool, float, float]:
+        record = wish.steps.record
+        end = math.inf if record is None or record.deadline is None else record.deadline
+        uid = wish.pod.uid
+        return uid not in first, not self._is_unwritten(wish), self._asked.get(uid, 0.0), end
+
+    def _is_unwritten(self, wish: Wish) -> bool:
+        """Whether the note at the pod is another one. A pod that is being deleted needs none: nothing is left to
+        decide about it."""
+        pod = wish.pod
         if self._written.get(pod.uid) == pod.interruption:
             del self._written[pod.uid]
-        if text == self._written.get(pod.uid, pod.interruption):
+        return not pod.deleting and _text(wish.steps) != self._written.get(pod.uid, pod.interruption)
+
+    def _may_ask(self, wish: Wish) -> bool:
+        """Whether the pod's eviction is to be asked for now."""
+        uid = wish.pod.uid
+        if not wish.steps.evict or wish.pod.deleting or uid in self._evicted:
+            return False
+        return self._clock.monotonic() >= self._asked.get(uid, -math.inf) + ASK_AGAIN_SECONDS
+
+    async def _note(self, pod: Pod, steps: Steps) -> None:
+        """Write the record at the pod, if it is not there."""
+        if not self._is_unwritten(Wish(pod, None, steps)):
             return
+        text = _text(steps)
         metadata: dict[str, object] = {"name": pod.name, "namespace": pod.namespace, "uid": pod.uid}
         if steps.record is not None:
             metadata["annotations"] = _annotations(text, steps)
@@ -99,9 +152,8 @@ class Acts:
 
     async def _evict(self, pod: Pod) -> bool:
         """Ask for the eviction; False if it has to be asked for again."""
-        if pod.uid in self._evicted:
-            return True
         ref = ref_of(pod)
+        self._asked[pod.uid] = self._clock.monotonic()
         live = await self._kube.get(ref)
         if live is None or live["metadata"]["uid"] != pod.uid or live["metadata"].get("deletionTimestamp"):
             return True
@@ -116,14 +168,15 @@ class Acts:
             return False  # it changed between the look and the wish
         self._evicted.add(pod.uid)
         self._blocked.discard(pod.uid)
+        del self._asked[pod.uid]
         return True
 
     def _say(self, pod: Pod) -> None:
         for told in self._untold.pop(pod.uid, ()):
             events.emit(self._recorder, ref_of(pod), events.Event(told.reason, told.message, told.warning))
 
-    def _measure(self, pod: Pod, before: Record | None, steps: Steps) -> None:
-        after = steps.record
+    def _measure(self, wish: Wish) -> None:
+        pod, before, after = wish.pod, wish.before, wish.steps.record
         if after is None:
             return
         if before is None or before.kind is not after.kind:
@@ -132,6 +185,10 @@ class Acts:
             at = getattr(after, name)
             if at is not None and (before is None or getattr(before, name) != at):
                 self._meter.interruption_step(pod.namespace, step, max(0.0, at - after.since))
+
+
+def _text(steps: Steps) -> str:
+    return "" if steps.record is None else steps.record.write()
 
 
 def ref_of(pod: Pod) -> ObjectRef:

@@ -9,7 +9,7 @@ the same notes and comes to the same: nothing here is a command, and nothing is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 
 from npc_operator.api import names
@@ -36,7 +36,7 @@ from npc_operator.reconcilers import events
 from npc_operator.reconcilers.changes import node_of
 from npc_operator.reconcilers.departures import lines_of
 from npc_operator.reconcilers.hearing import Hearing, is_about_node
-from npc_operator.reconcilers.interruption_acts import Acts
+from npc_operator.reconcilers.interruption_acts import Acts, Result, Wish
 from npc_operator.reconcilers.interruption_costs import Costs
 from npc_operator.reconcilers.routebook import RouteBook
 from npc_operator.reconcilers.world import World
@@ -121,12 +121,13 @@ class Interruptions:
             for pod in engines_on(self._world, namespace, machine)
         }
         for namespace, tier in sorted(tiers):
-            outcome = await self.reconcile(Key(KeyKind.INTERRUPTIONS, namespace, tier))
+            pods = {pod.uid for machine in machines for pod in engines_on(self._world, namespace, machine)}
+            outcome = await self.reconcile(Key(KeyKind.INTERRUPTIONS, namespace, tier), first=pods)
             if isinstance(outcome, Retry):
                 raise PortError(outcome.error, reason="NotWritten")
 
-    async def reconcile(self, key: Key) -> Outcome:
-        """One look at a tier, and one step for each of its pods that goes."""
+    async def reconcile(self, key: Key, *, first: Set[str] = frozenset()) -> Outcome:
+        """One look at a tier, and one step for each of its pods that goes, those of the uids `first` in any case."""
         world = self._world
         if not world.synced():
             return Wait("the store is being filled", 1.0)
@@ -139,9 +140,9 @@ class Interruptions:
         if held is None or held.uid != tier.meta.uid:
             held = self._held[key.namespace, key.name] = _begin(tier)
         async with held.lock:
-            return await self._work(tier, held)
+            return await self._work(tier, held, first)
 
-    async def _work(self, tier: Tier, held: _Held) -> Outcome:
+    async def _work(self, tier: Tier, held: _Held, first: Set[str]) -> Outcome:
         now = self._clock.now()
         look = self._look(tier, held, now)
         held.replacements, held.nodes = look.wave.replacements, look.nodes
@@ -149,19 +150,19 @@ class Interruptions:
         self._keep_records(tier, held, look)
         self._account(tier, held, look, now)
         self._world.store.put(TierInterruptions, tier.meta.namespace, tier.meta.name, self._tell(tier, held, look, now))
-        blocked, errors = False, []
+        done = Result()
         if _may_act(tier):
-            done = await self._acts.carry_out(
-                [(engine.pod, before[uid], look.wave.steps[uid]) for uid, engine in look.engines.items()]
-            )
-            blocked, errors = done.blocked, done.errors
-        if errors:
-            return Retry("; ".join(errors[:3]))
-        return Done(requeue_after=self._wait(held, look, now, blocked=blocked))
+            wishes = [Wish(engine.pod, before[uid], look.wave.steps[uid]) for uid, engine in look.engines.items()]
+            done = await self._acts.carry_out(wishes, first=first)
+        if done.errors:
+            return Retry("; ".join(done.errors[:3]))
+        return Done(requeue_after=self._wait(held, look, now, done))
 
-    def _wait(self, held: _Held, look: _Look, now: float, *, blocked: bool) -> float | None:
+    def _wait(self, held: _Held, look: _Look, now: float, done: Result) -> float | None:
         times = [] if look.wave.wake_at is None else [max(0.05, look.wave.wake_at - now)]
-        if blocked or look.going:
+        if done.more:
+            times.append(0.0)
+        if done.blocked or look.going:
             times.append(GOING_LOOK_SECONDS)
         if held.costs.open:
             times.append(COST_LOOK_SECONDS)
