@@ -57,7 +57,7 @@ def test_the_oldest_that_waits_is_told() -> None:
         pytest.param(5, Split(5, 5), slice_(9), slice_(3, starting=2), 20, Split(5, 7), id="and goes as others serve"),
         pytest.param(5, Split(5, 5), slice_(9), slice_(5), 20, Split(5, 5), id="and is gone"),
         pytest.param(5, Split(5, 5), slice_(9), slice_(1), 10, Split(5, 6), id="without room the floor comes first"),
-        pytest.param(1, Split(1, 9), slice_(5), slice_(5), 20, Split(5, 9), id="a lower floor: on-demand stays for now"),
+        pytest.param(1, Split(1, 9), slice_(5), slice_(5), 20, Split(5, 9), id="a lower floor: on-demand stays"),
         pytest.param(1, Split(1, 9), slice_(7, starting=2), slice_(5), 20, Split(3, 9), id="and goes as spot serves"),
         pytest.param(1, Split(1, 9), slice_(5), slice_(5), 10, Split(5, 6), id="without room one at a time"),
         pytest.param(1, Split(1, 9), slice_(0, starting=9), slice_(0, starting=5), 20, Split(1, 9), id="nobody served"),
