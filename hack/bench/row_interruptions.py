@@ -1,0 +1,47 @@
+"""1,000 nodes, 5,000 pods, 300 nodes interrupted at once, by `hack.bench.interruption_fleet`: one process a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from hack.bench.figures import Bar, Figure
+from hack.bench.plan import Options
+from hack.bench.scripts import run_script
+from hack.bench.waiting import BenchFault
+
+ROW = "interruptions"
+DECISION = Bar(3.0)
+MEMORY = Bar(260.0)
+FIGURES = {
+    "notice -> decided, worst, s": ("notice -> decided about its pods, the last of 1,500 pods", "s", DECISION),
+    "notice -> decided, median, s": ("the same, the median pod", "s", None),
+    "last notice -> replacements, s": ("last notice -> every replacement asked for", "s", DECISION),
+    "off every gateway's routes, s": ("first notice -> all of them off every gateway's routes", "s", None),
+    "replacements asked for, s": ("first notice -> every replacement asked for", "s", None),
+    "written down at every pod, s": ("first notice -> written down at every pod", "s", None),
+    "CPU, s": ("CPU from the first notice on", "s", None),
+    "memory at its highest, MB": ("memory at its highest, with the API server in memory", "MB", MEMORY),
+}
+NOTE = "300 of 1,000 nodes; agents, gateways and the API server are in memory, so no network and no disk is in it"
+
+
+async def measure_interruptions(options: Options) -> list[Figure]:
+    """One process a run. Raises BenchFault where a pod was forgotten or a reconcile broke."""
+    found = []
+    for _ in range(options.runs):
+        one = await run_script("hack.bench.interruption_fleet", say=options.say)
+        if one["missing"] or one["panics"] or one["pods"] != 1500:
+            raise BenchFault(f"not everything was done: {one}")
+        found.append(one)
+    return read_interruptions(found)
+
+
+def read_interruptions(found: Sequence[Any]) -> list[Figure]:
+    """Runs as figures."""
+    figures = [
+        Figure(row=ROW, what=what, unit=unit, runs=tuple(one[name] for one in found), bar=bar)
+        for name, (what, unit, bar) in FIGURES.items()
+    ]
+    return [replace(figures[0], note=NOTE), *figures[1:]]
