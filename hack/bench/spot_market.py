@@ -1,5 +1,5 @@
 """What a tier costs on spot, and how much of its time it can serve: a discrete-event simulation that asks the
-operator's own `decide_capacity`, with nothing around it but the market.
+operator's own `decide_capacity` and `pace`, as its reconciler does, with nothing around them but the market.
 
 The world
 - A market of `spot_trace`. A replica pays from the moment its node is taken until the node is gone: 1 an hour on
@@ -18,7 +18,7 @@ Silver are measured alike; they differ in their profiles.
 Policies
 - all on demand: n replicas on demand.
 - pure spot: n replicas on spot, nothing else.
-- ours: `decide_capacity` with a profile of `spec.capacity`.
+- ours: `decide_capacity`, and what `pace` lets both slices do at once, with a profile of `spec.capacity`.
 - omniscient: see `spot_omniscient`.
 """
 
@@ -34,7 +34,7 @@ from typing import Literal
 
 from hack.bench.spot_trace import Market
 from npc_operator.api.capacity import Capacity
-from npc_operator.domain.capacity import CapacityFacts, CapacityState, SliceFact, decide_capacity
+from npc_operator.domain.capacity import CapacityFacts, CapacityState, SliceFact, decide_capacity, pace
 from npc_operator.domain.replicas import Split
 
 SPOT_PRICE = 0.3
@@ -287,16 +287,17 @@ def play(world: World, market: Market, capacity: Capacity, decide: Decide | None
 
 
 def our_policy() -> Decide:
-    """The operator's decision with its memory."""
+    """The operator's decision with its memory, and its pace."""
     state: CapacityState | None = None
 
     def decide(facts: CapacityFacts, now: float) -> tuple[Split, float | None]:
         nonlocal state
-        decision = decide_capacity(replace(facts, state=state), now)
+        facts = replace(facts, state=state)
+        decision = decide_capacity(facts, now)
         state = decision.state
         if decision.split is None:
             raise ValueError("everything is known here")
-        return decision.split, decision.wake_at
+        return pace(decision.split, facts), decision.wake_at
 
     return decide
 
