@@ -170,6 +170,21 @@ async def test_another_floor_moves_pods_only_as_others_serve(before: int, after:
     assert world.broken == []
 
 
+async def test_what_grows_is_asked_for_before_what_shrinks() -> None:
+    world = SpotWorld(max_replicas=6, onDemandBase=4)
+    await world.run(120)
+    world.api.forget_calls()
+    world.set_tier(capacity={"onDemandBase": 1})
+    await world.run(100)
+    asked = [call for call in world.api.calls if call.kind == "Deployment"]
+    # One more on spot first; when that serves, one more there and one less here.
+    assert [(call.name, call.manifest["spec"]["replicas"]) for call in asked][:3] == [
+        ("gold-spot", 3),
+        ("gold-spot", 4),
+        ("gold-on-demand", 3),
+    ]
+
+
 async def test_a_tier_that_never_served_can_be_made_smaller() -> None:
     world = SpotWorld()
     world.spot_nodes = 0
