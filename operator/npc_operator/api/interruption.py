@@ -28,8 +28,8 @@ class Interruption(ApiModel):
     """Each pod's agent asks the metadata service of its machine. On AWS that needs a hop limit of 2, and then every pod
     of the node can reach the node's role."""
     queue: InterruptionQueue | None = None
-    """Unset: the operator's own speaks for this tier, where it has one. Tiers that name the same queue share one reader;
-    what it says concerns the pods of the namespaces that name it alone."""
+    """Unset: the operator's own speaks for this tier, where it has one. Tiers that name the same queue share one
+    reader; what it says concerns the pods of the namespaces that name it alone."""
 
 
 class InterruptionStatus(ApiModel):

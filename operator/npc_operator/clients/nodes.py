@@ -94,7 +94,7 @@ class NodeWatch:
             return RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
         if failures == 0:
             logger.warning(
-                "the operator may not see nodes, so it hears of their end from pods, agents and queues alone;"
+                "the operator may not see nodes, so it hears of their end from pods and agents alone;"
                 " it needs a ClusterRole with get, list and watch of nodes (docs/spot.md): %s",
                 error,
             )

@@ -23,6 +23,7 @@ from npc_operator.domain.interruption.rebalance import REPLACEMENT_SECONDS, Repl
 from npc_operator.domain.interruption.record import Record, read_record
 from npc_operator.domain.interruption.sources.node import is_closed
 from npc_operator.domain.interruption.tier_view import DrainingPod, Stage, TierInterruptions
+from npc_operator.domain.interruption.visibility import NODES, NodesFact
 from npc_operator.domain.interruption.waves import Wave, decide_wave
 from npc_operator.domain.interruption.wishes import PodInterruption, Steps
 from npc_operator.domain.keys import Key, KeyKind
@@ -109,6 +110,9 @@ class Interruptions:
         store = self._world.store
         if not (self._world.synced() and store.synced(NodeFact)):
             raise PortError("which pods are on which machine is not known yet", reason="NotSynced")
+        nodes = store.get(NodesFact, "", NODES)
+        if nodes is not None and nodes.hidden:
+            raise PortError("nodes may not be seen, so nobody knows which pods are on that machine", reason="NotSynced")
         machines = () if notice.instance is None else store.having(NodeFact, "", instance_of, notice.instance)
         if not machines:
             return

@@ -18,10 +18,12 @@ from npc_operator.clients.interruption_queue import SqsQueue
 from npc_operator.clients.interruption_queues import InterruptionQueues
 from npc_operator.clients.queue_metrics import QueueMetrics
 from npc_operator.domain.facts import NodeFact
-from npc_operator.domain.interruption.notices import Notice
+from npc_operator.domain.interruption.notices import Kind, Notice, Source
 from npc_operator.domain.interruption.queues import OWN, QueueFact, QueueRef
+from npc_operator.domain.interruption.visibility import NODES, NodesFact
 from npc_operator.domain.keys import Key, KeyKind
 from npc_operator.loop.store import Change
+from npc_operator.ports import PortError
 from npc_operator.reconcilers import triggers
 from tests.component.operator.harness import World
 from tests.support.builders import NAMESPACE, region, tier
@@ -188,3 +190,24 @@ async def test_the_operators_queue_is_every_tiers_that_names_none() -> None:
     assert said is not None
     assert "queue npc-own in eu-west-1" in said["message"]
     assert of_queue(world, "gold") is None
+
+
+async def test_where_nodes_may_not_be_seen_no_message_is_taken_for_done() -> None:
+    """Nobody knows then which pods are on the machine that it names."""
+    world = await on_machines()
+    heard = Notice(
+        source=Source.EVENT_BRIDGE,
+        kind=Kind.INTERRUPTION,
+        node=None,
+        instance=INSTANCE,
+        pod_uid=None,
+        seen=world.clock.now(),
+        deadline=None,
+    )
+    world.store.put(NodesFact, "", NODES, NodesFact(hidden=True))
+    with pytest.raises(PortError):
+        await world.reconcilers.interruptions.hear(heard)
+    assert noted(world) == set()
+    world.store.put(NodesFact, "", NODES, NodesFact(hidden=False))
+    await world.reconcilers.interruptions.hear(heard)
+    assert noted(world) == {"node-0"}

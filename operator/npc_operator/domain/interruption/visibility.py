@@ -31,7 +31,7 @@ def node_entries(fact: NodesFact | None, previous: Sequence[Condition]) -> tuple
     if not fact.hidden:
         return ()
     text = (
-        "the operator may not see nodes, so it hears of their end from pods, agents and queues alone;"
+        "the operator may not see nodes, so it hears of their end from pods and agents alone;"
         " grant it get, list and watch of nodes with a ClusterRole"
     )
     return ((NODES_VISIBLE, "False", Finding(reasons.NODES_FORBIDDEN, text)),)
