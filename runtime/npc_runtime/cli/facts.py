@@ -39,6 +39,16 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Capacity:
+    """Whether on-demand stands in for spot, and why."""
+
+    mode: str
+    reason: str = ""
+    message: str = ""
+    since: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tier:
     """A GpuTier."""
 
@@ -52,6 +62,8 @@ class Tier:
     adapters: int = 0
     resident: int = 0
     model_progress: str = ""
+    capacity: Capacity | None = None
+    """None: the operator does not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

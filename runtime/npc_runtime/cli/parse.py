@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from .conditions import Condition, Conditions, Meta
 from .facts import (
+    Capacity,
     Container,
     Deployment,
     Event,
@@ -93,6 +94,19 @@ def parse_tier(raw: Json) -> Tier:
         adapters=number(status.get("adapters")),
         resident=number(status.get("residentAdapters")),
         model_progress=text(status.get("model")),
+        capacity=_capacity(mapping(status.get("capacity"))),
+    )
+
+
+def _capacity(raw: Json) -> Capacity | None:
+    mode = text(raw.get("mode"))
+    if not mode:
+        return None
+    return Capacity(
+        mode=mode,
+        reason=text(raw.get("reason")),
+        message=text(raw.get("message")),
+        since=text(raw.get("since")),
     )
 
 

@@ -272,6 +272,17 @@ def lease_not_readable() -> Fault:
     return Fault("tier/gold", healthy(election=None, unread=[refusal]))
 
 
+def fallen_back() -> Fault:
+    """Spot has no room, and on-demand pods serve in its place."""
+    capacity = {
+        "mode": "Fallback",
+        "reason": reasons.SPOT_PENDING,
+        "message": "Spot has no room for 2 replicas: 2 on-demand replicas stand in.",
+        "since": o.RECENTLY,
+    }
+    return Fault("tier/gold", healthy(tiers=[o.tier(status=o.conditions() | {"capacity": capacity})]))
+
+
 def pod_terminating() -> Fault:
     pod = o.pod(POD, deletionTimestamp="2026-11-21T12:01:00Z")
     return Fault(f"pod/{POD}", healthy(pods=[pod, o.pod("gold-on-demand-5d9c7-young"), o.gateway()]))
@@ -384,6 +395,7 @@ FAULTS: Mapping[str, Callable[[], Fault]] = {
         lease_stale,
         no_leader,
         lease_not_readable,
+        fallen_back,
         pod_terminating,
         pod_stuck_terminating,
         node_lost,

@@ -23,6 +23,7 @@ from tests.unit.cli.named import FAULTS
 GOLDEN = Path(__file__).parent / "golden"
 FINE = {
     "all-is-well",
+    "fallen-back",
     "pod-terminating",
     "lease-not-readable",
     "waiting-for-its-turn",
