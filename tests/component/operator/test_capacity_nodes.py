@@ -1,0 +1,74 @@
+"""From what is said of machines to the replicas of both slices, with nothing made up in between."""
+
+from __future__ import annotations
+
+from npc_operator.api import names
+from tests.component.operator.machines import NTH, ON_DEMAND, SPOT, Machines
+
+
+async def up(**capacity: object) -> Machines:
+    """Four replicas that serve, one of them on demand, and machines to spare."""
+    world = Machines(wanted=4, spot=8, on_demand=6, capacity=capacity, maxReplicas=12)
+    await world.settle(20)
+    assert (world.asked(ON_DEMAND), world.asked(SPOT)) == (1, 3)
+    return world
+
+
+def mode(world: Machines) -> str:
+    return str(world.status(names.KIND_TIER, "gold")["capacity"]["mode"])
+
+
+async def test_one_taint_brings_a_stand_in_and_a_replacement_within_a_second() -> None:
+    world = await up()
+    pod = world.spot_pod()
+    world.stuck.add(pod)  # lines that take long
+    world.mark(world.node_of(pod), NTH)
+    await world.settle(1)
+    assert (world.asked(ON_DEMAND), world.asked(SPOT)) == (2, 4)
+    assert mode(world) == "Fallback"
+    world.stuck.clear()
+    await world.settle(150)
+    assert not world.is_there(pod)
+    assert (world.asked(ON_DEMAND), world.asked(SPOT)) == (2, 3)
+    await world.settle(1200)
+    assert (world.asked(ON_DEMAND), world.asked(SPOT)) == (1, 3)
+    assert mode(world) == "Normal"
+
+
+async def test_taints_on_the_whole_slice_are_a_storm() -> None:
+    world = await up(storm={"windowSeconds": 300, "holdSeconds": 600})
+    nodes = [world.node_of(str(pod["metadata"]["name"])) for pod in world.engine_pods(SPOT)]
+    for node in nodes:
+        world.mark(node, NTH)
+    await world.settle(1)
+    assert mode(world) == "Storm"
+    assert world.asked(ON_DEMAND) == 4
+    assert "StormBegan" in world.recorder.reasons("gold")
+    await world.settle(200)
+    assert (world.asked(ON_DEMAND), len(world.engine_pods(SPOT))) == (4, 0)
+    assert world.said(names.KIND_TIER, "gold", "Ready")[0] == "True"
+
+
+async def test_a_machine_that_nobody_hears_of_is_stood_in_for_and_nobody_is_evicted() -> None:
+    world = await up()
+    pod = world.spot_pod()
+    world.lose(world.node_of(pod))
+    await world.settle(2)
+    assert mode(world) == "Fallback"
+    assert world.asked(ON_DEMAND) == 2
+    assert world.is_there(pod)
+
+
+async def test_an_on_demand_machine_that_is_drained_never_leaves_the_floor_empty() -> None:
+    world = await up()
+    pod = str(world.engine_pods(ON_DEMAND)[0]["metadata"]["name"])
+    world.cordon(world.node_of(pod))
+    world.mark(world.node_of(pod), {"key": "karpenter.sh/disrupted", "effect": "NoSchedule"})
+    fewest = 9
+    for _ in range(60):
+        await world.settle(1)
+        fewest = min(fewest, sum(world.is_ready(one) for one in world.engine_pods(ON_DEMAND)))
+    assert fewest == 1
+    assert not world.is_there(pod)
+    assert (world.asked(ON_DEMAND), world.asked(SPOT)) == (1, 3)
+    assert mode(world) == "Normal"
