@@ -28,6 +28,7 @@ TIER = "gpu"
 OURS = f"{names.LABEL_NAMESPACE}={NAMESPACE},{names.LABEL_TIER}={TIER}"
 PODS = f"{names.LABEL_COMPONENT}={names.COMPONENT_ENGINE},{names.LABEL_TIER}={TIER}"
 AFTER_SECONDS = 10
+"""Only where the market runs dry: nodes that are on their way may take longer."""
 TYPES = tuple(kind for kind in karpenter.DEFAULT_TYPES if kind.gpus)
 
 
@@ -50,7 +51,7 @@ def gpu_tier(**spec: Any) -> Object:
             "engine": {"resources": {"requests": {"cpu": "1", "memory": "4Gi"}}},
             "accelerator": {"perReplica": 1},
             "replicas": 3,
-            "capacity": {"onDemandBase": 1, "fallback": {"afterSeconds": AFTER_SECONDS}},
+            "capacity": {"onDemandBase": 1},
             "nodePools": {"provider": provider},
             **spec,
         },
@@ -131,7 +132,8 @@ async def test_consolidation_takes_empty_nodes_and_never_the_floor(stack: Stack,
 
 async def test_a_spot_market_that_runs_dry_brings_on_demand_nodes(stack: Stack, beside: Beside) -> None:
     await asyncio.to_thread(api.karpenter_up, karpenter.without_spot(TYPES))
-    await stack.kubectl.patch("gputier", TIER, NAMESPACE, {"spec": {"replicas": 10}})
+    dry = {"replicas": 10, "capacity": {"fallback": {"afterSeconds": AFTER_SECONDS}}}
+    await stack.kubectl.patch("gputier", TIER, NAMESPACE, {"spec": dry})
     await until(
         "on-demand nodes in place of spot", lambda: len(node_types(beside, names.SLICE_ON_DEMAND)) > 1, timeout=180
     )
