@@ -22,10 +22,10 @@ from npc_operator.domain.interruption.notices import Kind, Notice
 from npc_operator.domain.interruption.rebalance import REPLACEMENT_SECONDS, Replacements, read_replacements
 from npc_operator.domain.interruption.record import Record, read_record
 from npc_operator.domain.interruption.sources.node import is_closed
-from npc_operator.domain.interruption.tier_view import DrainingPod, Stage, TierInterruptions
+from npc_operator.domain.interruption.tier_view import TierInterruptions, build_view
 from npc_operator.domain.interruption.visibility import NODES, NodesFact
 from npc_operator.domain.interruption.waves import Wave, decide_wave
-from npc_operator.domain.interruption.wishes import PodInterruption, Steps
+from npc_operator.domain.interruption.wishes import PodInterruption
 from npc_operator.domain.keys import Key, KeyKind
 from npc_operator.domain.outcomes import Done, Outcome, Retry, Wait
 from npc_operator.domain.region import tier_population
@@ -103,7 +103,7 @@ class Interruptions:
         if told is not None or tier is None:
             return told or TierInterruptions()
         held, now = _begin(tier), self._clock.now()
-        return self._tell(tier, held, self._look(tier, held, now), now)
+        return _tell(tier, held, self._look(tier, held, now))
 
     async def hear(self, notice: Notice, *, namespaces: frozenset[str] | None = None) -> None:
         """ports.Listener: what a queue said of a machine."""
@@ -153,7 +153,7 @@ class Interruptions:
         before = {uid: _record_of(engine.pod, held) for uid, engine in look.engines.items()}
         self._keep_records(tier, held, look)
         self._account(tier, held, look, now)
-        self._world.store.put(TierInterruptions, tier.meta.namespace, tier.meta.name, self._tell(tier, held, look, now))
+        self._world.store.put(TierInterruptions, tier.meta.namespace, tier.meta.name, _tell(tier, held, look))
         done = Result()
         if _may_act(tier):
             wishes = [Wish(engine.pod, before[uid], look.wave.steps[uid]) for uid, engine in look.engines.items()]
@@ -313,29 +313,6 @@ class Interruptions:
             ref = events.object_ref(names.KIND_TIER, tier.meta)
             events.emit(self._recorder, ref, events.interruption_over(bill.over.words()))
 
-    def _tell(self, tier: Tier, held: _Held, look: _Look, now: float) -> TierInterruptions:
-        steps, pods = look.wave.steps, {uid: engine.pod for uid, engine in look.engines.items()}
-        acts = _may_act(tier)
-        leaving = {uid for uid, pod in pods.items() if acts and steps[uid].replacement == "Now" and not pod.deleting}
-        replacing: dict[str, int] = {}
-        for uid in leaving:
-            replacing[pods[uid].slice] = replacing.get(pods[uid].slice, 0) + 1
-        unrouted = frozenset(uid for uid in pods if steps[uid].unroute)
-        return TierInterruptions(
-            recent=look.nodes.times(),
-            replacing=replacing,
-            leaving=frozenset(leaving),
-            unrouted=unrouted,
-            covering=frozenset(pods[uid].name for uid in pods if steps[uid].cover),
-            draining=_describe(pods, steps, leaving),
-            status=held.costs.tell(
-                pods=len(pods),
-                unrouted=len(unrouted),
-                nodes=look.nodes.write(),
-                replacements=look.wave.replacements.write() if look.wave.replacements.at else "",
-            ),
-        )
-
 
 def instance_of(node: NodeFact) -> str | None:
     return node.instance
@@ -368,30 +345,13 @@ def _may_act(tier: Tier) -> bool:
     return not tier.spec.suspend and tier.meta.deletion_timestamp is None
 
 
-def _describe(pods: Mapping[str, Pod], steps: Mapping[str, Steps], leaving: set[str]) -> tuple[DrainingPod, ...]:
-    found = []
-    for uid, pod in pods.items():
-        record = steps[uid].record
-        if record is not None:
-            found.append(
-                DrainingPod(
-                    uid=uid,
-                    pod=pod.name,
-                    node=pod.node,
-                    slice=pod.slice,
-                    kind=record.kind,
-                    since=record.since,
-                    deadline=record.deadline,
-                    stage=_stage(record),
-                    replaced=uid in leaving,
-                )
-            )
-    return tuple(sorted(found, key=lambda one: one.pod))
-
-
-def _stage(record: Record) -> Stage:
-    if record.evicted is not None:
-        return "Evicted"
-    if record.drained is not None:
-        return "Drained"
-    return "Noticed" if record.unrouted is None else "Unrouted"
+def _tell(tier: Tier, held: _Held, look: _Look) -> TierInterruptions:
+    pods = {uid: engine.pod for uid, engine in look.engines.items()}
+    steps, books = look.wave.steps, look.wave.replacements
+    status = held.costs.tell(
+        pods=len(pods),
+        unrouted=sum(steps[uid].unroute for uid in pods),
+        nodes=look.nodes.write(),
+        replacements=books.write() if books.at else "",
+    )
+    return build_view(pods, steps, recent=look.nodes.times(), status=status, acts=_may_act(tier))

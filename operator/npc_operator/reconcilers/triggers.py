@@ -337,12 +337,12 @@ def _on_interruptions(store: Store, change: Change) -> Iterator[Key]:
     yield Key(KeyKind.TIER, namespace, tier)
     if _is_disturbed(store, namespace, tier):
         yield Key(KeyKind.INTERRUPTIONS, namespace, tier)  # whoever decided it may not be the one who looks again
-    if unrouted_pods(change.old) != unrouted_pods(change.new):
+    unrouted = unrouted_pods(change.old) != unrouted_pods(change.new)
+    if unrouted:
         yield from _routes(store, namespace)
         yield from _adapters_of(store, namespace, tier)
-        yield from _agents_of(store, namespace, tier)
-    elif covering_pods(change.old) != covering_pods(change.new) and _is_crowded(store, namespace, tier):
-        yield from _agents_of(store, namespace, tier)  # what belongs where is another now
+    if (unrouted or covering_pods(change.old) != covering_pods(change.new)) and _is_crowded(store, namespace, tier):
+        yield from _agents_of(store, namespace, tier)  # what belongs where, and what must be kept there, is another now
 
 
 def _is_disturbed(store: Store, namespace: str, tier: str) -> bool:

@@ -52,21 +52,34 @@ class Crowd:
         self._takers = {engine.pod.uid: engine.resident() or frozenset() for engine in staying}
         self._ready = {engine.pod.uid for engine in staying if engine.pod.ready}
         self._copies = Counter(name for names in self._takers.values() for name in names)
+        self._known: dict[frozenset[str] | None, tuple[bool, bool]] = {}
+        """Most pods of a tier hold the same."""
 
     def help_for(self, engine: Engine) -> Help:
         """What the others can do for this pod."""
-        uid, own = engine.pod.uid, self._takers.get(engine.pod.uid, frozenset())
-        has = engine.resident()
-        others = len(self._takers) - (uid in self._takers)
+        uid, has = engine.pod.uid, engine.resident()
+        own = self._takers.get(uid)
+        if own is None:
+            found = self._known.get(has)
+            if found is None:
+                found = self._known[has] = self._elsewhere(has, frozenset())
+        else:
+            found = self._elsewhere(has, own)
+        taken, covered = found
+        return Help(
+            others_can_take=len(self._takers) > (own is not None) and taken,
+            covered=covered,
+            replacement_ready=len(self._ready) - (uid in self._ready) >= self._wanted,
+        )
 
-        def elsewhere(name: str) -> bool:
-            return self._copies[name] > (name in own)
-
+    def _elsewhere(self, has: frozenset[str] | None, own: frozenset[str]) -> tuple[bool, bool]:
+        """Whether what lines ask for of a pod, and what it should have of what it has, is on others, too. `own` is
+        what it counts with itself."""
         # What a pod holds that was never heard may be anything that lines ask for.
         asked = self._routed if has is None else self._routed & has
         held = self._wanted_names if has is None else self._wanted_names & has
-        return Help(
-            others_can_take=others > 0 and all(elsewhere(name) for name in asked),
-            covered=all(elsewhere(name) for name in held),
-            replacement_ready=len(self._ready - {uid}) >= self._wanted,
+        copies = self._copies
+        return (
+            all(copies[name] > (name in own) for name in asked),
+            all(copies[name] > (name in own) for name in held),
         )

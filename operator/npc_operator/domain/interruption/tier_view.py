@@ -5,14 +5,15 @@ Made anew at every look (`reconcilers.interruptions`) and never kept beyond it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import Literal
 
 from npc_operator.api.interruption import InterruptionStatus
 from npc_operator.domain.facts import Pod
 from npc_operator.domain.interruption.notices import Kind
-from npc_operator.domain.interruption.record import read_record
+from npc_operator.domain.interruption.record import Record, read_record
+from npc_operator.domain.interruption.wishes import Steps
 
 SliceName = str
 """`api.names.SLICE_ON_DEMAND` or `api.names.SLICE_SPOT`."""
@@ -77,3 +78,56 @@ def unrouted_pods(told: TierInterruptions | None) -> frozenset[str]:
 def covering_pods(told: TierInterruptions | None) -> frozenset[str]:
     """Names of the pods whose adapters must become resident on others."""
     return frozenset() if told is None else told.covering
+
+
+def build_view(
+    pods: Mapping[str, Pod],
+    steps: Mapping[str, Steps],
+    *,
+    recent: tuple[float, ...],
+    status: InterruptionStatus,
+    acts: bool,
+) -> TierInterruptions:
+    """What a tier is told of its pods, by uid, and of what is wished for each. `acts`: pods may be made and ended."""
+    leaving = {uid for uid, pod in pods.items() if acts and steps[uid].replacement == "Now" and not pod.deleting}
+    replacing: dict[str, int] = {}
+    for uid in leaving:
+        replacing[pods[uid].slice] = replacing.get(pods[uid].slice, 0) + 1
+    return TierInterruptions(
+        recent=recent,
+        replacing=replacing,
+        leaving=frozenset(leaving),
+        unrouted=frozenset(uid for uid in pods if steps[uid].unroute),
+        covering=frozenset(pods[uid].name for uid in pods if steps[uid].cover),
+        draining=_describe(pods, steps, leaving),
+        status=status,
+    )
+
+
+def _describe(pods: Mapping[str, Pod], steps: Mapping[str, Steps], leaving: Set[str]) -> tuple[DrainingPod, ...]:
+    found = []
+    for uid, pod in pods.items():
+        record = steps[uid].record
+        if record is not None:
+            found.append(
+                DrainingPod(
+                    uid=uid,
+                    pod=pod.name,
+                    node=pod.node,
+                    slice=pod.slice,
+                    kind=record.kind,
+                    since=record.since,
+                    deadline=record.deadline,
+                    stage=_stage(record),
+                    replaced=uid in leaving,
+                )
+            )
+    return tuple(sorted(found, key=lambda one: one.pod))
+
+
+def _stage(record: Record) -> Stage:
+    if record.evicted is not None:
+        return "Evicted"
+    if record.drained is not None:
+        return "Drained"
+    return "Noticed" if record.unrouted is None else "Unrouted"
