@@ -8,74 +8,34 @@ the same notes and comes to the same: nothing here is a command, and nothing is 
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass, field, replace
+import logging
+from collections.abc import Iterable, Set
 
 from npc_operator.api import names
-from npc_operator.domain.engines import OVER, Engine
 from npc_operator.domain.facts import NodeFact, Pod, Tier
-from npc_operator.domain.interruption.crowd import Crowd, is_going
-from npc_operator.domain.interruption.joining import join
-from npc_operator.domain.interruption.nodebook import SAME_SECONDS, NodeBook, read_nodes
-from npc_operator.domain.interruption.notices import Kind, Notice
-from npc_operator.domain.interruption.rebalance import REPLACEMENT_SECONDS, Replacements, read_replacements
-from npc_operator.domain.interruption.record import Record, read_record
-from npc_operator.domain.interruption.sources.node import is_closed
+from npc_operator.domain.interruption.notices import Notice
 from npc_operator.domain.interruption.tier_view import TierInterruptions, build_view
 from npc_operator.domain.interruption.visibility import NODES, NodesFact
-from npc_operator.domain.interruption.waves import Wave, decide_wave
-from npc_operator.domain.interruption.wishes import PodInterruption
 from npc_operator.domain.keys import Key, KeyKind
 from npc_operator.domain.outcomes import Done, Outcome, Retry, Wait
-from npc_operator.domain.region import tier_population
-from npc_operator.domain.replicas import decide_replicas
-from npc_operator.domain.routes import pick_routed
-from npc_operator.manifests.engine_pod import pod_tolerations
 from npc_operator.ports import Clock, Kube, Meter, PortError, Recorder
 from npc_operator.reconcilers import events
 from npc_operator.reconcilers.changes import node_of
-from npc_operator.reconcilers.departures import lines_of
-from npc_operator.reconcilers.hearing import Hearing, is_about_node
+from npc_operator.reconcilers.hearing import Hearing
 from npc_operator.reconcilers.interruption_acts import Acts, Result, Wish
-from npc_operator.reconcilers.interruption_costs import Costs
+from npc_operator.reconcilers.interruption_look import Held, Look, Looker, begin, record_of
 from npc_operator.reconcilers.routebook import RouteBook
 from npc_operator.reconcilers.world import World
 
+logger = logging.getLogger(__name__)
+
 GOING_LOOK_SECONDS = 1.0
 """While pods go: whoever wakes this key is one fact of many, and a second is what lines may wait."""
+ERROR_LOOK_SECONDS = 2.0
+"""After a write that failed, while pods go."""
 COST_LOOK_SECONDS = 5.0
 CALM_LOOK_SECONDS = 30.0
 """While something is said that does not press."""
-
-
-@dataclass(slots=True)
-class _Held:
-    """One tier, as far as this leadership knows it."""
-
-    uid: str
-    replacements: Replacements
-    nodes: NodeBook
-    costs: Costs
-    records: dict[str, Record | None] = field(default_factory=dict)
-    """By pod uid: newer than what is written at the pod."""
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """A queue's reader and the loop may come at the same time."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """What was seen of a tier, and what follows from it."""
-
-    engines: Mapping[str, Engine]
-    """By uid: those that something is said of, and those that are on their way out."""
-    wave: Wave
-    going: frozenset[str]
-    ready: int
-    wanted: int
-    nodes: NodeBook
-    forgets_at: float | None
-    """When the first of what is remembered does not matter any more."""
 
 
 class Interruptions:
@@ -89,10 +49,9 @@ class Interruptions:
         self._meter = meter
         self._recorder = recorder
         self._hearing = Hearing(world.store)
-        self._routes = routes
+        self._looker = Looker(world, routes, self._hearing)
         self._acts = Acts(kube=kube, recorder=recorder, meter=meter, clock=clock)
-        self._held: dict[tuple[str, str], _Held] = {}
-        self._routed: dict[str, tuple[object, dict[str, frozenset[str]]]] = {}
+        self._held: dict[tuple[str, str], Held] = {}
         for namespace, name, _ in world.store.items(TierInterruptions):
             world.store.drop(TierInterruptions, namespace, name)  # of an earlier leadership of this process
 
@@ -102,8 +61,8 @@ class Interruptions:
         tier = self._world.store.get(Tier, key.namespace, key.name)
         if told is not None or tier is None:
             return told or TierInterruptions()
-        held, now = _begin(tier), self._clock.now()
-        return _tell(tier, held, self._look(tier, held, now))
+        held, now = begin(tier), self._clock.now()
+        return _tell(tier, held, self._looker.look(tier, held, now))
 
     async def hear(self, notice: Notice, *, namespaces: frozenset[str] | None = None) -> None:
         """ports.Listener: what a queue said of a machine."""
@@ -126,31 +85,44 @@ class Interruptions:
         }
         for namespace, tier in sorted(tiers):
             pods = {pod.uid for machine in machines for pod in engines_on(self._world, namespace, machine)}
-            outcome = await self.reconcile(Key(KeyKind.INTERRUPTIONS, namespace, tier), first=pods)
-            if isinstance(outcome, Retry):
-                raise PortError(outcome.error, reason="NotWritten")
+            _, errors = await self._step(Key(KeyKind.INTERRUPTIONS, namespace, tier), pods)
+            if errors:
+                raise PortError("; ".join(errors[:3]), reason="NotWritten")
 
-    async def reconcile(self, key: Key, *, first: Set[str] = frozenset()) -> Outcome:
-        """One look at a tier, and one step for each of its pods that goes, those of the uids `first` in any case."""
-        world = self._world
-        if not world.synced():
+    async def reconcile(self, key: Key) -> Outcome:
+        """One look at a tier, and one step for each of its pods that goes."""
+        if not self._world.synced():
             return Wait("the store is being filled", 1.0)
+        wait, errors = await self._step(key, frozenset())
+        if not errors:
+            return Done(requeue_after=wait)
+        error = "; ".join(errors[:3])
+        if wait is None or wait > ERROR_LOOK_SECONDS:
+            return Retry(error)
+        # A backoff that grows would let pods go unlooked at while their time runs out.
+        logger.warning("not all is done about pods that go: %s", error, extra={"key": str(key)})
+        return Done(requeue_after=ERROR_LOOK_SECONDS)
+
+    async def _step(self, key: Key, first: Set[str]) -> tuple[float | None, list[str]]:
+        """Look and act, on the pods of the uids `first` in any case. Returns after how many seconds to come again, and
+        what could not be done."""
+        world = self._world
         tier = world.store.get(Tier, key.namespace, key.name)
         if tier is None:
             self._held.pop((key.namespace, key.name), None)
             world.store.drop(TierInterruptions, key.namespace, key.name)
-            return Done()
+            return None, []
         held = self._held.get((key.namespace, key.name))
         if held is None or held.uid != tier.meta.uid:
-            held = self._held[key.namespace, key.name] = _begin(tier)
+            held = self._held[key.namespace, key.name] = begin(tier)
         async with held.lock:
             return await self._work(tier, held, first)
 
-    async def _work(self, tier: Tier, held: _Held, first: Set[str]) -> Outcome:
+    async def _work(self, tier: Tier, held: Held, first: Set[str]) -> tuple[float | None, list[str]]:
         now = self._clock.now()
-        look = self._look(tier, held, now)
+        look = self._looker.look(tier, held, now)
         held.replacements, held.nodes = look.wave.replacements, look.nodes
-        before = {uid: _record_of(engine.pod, held) for uid, engine in look.engines.items()}
+        before = {uid: record_of(engine.pod, held) for uid, engine in look.engines.items()}
         self._keep_records(tier, held, look)
         self._account(tier, held, look, now)
         self._world.store.put(TierInterruptions, tier.meta.namespace, tier.meta.name, _tell(tier, held, look))
@@ -158,11 +130,9 @@ class Interruptions:
         if _may_act(tier):
             wishes = [Wish(engine.pod, before[uid], look.wave.steps[uid]) for uid, engine in look.engines.items()]
             done = await self._acts.carry_out(wishes, first=first)
-        if done.errors:
-            return Retry("; ".join(done.errors[:3]))
-        return Done(requeue_after=self._wait(held, look, now, done))
+        return self._wait(held, look, now, done), done.errors
 
-    def _wait(self, held: _Held, look: _Look, now: float, done: Result) -> float | None:
+    def _wait(self, held: Held, look: Look, now: float, done: Result) -> float | None:
         times = [] if look.wave.wake_at is None else [max(0.05, look.wave.wake_at - now)]
         if done.more:
             times.append(0.0)
@@ -176,112 +146,9 @@ class Interruptions:
             times.append(max(1.0, look.forgets_at - now))
         return min(times, default=None)
 
-    # --- seeing and deciding ---
-
-    def _look(self, tier: Tier, held: _Held, now: float) -> _Look:
-        namespace, name = tier.meta.namespace, tier.meta.name
-        engines = [engine for engine in self._world.engines(namespace, name) if engine.pod.phase not in OVER]
-        stirred: dict[str, tuple[Engine, PodInterruption]] = {}
-        going = {engine.pod.uid for engine in engines if engine.pod.deleting}
-        nodes, replacements = held.nodes, held.replacements
-        for engine in engines:
-            pod, facts = engine.pod, self._facts(tier, engine, held, now)
-            said = join(facts, now)
-            if said is None and facts.record is None and not pod.interruption:
-                continue
-            stirred[pod.uid] = (engine, facts)
-            if facts.record is not None and facts.record.kind is Kind.REBALANCE and facts.record.replaced is not None:
-                replacements = replacements.known(pod.node, facts.record.replaced)
-            if said is not None and is_going(said.record, now):
-                going.add(pod.uid)
-                if pod.slice == names.SLICE_SPOT and pod.node and any(map(is_about_node, facts.notices)):
-                    nodes = nodes.noted(pod.node, said.record.since)
-        region = self._world.region_of(namespace, name)
-        wanted = decide_replicas(tier.spec, None if region is None else tier_population(region.spec, name))
-        pods = self._helped(tier, engines, stirred, going, wanted) if stirred else {}
-        places = {uid: engine.pod.node for uid, (engine, _) in stirred.items()}
-        wave = decide_wave(pods, places, replacements.current(now), now)
-        remembered = max(SAME_SECONDS, tier.spec.capacity.storm.window_seconds)
-        nodes = nodes.since(now - remembered)
-        ends = [at + remembered for at in nodes.at.values()]
-        ends += [at + REPLACEMENT_SECONDS for at in wave.replacements.at.values()]
-        return _Look(
-            engines={uid: engine for uid, (engine, _) in stirred.items()},
-            wave=wave,
-            going=frozenset(going & stirred.keys()),
-            ready=sum(engine.routable() and engine.pod.ready for engine in engines),
-            wanted=wanted,
-            nodes=nodes,
-            forgets_at=min(ends, default=None),
-        )
-
-    def _facts(self, tier: Tier, engine: Engine, held: _Held, now: float) -> PodInterruption:
-        """What is known of one pod alone; what others can do for it comes later."""
-        record = _record_of(engine.pod, held)
-        asks = tier.spec.interruption.agent_metadata != "Off"
-        return PodInterruption(
-            notices=self._hearing.about(engine, record, now),
-            known=self._world.store.synced(NodeFact) and (engine.agent is not None or not asks),
-            record=record,
-            deleting=engine.pod.deleting,
-            node_closed=False,
-            others_can_take=False,
-            covered=False,
-            lines=None,
-            replacement_ready=False,
-            rebalance_at=now,
-        )
-
-    def _helped(
-        self,
-        tier: Tier,
-        engines: list[Engine],
-        stirred: Mapping[str, tuple[Engine, PodInterruption]],
-        going: set[str],
-        wanted: int,
-    ) -> dict[str, PodInterruption]:
-        """The pods that something is said of, with what others, and their nodes, mean for them."""
-        namespace, name = tier.meta.namespace, tier.meta.name
-        active = self._world.active_region(namespace)
-        region = "" if active is None else active.meta.name
-        doors = None if active is None else self._world.doors(namespace, region)
-        crowd = Crowd(
-            engines,
-            going=going,
-            routed=self._routed_names(namespace, name),
-            wanted_names=self._world.roster(namespace).names(name),
-            wanted=wanted,
-        )
-        pods = {}
-        for uid, (engine, facts) in stirred.items():
-            found = crowd.help_for(engine)
-            pods[uid] = replace(
-                facts,
-                node_closed=self._closed(tier, engine.pod),
-                others_can_take=found.others_can_take,
-                covered=found.covered,
-                lines=lines_of(engine.pod, region=region, doors=doors, routes=self._routes),
-                replacement_ready=found.replacement_ready,
-            )
-        return pods
-
-    def _closed(self, tier: Tier, pod: Pod) -> bool:
-        # Where nodes may not be seen, none is known, and one that is not known is not closed.
-        store = self._world.store
-        if not (pod.node and store.synced(NodeFact) and store.count(NodeFact)):
-            return False
-        return is_closed(self._hearing.node(pod), pod_tolerations(tier.spec, pod.slice))
-
-    def _routed_names(self, namespace: str, tier: str) -> frozenset[str]:
-        aliases = self._world.roster(namespace).aliases()
-        known = self._routed.get(namespace)
-        if known is None or known[0] is not aliases:
-            known = self._routed[namespace] = (aliases, pick_routed(aliases))
-        return known[1].get(tier, frozenset())
-
     # --- remembering and telling ---
 
-    def _keep_records(self, tier: Tier, held: _Held, look: _Look) -> None:
+    def _keep_records(self, tier: Tier, held: Held, look: Look) -> None:
         here = {engine.pod.uid: engine.pod for engine in self._world.engines(tier.meta.namespace, tier.meta.name)}
         gone = held.records.keys() - here.keys()
         for uid in gone:
@@ -291,7 +158,7 @@ class Interruptions:
         for uid, steps in look.wave.steps.items():
             held.records[uid] = steps.record
 
-    def _account(self, tier: Tier, held: _Held, look: _Look, now: float) -> None:
+    def _account(self, tier: Tier, held: Held, look: Look, now: float) -> None:
         namespace, name = tier.meta.namespace, tier.meta.name
         region = self._world.region_of(namespace, name)
         doors = (
@@ -326,26 +193,11 @@ def engines_on(world: World, namespace: str, node: str) -> Iterable[Pod]:
             yield pod
 
 
-def _begin(tier: Tier) -> _Held:
-    """From what the tier's status says."""
-    status = tier.status.interruptions
-    return _Held(
-        uid=tier.meta.uid,
-        replacements=read_replacements(status.replacements),
-        nodes=read_nodes(status.nodes),
-        costs=Costs(status),
-    )
-
-
-def _record_of(pod: Pod, held: _Held) -> Record | None:
-    return held.records[pod.uid] if pod.uid in held.records else read_record(pod.interruption)
-
-
 def _may_act(tier: Tier) -> bool:
     return not tier.spec.suspend and tier.meta.deletion_timestamp is None
 
 
-def _tell(tier: Tier, held: _Held, look: _Look) -> TierInterruptions:
+def _tell(tier: Tier, held: Held, look: Look) -> TierInterruptions:
     pods = {uid: engine.pod for uid, engine in look.engines.items()}
     steps, books = look.wave.steps, look.wave.replacements
     status = held.costs.tell(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from npc_operator.api import names
-from tests.component.operator.machines import NTH, ON_DEMAND, SPOT, Machines
+from tests.component.operator.machines import KARPENTER, NTH, ON_DEMAND, SPOT, Machines
 
 
 async def up(**capacity: object) -> Machines:
@@ -49,6 +49,18 @@ async def test_taints_on_the_whole_slice_are_a_storm() -> None:
     assert world.said(names.KIND_TIER, "gold", "Ready")[0] == "True"
 
 
+async def test_spot_machines_that_are_drained_one_after_the_other_buy_nothing_on_demand() -> None:
+    world = await up()
+    for _ in range(3):
+        pod = world.spot_pod()
+        world.cordon(world.node_of(pod))
+        world.mark(world.node_of(pod), KARPENTER)
+        await world.settle(60)
+        assert not world.is_there(pod)
+        assert (world.asked(ON_DEMAND), world.asked(SPOT)) == (1, 3)
+        assert mode(world) == "Normal"
+
+
 async def test_a_machine_that_nobody_hears_of_is_stood_in_for_and_nobody_is_evicted() -> None:
     world = await up()
     pod = world.spot_pod()
@@ -63,7 +75,7 @@ async def test_an_on_demand_machine_that_is_drained_never_leaves_the_floor_empty
     world = await up()
     pod = str(world.engine_pods(ON_DEMAND)[0]["metadata"]["name"])
     world.cordon(world.node_of(pod))
-    world.mark(world.node_of(pod), {"key": "karpenter.sh/disrupted", "effect": "NoSchedule"})
+    world.mark(world.node_of(pod), KARPENTER)
     fewest = 9
     for _ in range(60):
         await world.settle(1)
