@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from npc_operator.api import names
+from npc_operator.ports import PortError
 from npc_runtime.wire import InterruptionReport
 from tests.component.operator.machines import KARPENTER, NTH, ON_DEMAND, REBALANCE, SPOT, Machines
 from tests.support.builders import NAMESPACE
@@ -121,6 +122,21 @@ async def test_an_eviction_that_a_budget_forbids_is_asked_for_until_it_is_allowe
     world.api.set_status("PodDisruptionBudget", NAMESPACE, budget, {"disruptionsAllowed": 1})
     await world.settle(3)
     assert not world.is_there(pod)
+
+
+async def test_an_api_server_that_takes_no_note_keeps_no_pod_on_the_routes_and_is_asked_again_soon() -> None:
+    world = await start()
+    mend = world.api.fail(PortError("no"), where=lambda call: call.verb == "apply" and call.kind == "Pod")
+    pod = world.spot_pod()
+    world.stuck.add(pod)
+    world.mark(world.node_of(pod), NTH, added=world.clock.now())
+    await world.settle(0.9)
+    assert pod not in world.routed()
+    await world.settle(123)
+    assert "deletionTimestamp" not in world.live("Pod", pod)["metadata"], "nothing is done that is not written down"
+    mend()
+    await world.settle(3)
+    assert world.live("Pod", pod)["metadata"]["deletionTimestamp"]
 
 
 async def test_a_lost_machine_costs_its_pods_their_lines_and_brings_others_and_ends_none() -> None:
