@@ -1,21 +1,19 @@
 """15,000 mixed messages of an interruption queue: received, understood, acted on, counted, and only then deleted.
 
 The queue is moto's SQS in a process of its own over HTTP, asked by the real boto3 through the product's own reader; it
-takes most of the time, so the reader's own CPU per message stands beside the rate. Each of its calls gets slower with
-every message that a queue holds, so they lie in parts, each a queue of its own that is read to its end; only the
-reading is timed. Every hundredth message is no JSON, and three of ten are of no interest; a run counts only if each
-kind adds up and the queues are empty.
+takes most of the time, so the reader's own CPU per message stands beside the rate. Each of moto's calls gets slower
+with every message that a queue holds, so several threads send only as fast as the reader takes. Every hundredth message
+is no JSON, and three of ten are of no interest; a run counts only if each kind adds up.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import multiprocessing
 import os
+import threading
 import time
-import uuid
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -37,9 +35,11 @@ from npc_operator.domain.interruption.sources.eventbridge import parse_message
 
 ROW = "queue"
 MESSAGES = 15_000
-PART = 100
 FILLERS = 4
-"""Threads that fill queues; the reader is one, as in the product."""
+"""Threads that send; the reader is one, as in the product."""
+BATCH = 10
+ROOM = 4
+"""Batches that lie in the queue at most."""
 REGION = "eu-west-1"
 TIME = "2026-08-01T05:40:02Z"
 DECISION_SECONDS = 3.0
@@ -70,9 +70,9 @@ async def measure_queue(options: Options) -> list[Figure]:
             what=f"{what} received, acted on, counted, deleted",
             unit="messages/s",
             runs=tuple(rates),
-            note="one reader, ten messages a call, moto's SQS on the same cores; SQS itself was not measured",
+            note="one reader, ten messages a call; moto's SQS and the senders are on the same cores; SQS itself was not measured",
         ),
-        Figure(row=ROW, what="CPU of the reader per message, boto3's calls included", unit="ms", runs=tuple(costs)),
+        Figure(row=ROW, what="CPU per message, of reader and senders", unit="ms", runs=tuple(costs)),
     ]
 
 
@@ -137,43 +137,48 @@ async def _read_all(bodies: list[str], endpoint: str) -> tuple[float, float]:
     # Whatever identity this machine has is none of the emulator's business.
     identity = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}
     acted: Counter[str] = Counter()
-    set_aside: Counter[str] = Counter()
 
     async def act(notices: tuple[Notice, ...]) -> None:
         acted.update(notice.kind.value for notice in notices)
 
     with patch.dict(os.environ, identity):
         client: Any = boto3.client("sqs", region_name=REGION, endpoint_url=endpoint)
-        parts = [bodies[start : start + PART] for start in range(0, len(bodies), PART)]
-        with ThreadPoolExecutor(FILLERS) as fillers:
-            urls = await asyncio.to_thread(lambda: list(fillers.map(lambda part: _fill(client, part), parts)))
-        queues = [SqsQueue(url, REGION, endpoint=endpoint, visibility_seconds=0) for url in urls]
+        url: str = client.create_queue(QueueName="npc")["QueueUrl"]
+        queue = SqsQueue(url, REGION, endpoint=endpoint, visibility_seconds=0)
+        reader = InterruptionReader(queue, clock=_Clock(), act=act, trouble=lambda _: None)
+        room = threading.Semaphore(ROOM)
+        parts = [bodies[start : start + BATCH] for start in range(0, len(bodies), BATCH)]
         began, cpu = time.perf_counter(), time.process_time()
-        for queue in queues:
-            reader = InterruptionReader(queue, clock=_Clock(), act=act, trouble=lambda _: None)
-            # What is no message is handed out again until it is given up; a part is done once nothing is left.
-            while await reader.read(0):
-                pass
-            set_aside += reader.seen.set_aside
+        with ThreadPoolExecutor(FILLERS) as fillers:
+            sending = [fillers.submit(_send, client, url, part, room) for part in parts]
+            finished = 0
+            while finished < len(bodies):
+                await reader.read(1)
+                # What is no message is handed out again until it is given up.
+                before, finished = finished, reader.seen.messages - reader.seen.set_aside["Retry"]
+                if made := finished // BATCH - before // BATCH:
+                    room.release(made)
+        for sent in sending:
+            sent.result()
         spent, used = time.perf_counter() - began, time.process_time() - cpu
-    for queue in queues:
-        queue.close()
+    left = await queue.receive(BATCH, 0)
+    queue.close()
     client.close()
+    if left:
+        raise BenchFault("messages are left")
+    set_aside = reader.seen.set_aside
     notices, ignored = count_expected(len(bodies))
     if acted != notices or set_aside["Deleted"] != ignored["NotJson"]:
         raise BenchFault(f"miscounted: {dict(acted)}, {dict(set_aside)}")
     return spent, used
 
 
-def _fill(client: Any, bodies: list[str]) -> str:
-    """A new queue that holds them."""
-    url: str = client.create_queue(QueueName=f"npc-{uuid.uuid4().hex}")["QueueUrl"]
-    for start in range(0, len(bodies), 10):
-        part = bodies[start : start + 10]
-        entries = [{"Id": str(at), "MessageBody": body} for at, body in enumerate(part)]
-        if client.send_message_batch(QueueUrl=url, Entries=entries).get("Failed"):
-            raise BenchFault("messages could not be sent")
-    return url
+def _send(client: Any, url: str, bodies: list[str], room: threading.Semaphore) -> None:
+    """One batch, once there is room for it."""
+    room.acquire()
+    entries = [{"Id": str(at), "MessageBody": body} for at, body in enumerate(bodies)]
+    if client.send_message_batch(QueueUrl=url, Entries=entries).get("Failed"):
+        raise BenchFault("messages could not be sent")
 
 
 @contextmanager

@@ -33,7 +33,7 @@ ROWS = (
     Row("analysis", "rollouts judged: false alarms and power, simulated", "12 minutes", measure_analysis),
     Row("spot", "cost and availability on spot, simulated with the operator's own decision", "5 minutes", measure_spot),
     Row("interruptions", "1,000 nodes, 5,000 pods, 300 nodes interrupted at once", "2 minutes", measure_interruptions),
-    Row("queue", "15,000 mixed messages of an interruption queue", "3 minutes", measure_queue),
+    Row("queue", "15,000 mixed messages of an interruption queue", "5 minutes", measure_queue),
     Row("engine", "agent and real vLLM: order -> proven, engine killed, 160 MB", "6 minutes", measure_engine),
     Row("live", "local cluster, real vLLM: applied, changed, killed", "10 minutes", measure_live, needs_cluster=True),
 )
