@@ -59,6 +59,18 @@ async def test_another_leader_goes_on_from_the_notes_and_nothing_swings_back() -
     assert world.asked(SPOT) == 2
 
 
+async def test_a_new_leader_takes_a_pod_for_one_that_goes_before_its_first_look_if_that_is_written_there() -> None:
+    world = await start()
+    pod = world.spot_pod()
+    world.stuck.add(pod)
+    world.mark(world.node_of(pod), NTH, added=world.clock.now())
+    await world.settle(3)
+    world.lead_elsewhere()
+    engines = world.reconcilers._world.engines(NAMESPACE, "gold")
+    assert [engine.unrouted for engine in engines if engine.pod.name == pod] == [True]
+    assert not any(engine.unrouted for engine in engines if engine.pod.name != pod)
+
+
 async def test_a_notice_that_was_taken_back_while_nobody_led_is_undone() -> None:
     world = await start()
     pod = world.spot_pod()
@@ -143,8 +155,10 @@ async def test_a_queue_speaks_of_its_own_namespaces_alone() -> None:
     world = await start()
     pod = world.spot_pod()
     await world.reconcilers.interruptions.hear(said_of(world, pod), namespaces=frozenset({"elsewhere"}))
+    world.look_again()
     await world.settle(5)
     assert pod in world.routed()
+    assert world.note(pod) == {}
     world.stuck.add(pod)
     await world.reconcilers.interruptions.hear(said_of(world, pod), namespaces=frozenset({NAMESPACE}))
     await world.settle(1)

@@ -234,6 +234,24 @@ async def test_of_several_pods_on_a_machine_one_is_replaced_in_ten_minutes_whoev
     assert world.asked(SPOT) == 4
 
 
+async def test_a_machine_whose_first_pod_was_replaced_and_is_gone_still_had_its_turn_whoever_leads() -> None:
+    world = await start(wanted=3, spot=4, per_machine=2)
+    first, second = (pod["metadata"]["name"] for pod in world.engine_pods(SPOT))
+    node = world.node_of(first)
+    world.api.edit("Pod", NAMESPACE, second, lambda live: live["spec"].update(nodeName=node))
+    begun = world.clock.now()
+    world.mark(node, REBALANCE)
+    await world.settle(60)
+    assert [world.is_there(pod) for pod in (first, second)].count(True) == 1
+    world.lead_elsewhere()
+    world.hear_nodes()
+    await world.settle(begun + 590 - world.clock.now())
+    assert [world.is_there(pod) for pod in (first, second)].count(True) == 1
+    await world.settle(60)
+    assert not world.is_there(first)
+    assert not world.is_there(second)
+
+
 async def test_what_an_agent_hears_of_its_machine_counts() -> None:
     world = await start(interruption={"agentMetadata": "GCP"})
     pod = world.spot_pod()

@@ -1,0 +1,97 @@
+"""Since when something is said: from the first word, whoever repeats it and whatever else is said meanwhile."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from npc_operator.domain.engines import Engine
+from npc_operator.domain.facts import NodeFact, Pod
+from npc_operator.domain.interruption.notices import HELD_SECONDS, Kind, Notice, Source
+from npc_operator.domain.interruption.record import Record
+from npc_operator.domain.interruption.sources.node import read_node
+from npc_operator.loop.store import Store
+from npc_operator.reconcilers.hearing import Hearing
+from npc_runtime.wire import InterruptionReport
+from tests.component.operator.harness import FakeClock
+from tests.component.operator.machines import KARPENTER, NTH
+from tests.support.builders import agent_fact, pod_fact
+
+POD = pod_fact("gold-1", node="node-1")
+QUEUED = Notice(
+    source=Source.EVENT_BRIDGE,
+    kind=Kind.INTERRUPTION,
+    node=None,
+    instance="i-1",
+    pod_uid=None,
+    seen=100.0,
+    deadline=220.0,
+)
+
+
+class Ears:
+    """One leader's, and the one machine it hears of."""
+
+    def __init__(self) -> None:
+        self.store = Store(FakeClock())
+        self.hearing = Hearing(self.store)
+        self.say()
+
+    def say(self, *taints: Any) -> None:
+        manifest = {
+            "metadata": {"name": "node-1"},
+            "spec": {"providerID": "aws:///z/i-1", "taints": [dict(taint) for taint in taints]},
+        }
+        self.store.put(NodeFact, "", "node-1", read_node(manifest))
+
+    def hear(
+        self, now: float, *, pod: Pod = POD, agent: InterruptionReport | None = None, record: Record | None = None
+    ) -> list[tuple[Kind, float]]:
+        engine = Engine(pod, agent_fact(pod, interruption=agent))
+        return [(one.kind, one.seen) for one in self.hearing.about(engine, record, now)]
+
+
+def test_a_taint_is_heard_once_and_what_comes_beside_it_for_itself() -> None:
+    ears = Ears()
+    assert ears.hear(10.0) == []
+    ears.say(NTH)
+    assert ears.hear(20.0) == ears.hear(30.0) == [(Kind.INTERRUPTION, 20.0)]
+    ears.say(KARPENTER, NTH)
+    assert ears.hear(40.0) == [(Kind.DRAIN, 40.0), (Kind.INTERRUPTION, 20.0)]
+    ears.say()
+    assert ears.hear(50.0) == []
+    ears.say(NTH)
+    assert ears.hear(60.0) == [(Kind.INTERRUPTION, 60.0)]
+
+
+def test_an_agent_that_names_another_end_says_the_same_and_one_that_names_another_kind_does_not() -> None:
+    ears = Ears()
+    said = InterruptionReport(kind="Rebalance")
+    assert ears.hear(10.0, agent=said) == [(Kind.REBALANCE, 10.0)]
+    said = InterruptionReport(kind="Interruption", deadline_ms=60_000)
+    assert ears.hear(20.0, agent=said) == [(Kind.INTERRUPTION, 20.0)]
+    assert ears.hear(30.0, agent=said.model_copy(update={"deadline_ms": 50_000})) == [(Kind.INTERRUPTION, 20.0)]
+    assert ears.hear(40.0, agent=InterruptionReport(kind="Unheard")) == []
+    assert ears.hear(50.0, agent=None) == []
+
+
+def test_a_queue_that_repeats_itself_says_one_thing_until_it_is_out_of_date() -> None:
+    ears = Ears()
+    ears.hearing.hold(QUEUED, None)
+    ears.hearing.hold(replace(QUEUED, seen=150.0, deadline=270.0), None)
+    assert ears.hear(200.0) == [(Kind.INTERRUPTION, 100.0)]
+    assert ears.hear(219.0 + HELD_SECONDS) == [(Kind.INTERRUPTION, 100.0)]
+    assert ears.hear(220.0 + HELD_SECONDS) == []
+
+
+def test_a_deletion_is_heard_where_it_is_a_disruption_or_the_end_of_something_and_is_not_our_own() -> None:
+    going = replace(POD, deleting=True, ends="1970-01-01T00:01:00Z")
+    noticed = Record(kind=Kind.DRAIN, since=5.0)
+    assert Ears().hear(10.0, pod=going) == []
+    assert Ears().hear(10.0, pod=replace(POD, disrupted=True)) == [(Kind.TERMINATION, 10.0)]
+    assert Ears().hear(10.0, pod=going, record=noticed) == [(Kind.TERMINATION, 10.0)]
+    assert Ears().hear(10.0, pod=going, record=replace(noticed, evicted=9.0)) == []
+    ears = Ears()
+    ears.say(KARPENTER)
+    assert ears.hear(10.0, pod=going) == [(Kind.DRAIN, 10.0), (Kind.TERMINATION, 10.0)]
+    assert ears.hear(20.0, pod=going) == [(Kind.DRAIN, 10.0), (Kind.TERMINATION, 10.0)]
