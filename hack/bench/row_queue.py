@@ -70,7 +70,7 @@ async def measure_queue(options: Options) -> list[Figure]:
             what=f"{what} received, acted on, counted, deleted",
             unit="messages/s",
             runs=tuple(rates),
-            note="one reader, ten messages a call; moto's SQS and the senders are on the same cores; SQS itself was not measured",
+            note="one reader, ten messages a call; moto's SQS and the senders share the cores with it",
         ),
         Figure(row=ROW, what="CPU per message, of reader and senders", unit="ms", runs=tuple(costs)),
     ]

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from npc_operator.api.crd import crds
 from npc_operator.manifests.engine_deployment import hash_inputs
 from npc_operator.manifests.engine_pod import build_pod_template
 from npc_runtime.agent.settings import Settings, parse
@@ -34,3 +35,12 @@ def test_pods_stay_as_they_are_where_nobody_switched_it_on(interruption: dict[st
     other = inputs(spec={"interruption": interruption})
     assert build_pod_template(other) == build_pod_template(inputs())
     assert hash_inputs(other) == hash_inputs(inputs())
+
+
+def test_what_it_costs_is_said_where_it_is_switched_on() -> None:
+    """By `kubectl explain` and in the page of the field."""
+    spec = crds()["gputiers.yaml"]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    field = spec["properties"]["interruption"]["properties"]["agentMetadata"]
+    assert field["default"] == "Off"
+    for word in ("hop limit", "node's role"):
+        assert word in field["description"]
