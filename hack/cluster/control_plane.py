@@ -32,7 +32,16 @@ AUDIT_POLICY = {
     "kind": "Policy",
     # One line per request, written when it has been answered.
     "omitStages": ["RequestReceived"],
-    "rules": [{"level": "Metadata"}],
+    "rules": [
+        # What was asked of a Deployment, too: how many replicas it was ever told to have.
+        {
+            "level": "Request",
+            "users": ["system:serviceaccount:npc-system:npc-operator"],
+            "verbs": ["create", "update", "patch"],
+            "resources": [{"group": "apps", "resources": ["deployments"]}],
+        },
+        {"level": "Metadata"},
+    ],
 }
 
 _DNS_RBAC = (

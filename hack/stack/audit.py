@@ -23,6 +23,8 @@ class Request:
     name: str
     code: int
     uri: str
+    replicas: int | None = None
+    """spec.replicas of what was sent, where the log keeps that (the operator's Deployments)."""
 
 
 class AuditLog:
@@ -65,6 +67,8 @@ def _request(event: dict[str, object]) -> Request:
         return value
 
     reference, user, answer = part("objectRef"), part("user"), part("responseStatus")
+    spec = part("requestObject").get("spec")
+    replicas = spec.get("replicas") if isinstance(spec, dict) else None
     subresource = reference.get("subresource")
     return Request(
         user=str(user.get("username", "")),
@@ -76,4 +80,5 @@ def _request(event: dict[str, object]) -> Request:
         name=str(reference.get("name", "")),
         code=int(str(answer.get("code", 0))),
         uri=str(event.get("requestURI", "")),
+        replicas=replicas,
     )

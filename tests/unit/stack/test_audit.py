@@ -75,3 +75,12 @@ def test_a_watch_counts_from_its_answer_on_and_one_that_was_refused_not_at_all(t
     assert [seen.user for seen in log.watches()] == ["system:node:a"]
     append(path, event("watch", "system:node:a"))
     assert list(log.watches()) == [], "its end is no beginning"
+
+
+def test_replicas_are_told_where_the_log_keeps_what_was_asked(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    path.touch()
+    log = AuditLog(path)
+    asked = event("patch", OPERATOR, resource="deployments") | {"requestObject": {"spec": {"replicas": 3}}}
+    append(path, asked, event("patch", OPERATOR, resource="deployments"))
+    assert [seen.replicas for seen in log.writes("npc-operator")] == [3, None]
