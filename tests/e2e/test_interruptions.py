@@ -36,6 +36,9 @@ AWAY_SECONDS = 1.0
 """After a decision, or after a machine fell silent, new lines are elsewhere."""
 COVERED_SECONDS = 10.0
 DECIDED_SECONDS = 3.0
+ENGINES = f"{names.LABEL_COMPONENT}={names.COMPONENT_ENGINE}"
+ON_SPOT = sorted(["bronze", CROWD, CROWD])
+"""Tiers of the pods on the node when all is well."""
 BACK_SECONDS = 300.0
 """A real engine's start on a machine that does everything else as well."""
 
@@ -91,20 +94,27 @@ async def until_node_is_empty(world: World, *, timeout: float) -> None:
 
 
 async def until_back(world: World) -> None:
-    """The node is well again, bronze is Ready there, and lines are answered by it."""
+    """The node is well again, all its pods are Ready, the crowd's storm is over, and bronze is answered from there."""
     await asyncio.to_thread(api.revive_node, NODE)
-
-    def is_on_spot(pod: Object) -> bool:
-        ready = world.condition(pod, "Ready").get("status") == "True"
-        return ready and pod["spec"].get("nodeName") == NODE and not pod["metadata"].get("deletionTimestamp")
-
+    ready: dict[str, str] = {}
     async with asyncio.timeout(BACK_SECONDS):
-        watch = world.kubectl.watch("pods", NAMESPACE, "-l", f"{names.LABEL_TIER}=bronze")
-        async with contextlib.aclosing(watch) as events:
-            async for _, pod in events:
-                if is_on_spot(pod):
-                    break
+        while sorted(ready.values()) != ON_SPOT:
+            ready.clear()
+            # A watch that ends by itself proves nothing: then another begins.
+            async with contextlib.aclosing(world.kubectl.watch("pods", NAMESPACE, "-l", ENGINES)) as events:
+                async for type_, pod in events:
+                    if type_ != "DELETED" and _serves_there(world, pod):
+                        ready[pod["metadata"]["uid"]] = pod["metadata"]["labels"][names.LABEL_TIER]
+                    else:
+                        ready.pop(pod["metadata"]["uid"], None)
+                    if sorted(ready.values()) == ON_SPOT:
+                        break
     await world.until_served_by_pods(Ask(archetype="vampire", prompt=PROMPT, tier="bronze"), 2, timeout=BACK_SECONDS)
+
+
+def _serves_there(world: World, pod: Object) -> bool:
+    is_ready = world.condition(pod, "Ready").get("status") == "True"
+    return is_ready and pod["spec"].get("nodeName") == NODE and not pod["metadata"].get("deletionTimestamp")
 
 
 def mode(tier: Object) -> str:
