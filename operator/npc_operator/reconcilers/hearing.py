@@ -15,11 +15,14 @@ from npc_operator.domain.interruption.notices import HELD_SECONDS, Notice
 from npc_operator.domain.interruption.record import Record
 from npc_operator.domain.interruption.sources import metadata
 from npc_operator.domain.interruption.sources.kubernetes import parse_pod
+from npc_operator.domain.interruption.visibility import NODES, NodesFact
 from npc_operator.loop.store import Store
 from npc_runtime.wire import InterruptionReport
 
 MAX_HELD = 10_000
 """Notices of queues that are remembered for machines that still stand: a bound, and far above any fleet."""
+ENOUGH_MACHINES = 256
+"""Machines whose words are remembered before it is looked which of them are gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ class Hearing:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._nodes: dict[str, _Words] = {}
+        self._enough = ENOUGH_MACHINES
         self._agents: dict[str, _Report] = {}
         """By pod uid."""
         self._pods: dict[str, Notice] = {}
@@ -58,6 +62,12 @@ class Hearing:
     def node(self, pod: Pod) -> NodeFact | None:
         """The machine of a pod; None: it has none, or none that is known."""
         return self._store.get(NodeFact, "", pod.node) if pod.node else None
+
+    def is_off_the_cluster(self, pod: Pod) -> bool:
+        """Whether a pod's machine has no Node, though nodes may be seen: whoever takes a machine away takes its Node
+        away, too, some time before Kubernetes ends the pods. That silence takes nothing back."""
+        nodes = self._store.get(NodesFact, "", NODES)
+        return bool(pod.node) and self.node(pod) is None and not (nodes is not None and nodes.hidden)
 
     def about(self, engine: Engine, record: Record | None, now: float) -> tuple[Notice, ...]:
         """Everything that is said of a pod or its node. A deletion counts where something was said before, or whoever
@@ -79,10 +89,10 @@ class Hearing:
         if notice.instance is None:
             return
         held = self._queues.setdefault(notice.instance, [])
-        fresh = _Held(notice, namespaces)
+        held[:] = [one for one in held if _counts(one.notice, notice.seen)]
         if any(one.notice.key == notice.key and one.namespaces == namespaces for one in held):
             return  # said again: the first time counts, or the end would move away with every repetition
-        held.append(fresh)
+        held.append(_Held(notice, namespaces))
         if sum(map(len, self._queues.values())) > MAX_HELD:
             self._queues.pop(next(iter(self._queues)))
 
@@ -103,7 +113,18 @@ class Hearing:
         first = {} if known is None else {(one.source, one.key): one.seen for one in known.notices}
         heard = tuple(replace(one, seen=first.get((one.source, one.key), now)) for one in fact.notices)
         self._nodes[name] = _Words(fact, heard)
+        if len(self._nodes) > self._enough:
+            self._forget_machines()
         return heard
+
+    def _forget_machines(self) -> None:
+        """Of machines that are there and still say so, the words are kept: most are asked about for the last time
+        while they still say it."""
+        for name in list(self._nodes):
+            known = self._store.get(NodeFact, "", name)
+            if known is None or not known.notices:
+                del self._nodes[name]
+        self._enough = max(ENOUGH_MACHINES, 2 * len(self._nodes))
 
     def _of_agent(self, engine: Engine, node: NodeFact | None, now: float) -> tuple[Notice, ...]:
         agent, uid = engine.agent, engine.pod.uid
@@ -135,7 +156,7 @@ class Hearing:
         held = self._queues.get(instance)
         if held is None:
             return []
-        kept = [one for one in held if (one.notice.held_until or one.notice.seen + HELD_SECONDS) > now]
+        kept = [one for one in held if _counts(one.notice, now)]
         if kept:
             self._queues[instance] = kept
         else:
@@ -143,9 +164,8 @@ class Hearing:
         return [one.notice for one in kept if one.namespaces is None or namespace in one.namespaces]
 
 
-def is_about_node(notice: Notice) -> bool:
-    """Whether it speaks of a machine: of its pod alone, a deployment that is scaled down does, too."""
-    return notice.pod_uid is None
+def _counts(notice: Notice, now: float) -> bool:
+    return (notice.held_until or notice.seen + HELD_SECONDS) > now
 
 
 def _manifest(pod: Pod) -> dict[str, object]:

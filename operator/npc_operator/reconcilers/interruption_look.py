@@ -14,7 +14,7 @@ from npc_operator.domain.engines import OVER, Engine
 from npc_operator.domain.facts import NodeFact, Pod, Tier
 from npc_operator.domain.interruption.crowd import Crowd, is_going
 from npc_operator.domain.interruption.joining import join
-from npc_operator.domain.interruption.nodebook import SAME_SECONDS, NodeBook, read_nodes
+from npc_operator.domain.interruption.nodebook import SAME_SECONDS, NodeBook, read_nodes, taken_since
 from npc_operator.domain.interruption.notices import Kind
 from npc_operator.domain.interruption.rebalance import REPLACEMENT_SECONDS, Replacements, read_replacements
 from npc_operator.domain.interruption.record import Record, read_record
@@ -26,7 +26,7 @@ from npc_operator.domain.replicas import decide_replicas
 from npc_operator.domain.routes import pick_routed
 from npc_operator.manifests.engine_pod import pod_tolerations
 from npc_operator.reconcilers.departures import lines_of
-from npc_operator.reconcilers.hearing import Hearing, is_about_node
+from npc_operator.reconcilers.hearing import Hearing
 from npc_operator.reconcilers.interruption_costs import Costs
 from npc_operator.reconcilers.routebook import RouteBook
 from npc_operator.reconcilers.world import World
@@ -87,11 +87,9 @@ class Looker:
                 replacements = replacements.known(pod.node, facts.record.replaced)
             if said is not None and is_going(said.record, now):
                 going.add(pod.uid)
-                # A drain is planned, and waits for replacements: it says nothing about the market, and a roll of all
-                # nodes is no storm.
-                taken = said.record.kind is not Kind.DRAIN and any(map(is_about_node, facts.notices))
-                if taken and pod.slice == names.SLICE_SPOT and pod.node:
-                    nodes = nodes.noted(pod.node, said.record.since)
+                began = taken_since(facts.notices, facts.record)
+                if began is not None and pod.slice == names.SLICE_SPOT and pod.node:
+                    nodes = nodes.noted(pod.node, began)
         region = self._world.region_of(namespace, name)
         wanted = decide_replicas(tier.spec, None if region is None else tier_population(region.spec, name))
         pods = self._helped(tier, engines, stirred, going, wanted) if stirred else {}
@@ -115,9 +113,10 @@ class Looker:
         """What is known of one pod alone; what others can do for it comes later."""
         record = record_of(engine.pod, held)
         asks = tier.spec.interruption.agent_metadata != "Off"
+        heard = self._world.store.synced(NodeFact) and not self._hearing.is_off_the_cluster(engine.pod)
         return PodInterruption(
             notices=self._hearing.about(engine, record, now),
-            known=self._world.store.synced(NodeFact) and (engine.agent is not None or not asks),
+            known=heard and (engine.agent is not None or not asks),
             record=record,
             deleting=engine.pod.deleting,
             node_closed=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from npc_operator.domain.interruption.notices import HELD_SECONDS, Kind, Notice,
 from npc_operator.domain.interruption.record import Record
 from npc_operator.domain.interruption.sources.node import read_node
 from npc_operator.loop.store import Store
-from npc_operator.reconcilers.hearing import Hearing
+from npc_operator.reconcilers.hearing import ENOUGH_MACHINES, Hearing
 from npc_runtime.wire import InterruptionReport
 from tests.component.operator.harness import FakeClock
 from tests.component.operator.machines import KARPENTER, NTH
@@ -82,6 +83,27 @@ def test_a_queue_that_repeats_itself_says_one_thing_until_it_is_out_of_date() ->
     assert ears.hear(200.0) == [(Kind.INTERRUPTION, 100.0)]
     assert ears.hear(219.0 + HELD_SECONDS) == [(Kind.INTERRUPTION, 100.0)]
     assert ears.hear(220.0 + HELD_SECONDS) == []
+
+
+def test_a_queue_that_speaks_again_after_its_word_is_out_of_date_is_heard_though_nobody_asked_meanwhile() -> None:
+    ears = Ears()
+    ears.hearing.hold(QUEUED, None)
+    later = 221.0 + HELD_SECONDS
+    ears.hearing.hold(replace(QUEUED, seen=later, deadline=later + 120), None)
+    assert ears.hear(later + 1) == [(Kind.INTERRUPTION, later)]
+
+
+def test_machines_that_are_gone_are_forgotten_although_nobody_asks_about_them_again() -> None:
+    ears = Ears()
+    for number in range(5 * ENOUGH_MACHINES):
+        name = f"node-{number}"
+        ears.store.put(NodeFact, "", name, replace(read_node({"metadata": {"name": name}}), notices=(QUEUED,)))
+        ears.hear(10.0, pod=pod_fact(f"gold-{number}", node=name))
+        if number >= 10:
+            ears.store.drop(NodeFact, "", f"node-{number - 10}")
+    gc.collect()
+    kept = sum(isinstance(one, NodeFact) for one in gc.get_objects())
+    assert kept < 2 * ENOUGH_MACHINES
 
 
 def test_a_deletion_is_heard_where_it_is_a_disruption_or_the_end_of_something_and_is_not_our_own() -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from npc_operator.domain.interruption.notices import name_of
+from npc_operator.domain.interruption.notices import Kind, Notice, name_of
+from npc_operator.domain.interruption.record import Record
 
 SAME_SECONDS = 600.0
 """A node of this name that begins to go again so long after the last time is another machine: names come again."""
@@ -19,6 +20,26 @@ MAX_NODES = 256
 """Nodes remembered; of more, those that began last. A storm is long under way by then."""
 MAX_BOOK = 60_000
 """Characters of a written book: below what the status field takes. One with the longest names loses its oldest."""
+
+TAKEN = frozenset((Kind.TERMINATION, Kind.INTERRUPTION, Kind.SCHEDULED, Kind.NODE_LOST))
+"""What is said of nodes that their cloud takes away, as far as nobody says that it is a drain."""
+
+
+def taken_since(notices: Iterable[Notice], record: Record | None) -> float | None:
+    """Since when a pod's node is being taken away, in Unix seconds; None where it is not.
+
+    A drain is planned, and waits for replacements: it says nothing about the market, and a roll of all nodes is no
+    storm, although each pod ends in a deletion and each node in being out of reach. Of a pod alone, a deployment that
+    is made smaller speaks, too. `record` is what was written before this look: what began as a cordon or a
+    recommendation is an interruption from the moment that somebody says so.
+    """
+    said = [notice for notice in notices if notice.pod_uid is None]
+    kinds = {notice.kind for notice in said}
+    if not kinds & TAKEN or (Kind.DRAIN in kinds and Kind.INTERRUPTION not in kinds):
+        return None
+    if record is not None and record.kind in TAKEN:
+        return record.since
+    return min(notice.seen for notice in said if notice.kind in TAKEN)
 
 
 @dataclass(frozen=True, slots=True)
