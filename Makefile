@@ -35,6 +35,10 @@ demo: venv ## Bring up a cluster, a region of three vLLM tiers, and swap an adap
 demo-rollback: venv ## A bad vampire is caught at 10% and taken back while you watch, on the demo's region
 	$(PYTHON) -m hack.demo rollback
 
+.PHONY: demo-spot
+demo-spot: venv ## A spot node gets two minutes of notice and is taken away while NPCs talk, on the demo's region
+	$(PYTHON) -m hack.demo spot
+
 .PHONY: demo-down
 demo-down: venv ## Remove the demo and its cluster
 	$(PYTHON) -m hack.demo down

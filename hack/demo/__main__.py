@@ -1,4 +1,4 @@
-"""`python -m hack.demo up | rollback | down`: see `make demo` and `make demo-rollback`."""
+"""`python -m hack.demo up | rollback | spot | down`: see `make demo`, `make demo-rollback` and `make demo-spot`."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ def main(arguments: list[str]) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up", help="bring everything up, swap a voice under load, kill an engine; can be run again")
     commands.add_parser("rollback", help="a bad voice is caught and taken back while you watch; can be run again")
+    commands.add_parser(
+        "spot", help="a spot node gets its notice and is taken away while NPCs talk, and comes back; can be run again"
+    )
     down = commands.add_parser("down", help="remove the demo and its cluster")
     down.add_argument(
         "--keep-cluster", action="store_true", help="only uninstall regions, operator and kinds, in that order"
@@ -53,6 +56,8 @@ async def _run(console: Console, options: argparse.Namespace) -> int:
             await show.up(console)
         elif options.command == "rollback":
             await show.take_back(console)
+        elif options.command == "spot":
+            await show.take_away(console)
         else:
             await show.down(console, keep_cluster=options.keep_cluster)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is told, diagnosed, and ends in a status that is not 0
@@ -61,7 +66,7 @@ async def _run(console: Console, options: argparse.Namespace) -> int:
             console.text("".join(traceback.format_exception(error)))
         if options.command != "down":
             console.text(await show.what_is_wrong())
-            again = "make demo" if options.command == "up" else "make demo-rollback"
+            again = "make demo" if options.command == "up" else f"make demo-{options.command}"
             console.say(f"the cluster stays for a closer look; `{again}` tries again, `make demo-down` removes it")
         return 1
     return 0

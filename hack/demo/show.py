@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 
 from hack.cluster import api
-from hack.demo import acts, rollback
+from hack.demo import acts, rollback, spot
+from hack.demo.acts import DemoFault
 from hack.demo.console import Console
 from hack.stack import commands, install, regions, storage
 from hack.stack.diagnosis import diagnose
@@ -46,12 +47,7 @@ async def up(console: Console) -> None:
 async def take_back(console: Console) -> None:
     """The chapter on a bad vampire, on the demo's region as it is; where there is none, it is brought up first."""
     stack, known = await _bring_up(console)
-    region = await regions.find(stack, _plan(stack))
-    objects = [] if region is None else await region.objects()
-    if region is not None and objects and all(is_settled(seen) for seen in objects):
-        console.say(f"the region {REGION} is there and everything of it is ready")
-    else:
-        region = await _install(console, stack)
+    region = await _as_it_is(console, stack)
     began = console.elapsed
     console.step(f"A bad {rollback.VOICE} under a steady load of streaming lines")
     await rollback.take_back(console, region, known)
@@ -59,6 +55,35 @@ async def take_back(console: Console) -> None:
     lines = commands_to_play(stack, region)
     at = lines.index(f"kubectl get npc -n {region.namespace}")
     console.text("\n".join([*lines[:at], f"kubectl events -n {region.namespace} --for npca/{rollback.VOICE}"]))
+
+
+async def take_away(console: Console) -> None:
+    """The chapter on spot, on the demo's region as it is; where there is none, it is brought up first."""
+    stack, known = await _bring_up(console)
+    if stack.cluster.driver not in spot.ENDS_MACHINES:
+        raise DemoFault(f"a cluster of the driver {stack.cluster.driver!r} is there, and its nodes are not ours to end")
+    left = await regions.find(stack, _plan(stack))
+    if left is not None:
+        await spot.put_back(console, left)
+    region = await _as_it_is(console, stack)
+    began = console.elapsed
+    console.step(f"The spot node of {spot.TIER} is taken away under a steady load of streaming lines")
+    await spot.take_away(console, region, known)
+    console.step(f"Done, {console.elapsed - began:.0f} s after the region was ready. To look at what was decided:")
+    lines = commands_to_play(stack, region)
+    at = lines.index(f"kubectl get npc -n {region.namespace}")
+    more = f"kubectl get gput {spot.TIER} -n {region.namespace} -o yaml   # status.capacity, status.interruptions"
+    console.text("\n".join([*lines[:at], f"kubectl events -n {region.namespace} --for gput/{spot.TIER}", more]))
+
+
+async def _as_it_is(console: Console, stack: Stack) -> Region:
+    """The demo's region if everything of it is ready, else installed anew."""
+    region = await regions.find(stack, _plan(stack))
+    objects = [] if region is None else await region.objects()
+    if region is not None and objects and all(is_settled(seen) for seen in objects):
+        console.say(f"the region {REGION} is there and everything of it is ready")
+        return region
+    return await _install(console, stack)
 
 
 async def _bring_up(console: Console) -> tuple[Stack, References]:
@@ -148,5 +173,6 @@ def commands_to_play(stack: Stack, region: Region) -> list[str]:
         "  -H 'Content-Type: application/json' \\",
         f"""  -d '{{"model": "{SWAPPED}", "max_tokens": 16, "messages": [{question}]}}'""",
         "make demo-rollback   # a bad vampire is caught and taken back",
+        "make demo-spot       # a spot node is taken away while they speak",
         "make demo-down       # removes the demo and its cluster",
     ]
