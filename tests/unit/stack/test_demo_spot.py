@@ -49,6 +49,14 @@ def fresh() -> Departure:
     return Departure(TIER, "spot-1", {"old": "bronze-old"}, noticed=NOTICE)
 
 
+def gone(seen: Departure) -> bool:
+    return seen.all_gone
+
+
+def back_at(seen: Departure) -> float | None:
+    return seen.returned_at
+
+
 def told() -> Departure:
     """As it should be, to the end."""
     seen = fresh()
@@ -116,11 +124,11 @@ def test_each_step_of_the_operator_is_news_once_at_its_own_time_in_its_own_order
         "evicted",
     ]
     assert [one.split(" s ")[0].strip() for one in news] == ["40.0", "40.0", "41.5", "41.6"]
-    assert not seen.all_gone
+    assert not gone(seen)
     assert seen.note_pod("DELETED", pod(record=WENT.write()), NOTICE + 44) == [
         " 44.0 s after the notice, bronze-old: gone"
     ]
-    assert seen.all_gone
+    assert gone(seen)
     assert seen.note_pod("DELETED", pod(), NOTICE + 45) == []
 
 
@@ -156,12 +164,12 @@ def test_the_tiers_mode_is_news_when_it_changes_and_not_as_it_was_found() -> Non
 def test_a_pod_on_the_node_counts_as_back_only_after_the_node_is() -> None:
     seen = fresh()
     seen.note_pod("MODIFIED", pod("early"), NOTICE + 1)
-    assert seen.returned_at is None
+    assert back_at(seen) is None
     seen.back = NOTICE + 60
     seen.note_pod("MODIFIED", pod("new", node="ondemand-1"), NOTICE + 61)
-    assert seen.returned_at is None
+    assert back_at(seen) is None
     seen.note_pod("MODIFIED", pod("back"), NOTICE + 90)
-    assert (seen.returned, seen.returned_at) == ("back", NOTICE + 90)
+    assert (seen.returned, back_at(seen)) == ("back", NOTICE + 90)
 
 
 def test_traffic_is_back_when_that_pod_answered_more_than_its_probes() -> None:
