@@ -60,7 +60,7 @@ async def test_without_rights_every_missing_one_is_named_with_the_command_that_m
 
 
 async def test_the_table_satisfies_the_check_cluster_wide(env: KubeEnv, user: str, namespace: str) -> None:
-    apply_all(env, [*cluster_wide(user, Scope.WATCHED), *in_namespace(user, namespace, Scope.OWN)])
+    apply_all(env, [*cluster_wide(user, Scope.WATCHED, Scope.NODES), *in_namespace(user, namespace, Scope.OWN)])
     kube = await client_of(env, user)
     assert await find_problems(kube, namespaces=(), own_namespace=namespace) == []
     await kube.close()
