@@ -24,9 +24,17 @@ MONITORING = ("--api-versions", "monitoring.coreos.com/v1")
 VOICE = {"namespace": "eu", "archetype": "vampire", "tier": "gold"}
 
 
+TIER = {"namespace": "eu", "tier": "bronze"}
+
+
 def voice(name: str, values: str, **labels: str) -> dict[str, str]:
     """A series of the vampire on gold, one value a minute (`0+60x10`: 0 and ten steps of 60)."""
     return series(name, values, **VOICE, **labels)
+
+
+def tier(name: str, values: str, **labels: str) -> dict[str, str]:
+    """A series of the operator about bronze."""
+    return series(name, values, **TIER, **labels)
 
 
 def series(name: str, values: str, **labels: str) -> dict[str, str]:
@@ -298,6 +306,61 @@ CASES = [
         "a pod came and is starting",
         series("npc_gateway_endpoints", "1x5 2x15", namespace="eu", pod="gateway-1"),
         series("npc_gateway_agents_in_contact", "1x11 2x10", namespace="eu", pod="gateway-1"),
+    ),
+    # --- spot ---
+    fires(
+        "NpcSpotStorm",
+        "3m",
+        "Tier bronze of eu: spot nodes go one after the other, and everything moves on demand",
+        tier("npc_operator_capacity_mode", "_x1 1x5", mode="Storm", pod="npc-operator-1"),
+        **TIER,
+    ),
+    silent(
+        "NpcSpotStorm",
+        "10m",
+        "a node went, and an on-demand pod stands in",
+        tier("npc_operator_capacity_mode", "1x5 stale", mode="Normal"),
+        tier("npc_operator_capacity_mode", "_x6 1x10", mode="Fallback"),
+    ),
+    silent(
+        "NpcSpotStorm",
+        "40m",
+        "it was held long enough",
+        tier("npc_operator_capacity_mode", "1x30 stale", mode="Storm"),
+        tier("npc_operator_capacity_mode", "_x31 1x20", mode="Fallback"),
+    ),
+    fires(
+        "NpcFallbackLong",
+        "130m",
+        "Tier bronze of eu: on-demand pods have stood in for spot for two hours, 3 of them now",
+        tier("npc_operator_fallback_replicas", "0x4 1x50 3x100", pod="npc-operator-1"),
+        **TIER,
+    ),
+    fires(
+        "NpcFallbackLong",
+        "150m",
+        "Tier bronze of eu: on-demand pods have stood in for spot for two hours, 2 of them now",
+        tier("npc_operator_fallback_replicas", "2x80 stale", pod="npc-operator-1"),
+        tier("npc_operator_fallback_replicas", "_x83 2x100", pod="npc-operator-2"),
+        **TIER,
+    ),
+    silent(
+        "NpcFallbackLong",
+        "110m",
+        "it was not so for two hours yet",
+        tier("npc_operator_fallback_replicas", "1x200"),
+    ),
+    silent(
+        "NpcFallbackLong",
+        "200m",
+        "spot was back between two interruptions",
+        tier("npc_operator_fallback_replicas", "1x100 0x10 1x100"),
+    ),
+    silent(
+        "NpcFallbackLong",
+        "200m",
+        "spot came back after an hour and a half",
+        tier("npc_operator_fallback_replicas", "1x90 0x120"),
     ),
     # --- operator ---
     fires(
