@@ -65,6 +65,8 @@ class Runner(Generic[K]):
                 task = asyncio.create_task(self._run_one(key), name=f"reconcile {key}")
                 self._runs.add(task)
                 task.add_done_callback(self._ended)
+                # One at a time: whoever waits for news, or for a lock, must not wait for all that are free to run.
+                await asyncio.sleep(0)
         except asyncio.CancelledError:
             if self._broken is not None:
                 raise RuntimeError("a run ended by itself") from self._broken

@@ -87,16 +87,23 @@ class Acts:
             self._untold.setdefault(wish.pod.uid, []).extend(wish.steps.events)
         due = sorted((wish for wish in wishes if self._is_due(wish)), key=lambda wish: self._rank(wish, first))
         count = max(MOST_IN_A_ROW, sum(wish.pod.uid in first for wish in due))
-        result, turns = Result(more=len(due) > count), asyncio.Semaphore(AT_ONCE)
+        result, turns = Result(), asyncio.Semaphore(AT_ONCE)
         result.blocked = any(wish.pod.uid in self._asked for wish in wishes)
+        spent = False
 
         async def act(wish: Wish) -> None:
+            nonlocal spent
             async with turns:
                 try:
                     await self._note(wish.pod, wish.steps)
                     self._say(wish.pod)
-                    if self._may_ask(wish) and not await self._evict(wish.pod):
+                    if not self._may_ask(wish):
+                        return
+                    if spent and wish.pod.ready:
+                        result.blocked = True  # a tier has one budget, and it has just said no
+                    elif not await self._evict(wish.pod):
                         result.blocked = True
+                        spent = spent or wish.pod.uid in self._blocked
                 except PortError as error:
                     result.errors.append(f"pod {wish.pod.name}: {error}")
 
@@ -108,16 +115,21 @@ class Acts:
                 task.cancel()  # what one of them could not bear is no reason to leave others running alone
             if tasks:
                 await asyncio.wait(tasks)
+        result.more = any(not spent or self._is_unsaid(wish) for wish in due[count:])
         return result
 
     def _is_due(self, wish: Wish) -> bool:
-        return bool(self._untold.get(wish.pod.uid)) or self._is_unwritten(wish) or self._may_ask(wish)
+        return self._is_unsaid(wish) or self._may_ask(wish)
 
-    def _rank(self, wish: Wish, first: Set[str]) -> tuple[bool, bool, float, float]:
+    def _is_unsaid(self, wish: Wish) -> bool:
+        return bool(self._untold.get(wish.pod.uid)) or self._is_unwritten(wish)
+
+    def _rank(self, wish: Wish, first: Set[str]) -> tuple[bool, bool, bool, float, float]:
         record = wish.steps.record
         end = math.inf if record is None or record.deadline is None else record.deadline
         uid = wish.pod.uid
-        return uid not in first, not self._is_unwritten(wish), self._asked.get(uid, 0.0), end
+        # A budget does not keep pods that do not serve anyway.
+        return uid not in first, not self._is_unwritten(wish), wish.pod.ready, self._asked.get(uid, 0.0), end
 
     def _is_unwritten(self, wish: Wish) -> bool:
         """Whether the note at the pod is another one. A pod that is being deleted needs none: nothing is left to

@@ -6,8 +6,9 @@ Changes nothing but what `Hearing` remembers, so it can be asked before the firs
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 from npc_operator.api import names
 from npc_operator.domain.engines import OVER, Engine
@@ -30,6 +31,10 @@ from npc_operator.reconcilers.hearing import Hearing
 from npc_operator.reconcilers.interruption_costs import Costs
 from npc_operator.reconcilers.routebook import RouteBook
 from npc_operator.reconcilers.world import World
+
+PART = 500
+"""Pods that are looked at in a row: some 20 ms. Few tiers have so many, and those that have fewer are decided about
+without a break."""
 
 
 @dataclass(slots=True)
@@ -72,12 +77,33 @@ class Looker:
 
     def look(self, tier: Tier, held: Held, now: float) -> Look:
         """What is so at `now` (Unix seconds)."""
+        parts = self._in_parts(tier, held, now)
+        while True:
+            try:
+                next(parts)
+            except StopIteration as end:
+                return cast(Look, end.value)
+
+    async def look_in_parts(self, tier: Tier, held: Held, now: float) -> Look:
+        """The same, with others in between: thousands of pods would hold up everything else for a second. What changes
+        meanwhile marks the tier again."""
+        parts = self._in_parts(tier, held, now)
+        while True:
+            try:
+                next(parts)
+            except StopIteration as end:
+                return cast(Look, end.value)
+            await asyncio.sleep(0)
+
+    def _in_parts(self, tier: Tier, held: Held, now: float) -> Generator[None, None, Look]:
         namespace, name = tier.meta.namespace, tier.meta.name
         engines = [engine for engine in self._world.engines(namespace, name) if engine.pod.phase not in OVER]
         stirred: dict[str, tuple[Engine, PodInterruption]] = {}
         going = {engine.pod.uid for engine in engines if engine.pod.deleting}
         nodes, replacements = held.nodes, held.replacements
-        for engine in engines:
+        for number, engine in enumerate(engines, start=1):
+            if number % PART == 0:
+                yield
             pod, facts = engine.pod, self._facts(tier, engine, held, now)
             said = join(facts, now)
             if said is None and facts.record is None and not pod.interruption:
@@ -92,7 +118,12 @@ class Looker:
                     nodes = nodes.noted(pod.node, began)
         region = self._world.region_of(namespace, name)
         wanted = decide_replicas(tier.spec, None if region is None else tier_population(region.spec, name))
+        many = len(engines) >= PART
+        if many:
+            yield
         pods = self._helped(tier, engines, stirred, going, wanted) if stirred else {}
+        if many:
+            yield
         places = {uid: engine.pod.node for uid, (engine, _) in stirred.items()}
         wave = decide_wave(pods, places, replacements.current(now), now)
         remembered = max(SAME_SECONDS, tier.spec.capacity.storm.window_seconds)

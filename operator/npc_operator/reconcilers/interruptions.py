@@ -109,7 +109,10 @@ class Interruptions:
         world = self._world
         tier = world.store.get(Tier, key.namespace, key.name)
         if tier is None:
-            self._held.pop((key.namespace, key.name), None)
+            gone = self._held.pop((key.namespace, key.name), None)
+            if gone is not None:
+                self._hearing.forget(gone.records)
+                self._acts.forget(gone.records)
             world.store.drop(TierInterruptions, key.namespace, key.name)
             return None, []
         held = self._held.get((key.namespace, key.name))
@@ -120,7 +123,10 @@ class Interruptions:
 
     async def _work(self, tier: Tier, held: Held, first: Set[str]) -> tuple[float | None, list[str]]:
         now = self._clock.now()
-        look = self._looker.look(tier, held, now)
+        look = await self._looker.look_in_parts(tier, held, now)
+        present = self._world.store.get(Tier, tier.meta.namespace, tier.meta.name)
+        if present is None or present.meta.uid != tier.meta.uid:
+            return None, []  # deleted meanwhile: what was known of it is dropped already, or will be
         held.replacements, held.nodes = look.wave.replacements, look.nodes
         before = {uid: record_of(engine.pod, held) for uid, engine in look.engines.items()}
         self._keep_records(tier, held, look)

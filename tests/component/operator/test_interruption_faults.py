@@ -4,10 +4,16 @@ what they said long ago.
 
 from __future__ import annotations
 
-from tests.component.operator.machines import KARPENTER, NTH, ON_DEMAND, SPOT, Machines
+import asyncio
+
+from npc_operator.api import names
+from npc_operator.domain.facts import Pod, Tier
+from npc_operator.domain.interruption.tier_view import TierInterruptions
+from npc_operator.reconcilers.interruption_look import PART
+from tests.component.operator.machines import KARPENTER, KEY, NTH, ON_DEMAND, SPOT, Machines
 from tests.component.operator.test_capacity_nodes import mode, up
 from tests.component.operator.test_interruptions import start
-from tests.support.builders import NAMESPACE
+from tests.support.builders import NAMESPACE, pod_fact
 
 
 async def test_a_machine_that_is_taken_off_the_cluster_takes_nothing_back() -> None:
@@ -91,3 +97,75 @@ async def test_a_machine_that_was_cordoned_long_ago_is_interrupted_when_its_clou
     world.mark(world.node_of(pod), NTH, added=world.clock.now())
     await world.settle(1)
     assert bought(world) == (2, 4, "Fallback")
+
+
+async def test_a_budget_that_says_no_is_not_asked_for_every_pod_of_a_zone() -> None:
+    world = await start(wanted=41, spot=50, maxReplicas=200)
+    forbid(world)
+    doomed = [str(pod["metadata"]["name"]) for pod in world.engine_pods(SPOT)]
+    begun = world.clock.now()
+    for pod in doomed:
+        world.mark(world.node_of(pod), NTH, added=begun)
+    await world.settle(30)
+    assert all(world.note(pod)["drained"] for pod in doomed)
+    world.api.forget_calls()
+    await world.settle(10)
+    asked = [call for call in world.writes() if call.startswith("evict")]
+    assert 10 <= len(asked) < 60, f"{len(asked)} questions in 10 s about {len(doomed)} pods"
+    allow(world)
+    await world.settle(60)
+    assert not any(world.is_there(pod) for pod in doomed)
+
+
+def forbid(world: Machines) -> None:
+    world.api.set_status("PodDisruptionBudget", NAMESPACE, budget_of(world), {"disruptionsAllowed": 0})
+
+
+def allow(world: Machines) -> None:
+    world.api.set_status("PodDisruptionBudget", NAMESPACE, budget_of(world), {"disruptionsAllowed": 100})
+
+
+def budget_of(world: Machines) -> str:
+    (name,) = (
+        one["metadata"]["name"]
+        for one in world.peek("PodDisruptionBudget")
+        if one["spec"]["selector"]["matchLabels"].get(names.LABEL_TIER) == "gold"
+    )
+    return str(name)
+
+
+async def test_a_look_at_thousands_of_pods_lets_others_in_between() -> None:
+    world = await start()
+    pod, ticks = world.spot_pod(), 0
+    for number in range(4 * PART):
+        fact = pod_fact(f"gold-more-{number}", node=f"spot-more-{number}")
+        world.store.put(Pod, NAMESPACE, fact.name, fact)
+    world.mark(world.node_of(pod), NTH, added=world.clock.now())
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            await asyncio.sleep(0)
+            ticks += 1
+
+    let_in: list[int] = []
+    world.store.subscribe(lambda change: let_in.append(ticks) if change.kind is TierInterruptions else None)
+    ticking = asyncio.create_task(tick())
+    await world.reconcilers.interruptions.reconcile(KEY)
+    ticking.cancel()
+    assert let_in[0] >= 4, "before it was decided"
+    assert world.told().unrouted == {world.live("Pod", pod)["metadata"]["uid"]}
+
+
+async def test_a_tier_that_is_deleted_while_its_pods_are_looked_at_is_forgotten() -> None:
+    world = await start()
+    for number in range(2 * PART):
+        fact = pod_fact(f"gold-more-{number}", node=f"spot-more-{number}")
+        world.store.put(Pod, NAMESPACE, fact.name, fact)
+    world.mark(world.node_of(world.spot_pod()), NTH, added=world.clock.now())
+    looking = asyncio.create_task(world.reconcilers.interruptions.reconcile(KEY))
+    await asyncio.sleep(0)
+    world.store.drop(Tier, NAMESPACE, "gold")
+    world.store.drop(TierInterruptions, NAMESPACE, "gold")
+    await looking
+    assert world.store.get(TierInterruptions, NAMESPACE, "gold") is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -160,6 +161,26 @@ def test_no_more_run_at_a_time_than_allowed_and_never_a_key_beside_itself() -> N
     most, runs = run_virtual(scenario)
     assert most == 3
     assert 10 <= runs <= 20
+
+
+def test_others_are_let_in_between_two_runs_that_are_both_due() -> None:
+    order: list[str] = []
+
+    async def handle(key: str) -> Outcome:
+        order.append(key)
+        return Done()
+
+    async def scenario(clock: FakeClock) -> None:
+        async with running(clock, handle, concurrency=8) as (queue, _):
+            for number in range(8):
+                queue.add(f"key-{number}")
+            while sum(map(bool, order)) < 8:
+                order.append("")
+                await asyncio.sleep(0)
+
+    run_virtual(scenario)
+    runs = [at for at, key in enumerate(order) if key]
+    assert all(later > one + 1 for one, later in itertools.pairwise(runs)), order
 
 
 def test_cancelling_the_runner_cancels_and_awaits_every_run() -> None:
