@@ -87,6 +87,18 @@ def test_every_metric_of_candidates_and_of_degradation_is_on_the_dashboard() -> 
     assert about <= shown
 
 
+def test_every_metric_of_slices_and_of_interruptions_is_on_the_dashboard() -> None:
+    shown = {name for _, expression in expressions() for name, _ in SERIES.findall(expression)}
+    about = {
+        name
+        for name in KNOWN
+        if re.search(r"_operator_(interruption|slice|capacity|fallback|wanted|hourly)", name)
+        and not name.endswith(("_count", "_sum"))
+    }
+    assert len(about) > 10
+    assert about <= shown
+
+
 def test_alerts_and_panels_have_names_of_their_own() -> None:
     for names in ([alert["alert"] for alert in ALERTS], [panel["title"] for panel in PANELS]):
         assert len(names) == len(set(names))
