@@ -1,8 +1,8 @@
 """The InterruptionQueue port over Amazon SQS.
 
-boto3 blocks, and a long poll does so for 20 s. Each call has a daemon thread of its own, so that neither the loop nor
-the end of the process waits for it. Whoever is cancelled meanwhile, because leadership is lost, leaves a poll behind
-that may still receive: what it gets is made visible again at once, so that the next leader need not wait for it.
+boto3 blocks, and a long poll does so for 20 s, so each call has a thread of its own. Whoever is cancelled meanwhile,
+because leadership is lost, leaves a poll behind that may still receive: what it gets is made visible again at once, so
+that the next leader need not wait for it.
 
 Credentials are the pod's own identity (IRSA, Pod Identity), or keys in the operator's own environment for clusters that
 have neither; never the node's role. None are configured here, and none are in anything that is raised or logged.
@@ -10,9 +10,7 @@ have neither; never the node's role. None are configured here, and none are in a
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -20,6 +18,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from npc_operator.clients.aws_session import ENVIRONMENT, pod_session
+from npc_operator.clients.threads import in_thread
 from npc_operator.domain import reasons
 from npc_operator.ports import PortError, QueueMessage
 
@@ -163,47 +162,15 @@ def _message(item: dict[str, Any]) -> QueueMessage:
 
 
 async def _in_thread(call: Callable[[], T], *, abandoned: Callable[[T], None] | None = None) -> T:
-    """Runs the call in a daemon thread; raises PortError for what botocore raises. What an abandoned call still
-    returns goes to `abandoned`, in its thread.
-    """
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[T] = loop.create_future()
-    gone = threading.Event()
+    """Raises PortError for what botocore raises."""
 
-    def settle(result: T | None, error: BaseException | None) -> None:
-        if done.cancelled():
-            return
-        if error is not None:
-            done.set_exception(error)
-        else:
-            done.set_result(result)  # type: ignore[arg-type]
-
-    def tell(result: T | None, error: BaseException | None) -> None:
+    def told() -> T:
         try:
-            loop.call_soon_threadsafe(settle, result, error)
-        except RuntimeError:  # the loop is closed, and so is everything that waited
-            logger.debug("an answer came after the end")
+            return call()
+        except (BotoCoreError, ClientError) as error:
+            raise _fault(error) from None
 
-    def run() -> None:
-        try:
-            try:
-                result = call()
-            except (BotoCoreError, ClientError) as error:
-                raise _fault(error) from None
-        except Exception as error:  # noqa: BLE001 - whatever it is belongs to who waits for it
-            return tell(None, error)
-        if gone.is_set():
-            return abandoned(result) if abandoned is not None else None
-        return tell(result, None)
-
-    threading.Thread(target=run, name="sqs", daemon=True).start()
-    try:
-        return await done
-    except asyncio.CancelledError:
-        gone.set()
-        if abandoned is not None and done.done() and not done.cancelled() and done.exception() is None:
-            threading.Thread(target=abandoned, args=(done.result(),), name="sqs", daemon=True).start()
-        raise
+    return await in_thread(told, name="sqs", abandoned=abandoned)
 
 
 def _fault(error: BotoCoreError | ClientError) -> PortError:

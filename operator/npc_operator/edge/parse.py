@@ -20,6 +20,7 @@ from npc_operator.api.gputier import GpuTierSpec, GpuTierStatus
 from npc_operator.api.meta import ObjectMeta
 from npc_operator.api.npcregion import NPCRegionSpec, NPCRegionStatus
 from npc_operator.domain.facts import Adapter, Child, ContainerFact, NodeFact, Pod, Region, Tier, Unreadable
+from npc_operator.domain.interruption.record import MAX_RECORD
 from npc_operator.domain.interruption.sources.node import read_node
 from npc_operator.edge.managers import find_managers
 from npc_operator.edge.salvage import salvage
@@ -190,7 +191,8 @@ def parse_pod(manifest: Mapping[str, Any]) -> Pod:
         template_hash=labels.get("pod-template-hash", ""),
         unschedulable=(scheduled.get("message") or "Unschedulable") if unschedulable else "",
         disrupted=conditions.get("DisruptionTarget", {}).get("status") == "True",
-        interruption=annotations.get(names.ANNOTATION_INTERRUPTION, ""),
+        # What is longer is not ours, and is as good as anything that cannot be read.
+        interruption=annotations.get(names.ANNOTATION_INTERRUPTION, "")[: MAX_RECORD + 1],
         containers=tuple(_parse_container(report) for report in reports),
     )
 

@@ -8,6 +8,7 @@ import asyncio
 
 from npc_operator.api import names
 from npc_operator.domain.facts import Pod, Tier
+from npc_operator.domain.interruption.record import MAX_RECORD
 from npc_operator.domain.interruption.tier_view import TierInterruptions
 from npc_operator.reconcilers.interruption_look import PART
 from tests.component.operator.machines import KARPENTER, KEY, NTH, ON_DEMAND, SPOT, Machines
@@ -169,3 +170,17 @@ async def test_a_tier_that_is_deleted_while_its_pods_are_looked_at_is_forgotten(
     world.store.drop(TierInterruptions, NAMESPACE, "gold")
     await looking
     assert world.store.get(TierInterruptions, NAMESPACE, "gold") is None
+
+
+async def test_a_note_that_somebody_made_a_book_of_is_not_kept_and_is_written_over() -> None:
+    world = await start()
+    pod = world.spot_pod()
+    world.stuck.add(pod)
+    book = "x" * 200_000
+    world.edit("Pod", pod, lambda live: live["metadata"]["annotations"].update({names.ANNOTATION_INTERRUPTION: book}))
+    fact = world.store.get(Pod, NAMESPACE, pod)
+    assert fact is not None
+    assert len(fact.interruption) <= MAX_RECORD + 1
+    world.mark(world.node_of(pod), NTH, added=world.clock.now())
+    await world.settle(3)
+    assert world.note(pod)["kind"] == "Interruption"

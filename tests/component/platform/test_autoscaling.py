@@ -7,9 +7,11 @@ was sent to it.
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -391,3 +393,31 @@ async def test_a_cloud_that_cannot_be_reached_is_tried_again_later(cloud: Cloud,
     with pytest.raises(PortError) as failure:
         await AutoScalingClient(endpoint=f"http://127.0.0.1:{unused_tcp_port}").find(REGION, named=["x"], tagged={})
     assert (failure.value.reason, failure.value.retryable) == ("Unreachable", True)
+
+
+def test_a_cloud_that_does_not_answer_holds_up_neither_the_loops_own_threads_nor_the_end_of_the_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held = threading.Event()
+
+    class Silent:
+        def find(self, *_: object, **__: object) -> tuple[()]:
+            held.wait(30)
+            return ()
+
+    async def scenario() -> None:
+        client = AutoScalingClient()
+        monkeypatch.setattr("npc_operator.clients.autoscaling._load", lambda _: Silent())
+        asking = [asyncio.create_task(client.find(REGION, named=(), tagged={})) for _ in range(40)]
+        await asyncio.sleep(0.1)
+        await asyncio.wait_for(asyncio.to_thread(int), 5)
+        for task in asking:
+            task.cancel()
+        await asyncio.wait(asking)
+
+    begun = time.monotonic()
+    try:
+        asyncio.run(scenario())
+        assert time.monotonic() - begun < 15
+    finally:
+        held.set()

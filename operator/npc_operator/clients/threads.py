@@ -1,0 +1,55 @@
+"""Calls that block (boto3's), each in a daemon thread of its own: neither the loop, nor what else needs the loop's own
+few threads, nor the end of the process waits for a cloud that does not answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+async def in_thread(call: Callable[[], T], *, name: str, abandoned: Callable[[T], None] | None = None) -> T:
+    """What the call returns or raises. What it returns after whoever waited was cancelled goes to `abandoned`, in a
+    thread."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+    gone = threading.Event()
+
+    def settle(result: T | None, error: BaseException | None) -> None:
+        if done.cancelled():
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(result)  # type: ignore[arg-type]
+
+    def tell(result: T | None, error: BaseException | None) -> None:
+        try:
+            loop.call_soon_threadsafe(settle, result, error)
+        except RuntimeError:  # the loop is closed, and so is everything that waited
+            logger.debug("an answer came after the end")
+
+    def run() -> None:
+        try:
+            result = call()
+        except Exception as error:  # noqa: BLE001 - whatever it is belongs to who waits for it
+            return tell(None, error)
+        if gone.is_set():
+            return abandoned(result) if abandoned is not None else None
+        return tell(result, None)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    try:
+        return await done
+    except asyncio.CancelledError:
+        gone.set()
+        if abandoned is not None and done.done() and not done.cancelled() and done.exception() is None:
+            threading.Thread(target=abandoned, args=(done.result(),), name=name, daemon=True).start()
+        raise
