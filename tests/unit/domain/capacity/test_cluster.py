@@ -52,6 +52,8 @@ class Cluster:
     asked: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SLICES, 0))
     interruptions: list[float] = field(default_factory=list)
     status: CapacityStatus = field(default_factory=CapacityStatus)
+    old: set[str] = field(default_factory=set)
+    """Uids of pods of an older template: Deployments replace them, one above the wanted number, none below."""
     count: int = 0
 
     def of(self, slice_: str) -> list[Pod]:
@@ -63,6 +65,10 @@ class Cluster:
     def running(self) -> int:
         """Pods that run or start, and stay."""
         return sum(bool(pod.node) and pod.uid not in self.leaving for pod in self.pods)
+
+    def surging(self, slice_: str) -> int:
+        """Pods that a Deployment may have above what it was asked for."""
+        return int(any(pod.uid in self.old for pod in self.of(slice_)))
 
     def look(self) -> CapacityFacts:
         engines = [Engine(pod, None) for pod in self.pods]
@@ -85,12 +91,18 @@ class Cluster:
         self.follow()
 
     def follow(self) -> None:
-        """What ReplicaSets do: who has no node goes first, then who starts, then the youngest that serves."""
+        """What Deployments do: who has no node goes first, then who starts, then the youngest that serves. Of an older
+        template one that does not serve goes at once, another when more serve than are wanted."""
         for slice_ in SLICES:
             mine = sorted(self.of(slice_), key=lambda pod: (bool(pod.node), pod.ready, -int(pod.uid)))
-            for pod in mine[: max(0, len(mine) - self.asked[slice_])]:
+            most = self.asked[slice_] + self.surging(slice_)
+            for pod in mine[: max(0, len(mine) - most)]:
                 self.end(pod)
-            for _ in range(self.asked[slice_] - len(mine)):
+            for pod in [pod for pod in self.of(slice_) if pod.uid in self.old]:
+                if not pod.ready or sum(one.ready for one in self.of(slice_)) > self.asked[slice_]:
+                    self.end(pod)
+            most = self.asked[slice_] + self.surging(slice_)
+            for _ in range(most - len(self.of(slice_))):
                 self.count += 1
                 uid = str(self.count)
                 fields = {"uid": uid, "slice": slice_, "node": "", "ip": "", "ready": False, "phase": "Pending"}
@@ -100,6 +112,7 @@ class Cluster:
         self.pods.remove(pod)
         self.leaving.pop(pod.uid, None)
         self.since.pop(pod.uid, None)
+        self.old.discard(pod.uid)
 
     def change(self, pod: Pod, **fields: object) -> None:
         self.pods[self.pods.index(pod)] = replace(pod, **fields)  # type: ignore[arg-type]
@@ -136,6 +149,11 @@ class Cluster:
             self.end(pod)
         self.follow()
 
+    def roll(self) -> None:
+        """Another template: every pod that is there is of an older one now."""
+        self.old = {pod.uid for pod in self.pods}
+        self.follow()
+
     def crash(self, count: int) -> None:
         """Engines end and start again."""
         for pod in [pod for pod in self.pods if pod.ready][:count]:
@@ -148,7 +166,9 @@ def happen(cluster: Cluster, chance: random.Random) -> None:
     if chance.random() < 0.7:
         cluster.pass_time(chance.choice((1, 20, 31, 61, 61, 299, 700)))
         return
-    match chance.choice(("notice", "notice", "lose", "crash", "room", "wanted", "capacity", "on-demand notice")):
+    match chance.choice(
+        ("notice", "notice", "lose", "crash", "room", "wanted", "capacity", "on-demand notice", "roll")
+    ):
         case "notice":
             cluster.notice(names.SLICE_SPOT, chance.randint(1, 6))
         case "lose":
@@ -159,6 +179,8 @@ def happen(cluster: Cluster, chance: random.Random) -> None:
             cluster.room = chance.choice((0, 2, 5, 1000))
         case "wanted":
             cluster.wanted = chance.randint(0, cluster.max_replicas)
+        case "roll":
+            cluster.roll()
         case "on-demand notice":
             cluster.notice(names.SLICE_ON_DEMAND, 1)
         case _:
@@ -204,7 +226,7 @@ def check(cluster: Cluster, facts: CapacityFacts, split: Split) -> None:
     assert asked.on_demand + asked.spot <= max(bound + on_demand.pending, was)
     before = cluster.serving()
     cluster.act(split)
-    assert cluster.running() <= bound
+    assert cluster.running() <= bound + sum(map(cluster.surging, SLICES))
     # Nobody who is needed is sent away, unless a higher floor leaves no room.
     least = min(before, cluster.wanted, on_demand.ready + max(0, bound - asked.on_demand))
     assert cluster.serving() >= least
