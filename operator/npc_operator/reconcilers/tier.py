@@ -71,7 +71,7 @@ async def reconcile_tier(context: Context, key: Key) -> Outcome:
     key_id = "" if secret is None else current_engine_key(secret.data)
     results = [Ensured(error=capacity.error)] if capacity.error else []
     if key_id and not tier.spec.suspend and tier.meta.deletion_timestamp is None:
-        results += await _keep_children(context, tier, capacity, key_id)
+        results += await _keep_children(context, tier, capacity, key_id, wanted=wanted)
     faults, errors = split_results(results)
     facts = observe_tier(
         context,
@@ -92,7 +92,9 @@ async def reconcile_tier(context: Context, key: Key) -> Outcome:
     return Done(requeue_after=min((one for one in (later, wake) if one is not None), default=None))
 
 
-async def _keep_children(context: Context, tier: Tier, capacity: Capacity, key_id: str) -> list[Ensured]:
+async def _keep_children(
+    context: Context, tier: Tier, capacity: Capacity, key_id: str, *, wanted: int
+) -> list[Ensured]:
     owner = events.object_ref(names.KIND_TIER, tier.meta)
     owners = [owner_reference(*one) for one in find_owners(context.world.store, tier.meta.namespace)]
     policy = build_engine_policy(tier.meta.namespace, context.operator, owners=owners)
@@ -101,7 +103,7 @@ async def _keep_children(context: Context, tier: Tier, capacity: Capacity, key_i
         return [guarded]  # no engine pod starts, and none is replaced, that anybody could talk to
     manifests: list[dict[str, Any]] = [
         build_engine_service(tier.meta, tier.spec),
-        build_engine_budget(tier.meta, tier.spec.quality),
+        build_engine_budget(tier.meta, tier.spec.quality, wanted=wanted),
     ]
     if capacity.split is not None:
         manifests += _build_slices(context, tier, capacity.live, capacity.split, key_id)

@@ -117,7 +117,7 @@ def tier_children(namespace: str, options: dict[str, Any]) -> list[dict[str, Any
     inputs = EngineInputs(meta, fact.spec, names.SLICE_SPOT, "key-1", "npc-fleet:1", "vllm:1", "IfNotPresent")
     return [
         build_engine_service(meta, fact.spec),
-        build_engine_budget(meta, fact.spec.quality),
+        build_engine_budget(meta, fact.spec.quality, wanted=3),
         build_deployment(inputs, replicas=0, live=None),
         build_deployment(replace(inputs, slice_=names.SLICE_ON_DEMAND), replicas=3, live=None),
     ]

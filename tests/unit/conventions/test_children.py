@@ -56,7 +56,7 @@ def children() -> Iterator[Manifest]:
     peer = OperatorPeer("npc-system", {"app.kubernetes.io/name": "npc-operator"})
     yield from (engine_deployment(slice_) for slice_ in (names.SLICE_ON_DEMAND, names.SLICE_SPOT))
     yield build_engine_service(tier.meta, tier.spec)
-    yield build_engine_budget(tier.meta, tier.spec.quality)
+    yield build_engine_budget(tier.meta, tier.spec.quality, wanted=1)
     yield gateway_deployment()
     yield build_gateway_service(region.meta, region.spec)
     yield build_gateway_budget(region.meta)
@@ -157,10 +157,11 @@ def test_a_variable_that_both_set_is_there_once() -> None:
 def test_a_disruption_budget_spans_both_slices_and_always_lets_one_pod_go() -> None:
     budgets = [child for child in CHILDREN if child["kind"] == "PodDisruptionBudget"]
     assert len(budgets) == 2
+    engine, gateway = (budget["spec"] for budget in budgets)
+    assert (engine["minAvailable"], engine.get("maxUnavailable")) == (0, None), "of a tier of one"
+    assert (gateway["maxUnavailable"], gateway.get("minAvailable")) == (1, None)
     for budget in budgets:
-        assert budget["spec"]["maxUnavailable"] == 1
         assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
-        assert "minAvailable" not in budget["spec"]
     engines = budgets[0]["spec"]["selector"]["matchLabels"]
     for slice_ in (names.SLICE_ON_DEMAND, names.SLICE_SPOT):
         labels = engine_deployment(slice_)["spec"]["template"]["metadata"]["labels"]

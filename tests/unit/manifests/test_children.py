@@ -25,7 +25,7 @@ OWNERS = [owner_reference(names.KIND_REGION, REGION.meta), owner_reference(names
 
 ALL: list[dict[str, Any]] = [
     build_engine_service(TIER.meta, TIER.spec),
-    build_engine_budget(TIER.meta, TIER.spec.quality),
+    build_engine_budget(TIER.meta, TIER.spec.quality, wanted=1),
     build_gateway_budget(REGION.meta),
     build_gateway_service(REGION.meta, REGION.spec),
     build_gateway_policy(REGION.meta, OPERATOR),
@@ -67,10 +67,20 @@ def test_a_tiers_service_is_headless_and_spans_both_slices() -> None:
 
 
 def test_one_budget_never_blocks_a_drain_for_ever() -> None:
+    assert ALL[1]["spec"]["minAvailable"] == 0
+    assert ALL[2]["spec"]["maxUnavailable"] == 1
     for manifest in (ALL[1], ALL[2]):
-        assert manifest["spec"]["maxUnavailable"] == 1
         assert manifest["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
     assert names.LABEL_SLICE not in ALL[1]["spec"]["selector"]["matchLabels"]
+
+
+@pytest.mark.parametrize(("wanted", "least"), [(0, 0), (1, 0), (2, 1), (20, 19)])
+def test_a_tiers_budget_counts_from_what_is_wanted_and_not_from_pods_that_wait_for_nodes(
+    wanted: int, least: int
+) -> None:
+    spec = build_engine_budget(TIER.meta, TIER.spec.quality, wanted=wanted)["spec"]
+    assert spec["minAvailable"] == least
+    assert "maxUnavailable" not in spec
 
 
 def rules(policy: dict[str, Any]) -> dict[int, list[dict[str, Any]] | None]:
