@@ -19,6 +19,8 @@ VERSIONS = {
     "zombie": ("zombie-v1", "zombie-v2"),
     "merchant": ("merchant-v1", "merchant-v2"),
 }
+RESERVE = "reserve"
+"""A tier of one fake engine on demand. Not called silver: the chart's own silver falls back to bronze."""
 CROWD = "crowd"
 """A tier of several fake engines: a floor on demand, the rest on spot."""
 SPOT_LABEL = "e2e.npcfleet.dev/spot"
@@ -114,11 +116,11 @@ def trial_region(stack: Stack, name: str) -> RegionPlan:
 
 
 def spot_region(stack: Stack, name: str) -> RegionPlan:
-    """Bronze is a real vLLM on spot without a floor; where it cannot speak, silver does. A crowd of fakes has a floor
-    of one, and one interrupted node is a storm to it. Fake voices have digests of their own, so that each line says who
-    spoke.
+    """Bronze is a real vLLM on spot without a floor; where it cannot speak, the reserve does. A crowd of fakes has a
+    floor of one, and one interrupted node is a storm to it. Fake voices have digests of their own, so that each line
+    says who spoke.
     """
-    fakes, real = ("silver", CROWD), "bronze"
+    fakes, real = (RESERVE, CROWD), "bronze"
     names = (real, *fakes)
     spec = region.region([(tier, 100, 200) for tier in names], default_tier=real)
     where: dict[str, Any] = {
@@ -129,11 +131,11 @@ def spot_region(stack: Stack, name: str) -> RegionPlan:
     more: dict[str, Any] = {"model_uri": stack.model_uri, "parameters_millions": 100, "max_cpu_loras": MAX_CPU_LORAS}
     slow = fake_plan(stack.images.fleet, f"--fake-token-seconds={CROWD_TOKEN_SECONDS}")
     bronze = region.tier("Bronze", vllm_plan(stack.images.engine_base), on_demand_base=0, **more, **where)
-    bronze |= {"fallbackTier": "silver", "capacity": {"onDemandBase": 0, "storm": {"interruptions": 0}}}
+    bronze |= {"fallbackTier": RESERVE, "capacity": {"onDemandBase": 0, "storm": {"interruptions": 0}}}
     crowd = region.tier("Bronze", slow, max_replicas=4, **more, **where)
     storm = {"interruptions": 1, "windowSeconds": 60, "holdSeconds": 60}
     crowd |= {"replicas": 3, "capacity": {"onDemandBase": 1, "storm": storm}}
-    tiers = {real: bronze, "silver": region.tier("Silver", fake_plan(stack.images.fleet), **more), CROWD: crowd}
+    tiers = {real: bronze, RESERVE: region.tier("Silver", fake_plan(stack.images.fleet), **more), CROWD: crowd}
     versions = {archetype: [stack.adapter(version) for version in VERSIONS[archetype][:2]] for archetype in ARCHETYPES}
     adapters = {
         archetype: region.adapter(archetype, {real: first, **dict.fromkeys(fakes, second)})

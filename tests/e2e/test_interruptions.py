@@ -24,7 +24,7 @@ from hack.stack.load import Ask, Line, Load
 from hack.stack.references import References
 from npc_operator.api import names
 from tests.e2e import leaving
-from tests.e2e.plans import ARCHETYPES, CROWD, MAX_TOKENS, PROMPT, SPOT_LABEL, VERSIONS, spot_region
+from tests.e2e.plans import ARCHETYPES, CROWD, MAX_TOKENS, PROMPT, RESERVE, SPOT_LABEL, VERSIONS, spot_region
 from tests.e2e.trials import said_by
 from tests.e2e.world import World
 from tests.support.fake_engine import one_file
@@ -162,7 +162,7 @@ async def test_two_minutes_of_notice_cost_no_line_and_bring_an_on_demand_pod(pla
     assert_within(DECIDED_SECONDS, given, record.replaced)
     assert_within(120, given, record.evicted)
     assert seen.begun_after((record.unrouted or 0) + AWAY_SECONDS) == 0
-    assert {line.tier for line in real.tally.lines} <= {"bronze", "silver"}
+    assert {line.tier for line in real.tally.lines} <= {"bronze", RESERVE}
     await until_back(world)
 
 
