@@ -53,6 +53,8 @@ class Place:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def place(stack: Stack, answers: References) -> AsyncIterator[Place]:
+    # What an earlier run left behind may be in the middle of one of these stories.
+    await regions.uninstall(stack.kubectl, stack.helm, NAMESPACE, NAMESPACE)
     taint = f"{SPOT_LABEL}=yes:NoSchedule"
     await commands.run_tool("hack.cluster", "node", "add", NODE, "--label", f"{SPOT_LABEL}=yes", "--taint", taint)
     world = World(stack, await regions.install(stack, spot_region(stack, NAMESPACE), fake_engine=one_file()), answers)
@@ -61,6 +63,7 @@ async def place(stack: Stack, answers: References) -> AsyncIterator[Place]:
         fake = VERSIONS[archetype][1]
         world.references[archetype, stack.adapter(fake)[1]] = said_by(stack.catalog.adapter(fake))
     await world.until_all_ready(timeout=600)
+    await until_on_spot(world)
     yield Place(world, audit)
     await commands.run_tool("hack.cluster", "node", "remove", NODE)
     await regions.uninstall(stack.kubectl, stack.helm, NAMESPACE, NAMESPACE)
@@ -96,6 +99,12 @@ async def until_node_is_empty(world: World, *, timeout: float) -> None:
 async def until_back(world: World) -> None:
     """The node is well again, all its pods are Ready, the crowd's storm is over, and bronze is answered from there."""
     await asyncio.to_thread(api.revive_node, NODE)
+    await until_on_spot(world)
+    await world.until_served_by_pods(Ask(archetype="vampire", prompt=PROMPT, tier="bronze"), 2, timeout=BACK_SECONDS)
+
+
+async def until_on_spot(world: World) -> None:
+    """All pods that belong on the node are Ready there."""
     ready: dict[str, str] = {}
     async with asyncio.timeout(BACK_SECONDS):
         while sorted(ready.values()) != ON_SPOT:
@@ -109,7 +118,6 @@ async def until_back(world: World) -> None:
                         ready.pop(pod["metadata"]["uid"], None)
                     if sorted(ready.values()) == ON_SPOT:
                         break
-    await world.until_served_by_pods(Ask(archetype="vampire", prompt=PROMPT, tier="bronze"), 2, timeout=BACK_SECONDS)
 
 
 def _serves_there(world: World, pod: Object) -> bool:
@@ -174,7 +182,6 @@ async def test_a_machine_that_falls_silent_costs_the_lines_under_way_there_and_n
         gone = time.monotonic()
         for load in (real, many):
             await load.until_started_after(gone + AWAY_SECONDS, int(3 * RATE))
-        await asyncio.to_thread(api.revive_node, NODE)
     for load in (real, many):
         assert_only_those_under_way_failed(load, begun, gone)
     await until_back(world)
