@@ -446,3 +446,10 @@ async def test_a_tier_that_asks_for_nothing_costs_nothing() -> None:
     asked: list[Call] = [call for call in world.api.calls if call.manager == names.MANAGER_OUTSIDE]
     assert asked == []
     assert "nodePools" not in world.live(names.KIND_TIER, "gold")["spec"]
+
+
+async def test_nothing_is_made_for_nodes_that_are_there() -> None:
+    world = await settled({"existing": {}})
+    assert [call for call in world.api.calls if call.manager == names.MANAGER_OUTSIDE] == []
+    assert (pools(world), world.groups.live, finalizers(world)) == ([], {}, [])
+    assert world.said(names.KIND_TIER, "gold", "Ready")[0] == "True"

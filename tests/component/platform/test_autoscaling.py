@@ -191,6 +191,10 @@ async def test_a_group_is_made_as_described_and_then_nothing_is_to_be_done(
     assert spread["OnDemandPercentageAboveBaseCapacity"] == share
     assert spread["SpotAllocationStrategy"] == "capacity-optimized"
     assert group["MinSize"] == 1
+    # The stand-in does not tell what became of it.
+    assert [asked["CapacityRebalance"] for asked in cloud.asked("CreateAutoScalingGroup")] == [
+        "true" if slice_ == "spot" else "false"
+    ]
     assert {tag["Key"]: tag["Value"] for tag in group["Tags"]} == wanted.tags
     assert await plan(client, wanted) == Keep()
 
@@ -235,8 +239,9 @@ async def test_only_strategies_that_aws_knows_are_sent(cloud: Cloud) -> None:
     known = {"capacity-optimized", "price-capacity-optimized", "capacity-optimized-prioritized", "lowest-price"}
     assert set(SPOT_STRATEGIES.values()) == known
     assert set(ON_DEMAND_STRATEGIES.values()) == {"lowest-price", "prioritized"}
-    with pytest.raises(ValueError, match="spotAllocationStrategy"):
-        cloud.wanted(spotAllocationStrategy="cheapest-of-all")
+    for field in ("spotAllocationStrategy", "onDemandAllocationStrategy"):
+        with pytest.raises(ValueError, match=field):
+            cloud.wanted(**{field: "cheapest-of-all"})
     client = cloud.client
     for number, word in enumerate(SPOT_STRATEGIES):
         await client.create(REGION, replace(cloud.wanted(spotAllocationStrategy=word), name=f"npc-{number}"))
