@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from npc_operator.api import names
 from npc_operator.domain.facts import Pod
+from npc_operator.domain.interruption.machine import tell_eviction
 from npc_operator.domain.interruption.record import Record
 from npc_operator.domain.interruption.wishes import Steps, Told
 from npc_operator.ports import Blocked, Clock, Conflict, Kube, Meter, NotFound, ObjectRef, PortError, Recorder
@@ -101,7 +102,7 @@ class Acts:
                         return
                     if spent and wish.pod.ready:
                         result.blocked = True  # a tier has one budget, and it has just said no
-                    elif not await self._evict(wish.pod):
+                    elif not await self._evict(wish.pod, wish.steps.record):
                         result.blocked = True
                         spent = spent or wish.pod.uid in self._blocked
                 except PortError as error:
@@ -162,7 +163,7 @@ class Acts:
             return  # the pod is gone; the watch says so
         self._written[pod.uid] = text
 
-    async def _evict(self, pod: Pod) -> bool:
+    async def _evict(self, pod: Pod, record: Record | None) -> bool:
         """Ask for the eviction; False if it has to be asked for again."""
         ref = ref_of(pod)
         self._asked[pod.uid] = self._clock.monotonic()
@@ -178,6 +179,8 @@ class Acts:
             return False
         except Conflict:
             return False  # it changed between the look and the wish
+        told = tell_eviction(record)
+        events.emit(self._recorder, ref, events.Event(told.reason, told.message, told.warning))
         self._evicted.add(pod.uid)
         self._blocked.discard(pod.uid)
         del self._asked[pod.uid]

@@ -299,6 +299,7 @@ def outcome(world: SpotWorld) -> dict[str, object]:
 PARTS = 4
 
 
+@pytest.mark.timeout(600)  # some 15 s of CPU, but others may have most of it
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize(
     ("play", "said"),

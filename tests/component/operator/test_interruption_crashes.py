@@ -64,6 +64,7 @@ async def test_the_play_without_a_crash_ends_as_it_should() -> None:
     assert sum(call.startswith("evict") for call in world.calls) == 2
 
 
+@pytest.mark.timeout(600)  # some 10 s of CPU, but others may have most of it
 @pytest.mark.parametrize("shard", range(SHARDS))
 async def test_a_crash_around_any_call_of_an_interruption_changes_nothing_of_the_end(
     shard: int, capsys: pytest.CaptureFixture[str]

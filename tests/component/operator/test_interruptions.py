@@ -119,9 +119,11 @@ async def test_an_eviction_that_a_budget_forbids_is_asked_for_until_it_is_allowe
     assert len(asked) > 5
     assert "deletionTimestamp" not in world.live("Pod", pod)["metadata"]
     assert world.recorder.reasons(pod).count("EvictionBlocked") == 1
+    assert "InterruptedPodEvicted" not in world.recorder.reasons(pod)
     world.api.set_status("PodDisruptionBudget", NAMESPACE, budget, {"disruptionsAllowed": 1})
     await world.settle(3)
     assert not world.is_there(pod)
+    assert world.recorder.reasons(pod).count("InterruptedPodEvicted") == 1
 
 
 async def test_an_api_server_that_takes_no_note_keeps_no_pod_on_the_routes_and_is_asked_again_soon() -> None:

@@ -67,9 +67,6 @@ def decide_interruption(facts: PodInterruption, now: float) -> Steps:
     evict = moment.evict()
     if evict and record.evicted is None:
         record = replace(record, evicted=now)
-        late = record.drained is None
-        why = "its time is up and lines may still run" if late else "no line runs there any more"
-        events += (Told("InterruptedPodEvicted", why, warning=late),)
     return Steps(
         unroute=unroute,
         cover=cover,
@@ -154,6 +151,13 @@ class _Moment:
         if self.record.unrouted is not None and self.record.drained is None:
             times.append(self.record.unrouted + SETTLE_SECONDS)
         return min((at for at in times if at is not None and at > self.now), default=None)
+
+
+def tell_eviction(record: Record | None) -> Told:
+    """That a pod was evicted, once it was: the wish alone may meet a budget."""
+    late = record is None or record.drained is None
+    why = "its time is up and lines may still run" if late else "no line runs there any more"
+    return Told("InterruptedPodEvicted", why, warning=late)
 
 
 def _over(facts: PodInterruption, now: float) -> Steps:
