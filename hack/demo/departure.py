@@ -41,8 +41,8 @@ class Departure:
     node: str
     leaving: Mapping[str, str]
     """Uid to name of its pods that are on the node when the notice comes."""
-    noticed: float
-    """When the notice was given."""
+    noticed: float = math.inf
+    """When the notice was given; not yet."""
     records: dict[str, Record] = field(default_factory=dict)
     """Of the pods that go, the last that was seen."""
     gone: dict[str, float] = field(default_factory=dict)
@@ -124,7 +124,7 @@ class Departure:
         return int(max(later) - later[0]) if later else 0
 
     def _after(self, at: float) -> str:
-        return f"{at - self.noticed:5.1f} s after the notice,"
+        return "before the notice," if at < self.noticed else f"{at - self.noticed:5.1f} s after the notice,"
 
 
 def faults(
@@ -240,7 +240,7 @@ def _at(record: Record | None, step: str) -> float | None:
 
 
 def _since(departure: Departure, at: float | None) -> str:
-    return "-" if at is None or math.isinf(at) else f"{at - departure.noticed:.1f} s"
+    return "-" if at is None or math.isinf(at) else f"{max(0.0, at - departure.noticed):.1f} s"
 
 
 def _fell_back(line: Line, departure: Departure, tier: str) -> bool:

@@ -78,7 +78,7 @@ async def take_away(console: Console, region: Region, references: References) ->
     try:
         await _fall_back(console, region, FALLBACKS)
         node, leaving = await _on_spot(console, region)
-        departure = Departure(TIER, node, leaving, noticed=time.time())
+        departure = Departure(TIER, node, leaving)
         await _run(console, region, references, departure)
     finally:
         await put_back(console, region)

@@ -149,6 +149,16 @@ def test_another_pod_is_news_when_it_waits_starts_and_is_ready() -> None:
     assert seen.elsewhere == NOTICE + 30
 
 
+def test_what_was_there_before_the_notice_is_said_so_and_counts_from_it() -> None:
+    seen = Departure(TIER, "spot-1", {"old": "bronze-old"})
+    assert seen.note_pod("ADDED", pod("new", node="ondemand-1"), NOTICE - 5) == [
+        "before the notice, bronze-new: ready on ondemand-1, with every adapter proven"
+    ]
+    seen.noticed = NOTICE
+    figures = {row.what: row.figure for row in rows(Tally([]), seen, falls_back_to=FALLBACK)}
+    assert figures["notice -> another pod of the tier is ready"] == "0.0 s"
+
+
 def test_the_tiers_mode_is_news_when_it_changes_and_not_as_it_was_found() -> None:
     def tier(mode: str, reason: str) -> dict[str, Any]:
         return {"status": {"capacity": {"mode": mode, "reason": reason, "message": "so"}}}
