@@ -52,7 +52,8 @@ class Result:
     """An eviction has to be asked for again."""
     more: bool = False
     """There is more to do at once."""
-    errors: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    """What could not be done, by uid."""
 
 
 class Acts:
@@ -106,7 +107,7 @@ class Acts:
                         result.blocked = True
                         spent = spent or wish.pod.uid in self._blocked
                 except PortError as error:
-                    result.errors.append(f"pod {wish.pod.name}: {error}")
+                    result.failed[wish.pod.uid] = f"pod {wish.pod.name}: {error}"
 
         tasks = [asyncio.create_task(act(wish)) for wish in due[:count]]
         try:

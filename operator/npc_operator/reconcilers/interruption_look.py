@@ -49,6 +49,10 @@ class Held:
     """By pod uid: newer than what is written at the pod."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     """A queue's reader and the loop may come at the same time."""
+    urgent: set[str] = field(default_factory=set)
+    """Uids of pods that somebody waits for, until a look begins: the next one acts on them in any case."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """By uid: why the last look that acted on a pod that somebody waits for could not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,8 +104,9 @@ class Interruptions:
         return Done(requeue_after=ERROR_LOOK_SECONDS)
 
     async def _step(self, key: Key, first: Set[str]) -> tuple[float | None, list[str]]:
-        """Look and act, on the pods of the uids `first` in any case. Returns after how many seconds to come again, and
-        what could not be done."""
+        """Look and act, on the pods of the uids `first` in any case: by a look of one's own, or by one that began
+        meanwhile, because a queue's messages come by the hundred when a zone goes. Returns after how many seconds to
+        come again, and what could not be done."""
         world = self._world
         tier = world.store.get(Tier, key.namespace, key.name)
         if tier is None:
@@ -118,8 +119,18 @@ class Interruptions:
         held = self._held.get((key.namespace, key.name))
         if held is None or held.uid != tier.meta.uid:
             held = self._held[key.namespace, key.name] = begin(tier)
+        held.urgent |= first
         async with held.lock:
-            return await self._work(tier, held, first)
+            if first and not held.urgent & first:
+                return None, [held.failed[uid] for uid in sorted(first) if uid in held.failed]
+            urgent = frozenset(held.urgent)
+            held.urgent.clear()
+            try:
+                wait, errors = await self._work(tier, held, urgent)
+            except BaseException:
+                held.urgent |= urgent  # nobody may think that this look acted on them
+                raise
+        return wait, errors if not first else [held.failed[uid] for uid in sorted(first) if uid in held.failed]
 
     async def _work(self, tier: Tier, held: Held, first: Set[str]) -> tuple[float | None, list[str]]:
         now = self._clock.now()
@@ -136,7 +147,9 @@ class Interruptions:
         if _may_act(tier):
             wishes = [Wish(engine.pod, before[uid], look.wave.steps[uid]) for uid, engine in look.engines.items()]
             done = await self._acts.carry_out(wishes, first=first)
-        return self._wait(held, look, now, done), done.errors
+        held.failed = {uid: error for uid, error in held.failed.items() if uid not in first}
+        held.failed |= {uid: error for uid, error in done.failed.items() if uid in first}
+        return self._wait(held, look, now, done), list(done.failed.values())
 
     def _wait(self, held: Held, look: Look, now: float, done: Result) -> float | None:
         times = [] if look.wave.wake_at is None else [max(0.05, look.wave.wake_at - now)]
@@ -159,6 +172,7 @@ class Interruptions:
         gone = held.records.keys() - here.keys()
         for uid in gone:
             del held.records[uid]
+            held.failed.pop(uid, None)
         self._hearing.forget(gone)
         self._acts.forget(gone)
         for uid, steps in look.wave.steps.items():

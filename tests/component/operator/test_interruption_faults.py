@@ -5,14 +5,19 @@ what they said long ago.
 from __future__ import annotations
 
 import asyncio
+from typing import Any
+
+import pytest
 
 from npc_operator.api import names
 from npc_operator.domain.facts import Pod, Tier
 from npc_operator.domain.interruption.record import MAX_RECORD
 from npc_operator.domain.interruption.tier_view import TierInterruptions
+from npc_operator.ports import PortError
 from npc_operator.reconcilers.interruption_look import PART
 from tests.component.operator.machines import KARPENTER, KEY, NTH, ON_DEMAND, SPOT, Machines
 from tests.component.operator.test_capacity_nodes import mode, up
+from tests.component.operator.test_interruption_memory import said_of
 from tests.component.operator.test_interruptions import start
 from tests.support.builders import NAMESPACE, pod_fact
 
@@ -184,3 +189,56 @@ async def test_a_note_that_somebody_made_a_book_of_is_not_kept_and_is_written_ov
     world.mark(world.node_of(pod), NTH, added=world.clock.now())
     await world.settle(3)
     assert world.note(pod)["kind"] == "Interruption"
+
+
+async def test_messages_that_come_together_are_answered_by_few_looks_and_each_only_once_it_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = await start(wanted=21, spot=25, maxReplicas=60)
+    pods = [str(pod["metadata"]["name"]) for pod in world.engine_pods(SPOT)][:20]
+    world.stuck |= set(pods)
+    world.api.forget_calls()
+    looker, looks = world.reconcilers.interruptions._looker, 0
+    look_in_parts = looker.look_in_parts
+
+    async def counted(*given: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        return await look_in_parts(*given)
+
+    monkeypatch.setattr(looker, "look_in_parts", counted)
+    refused = pods[7]
+    world.api.fail(PortError("no"), where=lambda call: (call.kind, call.name) == ("Pod", refused))
+    heard = await asyncio.gather(
+        *(world.reconcilers.interruptions.hear(said_of(world, pod)) for pod in pods), return_exceptions=True
+    )
+    assert [pod for pod, one in zip(pods, heard, strict=True) if isinstance(one, PortError)] == [refused]
+    assert all(world.note(pod) for pod in pods if pod != refused)
+    assert looks <= 3
+
+
+async def test_a_look_that_is_cut_off_lets_nobody_think_that_it_acted() -> None:
+    world = await start(wanted=4)
+    pods = [str(pod["metadata"]["name"]) for pod in world.engine_pods(SPOT)]
+    interruptions = world.reconcilers.interruptions
+    kube, turns = interruptions._acts._kube, asyncio.Semaphore(0)
+    apply, waiting = kube.apply, asyncio.Semaphore(0)
+
+    async def hang(*given: Any, **named: Any) -> Any:
+        waiting.release()
+        await turns.acquire()
+        return await apply(*given, **named)
+
+    kube.apply = hang  # type: ignore[method-assign]
+    first, cut, last = (asyncio.create_task(interruptions.hear(said_of(world, pod))) for pod in pods)
+    await waiting.acquire()  # the first look, and both others wait for its end
+    turns.release()
+    await first
+    await waiting.acquire()  # the second one, for both
+    cut.cancel()
+    await asyncio.wait([cut])
+    assert not last.done()
+    for _ in range(10):
+        turns.release()
+    await last
+    assert world.note(pods[2])["kind"] == "Interruption"
