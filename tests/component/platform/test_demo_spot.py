@@ -205,8 +205,8 @@ async def cloud(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Cloud]:
     port = runner.addresses[0][1]
     cloud.url = f"http://127.0.0.1:{port}"
     monkeypatch.setattr(spot, "ENGINE_PORT", port)
-    monkeypatch.setattr(spot, "RATE", 100.0)
-    monkeypatch.setattr(spot, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(spot, "RATE", 25.0)
+    monkeypatch.setattr(spot, "LOOK_SECONDS", 0.1)
     monkeypatch.setattr(api, "give_notice", cloud.give_notice)
     monkeypatch.setattr(api, "kill_node", cloud.kill_node)
     monkeypatch.setattr(commands, "run_tool", cloud.run_tool)
@@ -277,7 +277,7 @@ async def test_an_interrupted_chapter_puts_everything_back(cloud: Cloud, monkeyp
 
     monkeypatch.setattr(api, "kill_node", kill_node)
     running = asyncio.create_task(show(cloud))
-    await asyncio.wait_for(ended.wait(), 10)
+    await asyncio.wait_for(ended.wait(), 50)
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
