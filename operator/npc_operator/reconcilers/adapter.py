@@ -107,7 +107,7 @@ def decide_variant(context: Context, adapter: Adapter, variant: Variant, now: fl
         )
         facts = replace(facts, left_out=Finding(reasons.SLOTS_EXCEEDED, text))
     if (by := suspended_by(adapter, tier, region)) is not None:
-        return freeze(facts, by, now)
+        return freeze(collect_present_trial(context, adapter, facts, region), by, now)
     if status is None or status.stable is None:
         facts = replace(facts, serving=collect_serving(counting, adapter.spec.archetype))
     if adapter.meta.name in placement.held_back:
@@ -177,6 +177,18 @@ def collect_trial(context: Context, adapter: Adapter, facts: RolloutFacts, regio
         verdict=judge(evidence, facts.rollout.analysis),
         unwatched=find_unwatched(context, region, facts) if rollout is not None and rollout.since else None,
         crashes=crashes,
+    )
+
+
+def collect_present_trial(
+    context: Context, adapter: Adapter, facts: RolloutFacts, region: Region | None
+) -> RolloutFacts:
+    """With what is known of the candidate that has traffic, whatever the spec has come to name."""
+    status = facts.status
+    if status is None or status.candidate is None or status.rollout is None or not status.rollout.since:
+        return facts
+    return replace(
+        collect_trial(context, adapter, replace(facts, wanted=status.candidate), region), wanted=facts.wanted
     )
 
 

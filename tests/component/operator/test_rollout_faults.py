@@ -229,6 +229,32 @@ async def test_what_was_taken_back_leaves_the_routes_of_a_region_that_is_suspend
     assert names_of(world) == {OLD_NAME}
 
 
+@pytest.mark.parametrize("kind", [names.KIND_ADAPTER, names.KIND_TIER, names.KIND_REGION])
+@pytest.mark.parametrize("named", [NEW, digest("vampire-3")], ids=["the candidate", "another digest"])
+async def test_a_bad_candidate_is_taken_back_whatever_is_suspended_and_whatever_the_spec_names_meanwhile(
+    kind: str, named: str
+) -> None:
+    world, players = await trying()
+    name = {names.KIND_ADAPTER: "vampire", names.KIND_TIER: "gold", names.KIND_REGION: "eu-west"}[kind]
+    world.edit(kind, name, lambda live: live["spec"].update(suspend=True))
+    await players.play(60, each_second=20)
+    assert percent_of(world) == 10, "no step while it is suspended"
+    world.set_digest("vampire", named)
+    await world.settle(seconds=2)
+    players.bad = {NEW}
+    players.speak(50)
+    await world.settle(seconds=2)
+    assert names_of(world) == {OLD_NAME}
+    assert world.variant("vampire")["rejected"]["digest"] == NEW
+    assert "RolledBack" in world.recorder.reasons("vampire")
+    _, reason, message = world.said(names.KIND_ADAPTER, "vampire", "Stalled")
+    assert reason == reasons.SUSPENDED
+    assert "was taken back" in message
+    world.edit(kind, name, lambda live: live["spec"].update(suspend=False))
+    await world.settle(seconds=5)
+    assert (world.variant("vampire").get("rejected") is None) == (named != NEW), "its own digest is not tried again"
+
+
 def names_of(world: World) -> set[str]:
     """What gateways ask engines for."""
     return {

@@ -17,7 +17,7 @@ from npc_operator.domain.rollout.facts import Decision, RolloutFacts, State, rea
 from npc_operator.domain.rollout.history import BY_OBSERVATION, BY_STRATEGY, halt, remember
 from npc_operator.domain.rollout.loading import describe_progress, find_blocking_pod, pick_adopted
 from npc_operator.domain.rollout.quarantine import apply_quarantine, describe_quarantine
-from npc_operator.domain.rollout.rollback import describe_rejection, find_bad, reject
+from npc_operator.domain.rollout.rollback import describe_rejection, find_bad, find_delay, reject, take_back
 from npc_operator.domain.rollout.settle import settle
 from npc_operator.domain.rollout.words import describe_approval
 
@@ -149,12 +149,23 @@ def _advance_at_once(facts: RolloutFacts, state: State, now: float) -> Decision:
 
 def freeze(facts: RolloutFacts, by: str, now: float) -> Decision:
     """Suspended `by` the voice itself, its tier or its region: the digests stay, only the counts follow what is
-    observed. A quarantine holds all the same: it was named after that, or needs nobody's leave."""
+    observed. What protects players goes on all the same: a quarantine holds, because it was named after that or needs
+    nobody's leave, and a candidate that some hear is still judged and taken back. `facts` tell what was seen of the
+    status's candidate, whatever the spec has come to name."""
     state = apply_quarantine(facts, read_state(facts.status), now)
     if state.rollout is not None and state.rollout.phase in BEFORE_TRAFFIC and not state.has_traffic():
         # What goes nowhere must keep no turn from others.
         state = replace(state, rollout=RolloutStatus(phase="Loading"))
     if state.candidate is not None and state.candidate.digest in facts.quarantined:
         state = replace(halt(state, now, by=facts.quarantined_by or BY_OBSERVATION), candidate=None, since=None)
-    suspended = Finding(reasons.SUSPENDED, f"spec.suspend of {by} is true: what is resident serves on, nothing changes")
-    return settle(facts, state, stalled=suspended)
+    delay = None
+    if state.candidate is not None and state.rollout is not None and state.has_traffic():
+        seen = replace(facts, wanted=state.candidate)
+        if (bad := find_bad(seen, state)) is not None:
+            state, delay = take_back(seen, state, state.candidate, *bad, now), find_delay(seen, *bad, now)
+        else:
+            state = replace(state, rollout=state.rollout.model_copy(update={"crashes": facts.crashes}))
+    text = f"spec.suspend of {by} is true: what is resident serves on, nothing changes"
+    if state.rejected is not None:
+        text = f"{text}. {describe_rejection(facts, state.rejected).message}"
+    return replace(settle(facts, state, stalled=Finding(reasons.SUSPENDED, text)), after_first_bad=delay)
