@@ -369,6 +369,7 @@ class Ear:
     """Hears one line. Implements `Observer`."""
 
     copies = True
+    is_off = False
 
     def __init__(self) -> None:
         self.heard: list[str] = []

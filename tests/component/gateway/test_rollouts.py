@@ -14,7 +14,9 @@ import pytest
 
 from npc_runtime import wire
 from npc_runtime.gateway.hashing import bucket
+from npc_runtime.gateway.plane import LocalPlane
 from npc_runtime.gateway.rollouts import prober
+from npc_runtime.gateway.rollouts.tally import Pair
 from tests.component.gateway.engines import Asked, Engine, Reply
 from tests.component.gateway.harness import Rig, eventually
 from tests.component.gateway.regions import World
@@ -53,6 +55,12 @@ def trying(world: World, **rollout: object) -> wire.RouteTable:
             "voices": (wire.Voice(archetype="vampire", must_not_match=("(?i)as an ai",)),),
         }
     )
+
+
+def bounded(table: wire.RouteTable) -> wire.RouteTable:
+    """The table with room for one line at once, and for ten that wait."""
+    tiers = tuple(tier.model_copy(update={"slots": 1, "queue": 10}) for tier in table.tiers)
+    return table.model_copy(update={"tiers": tiers})
 
 
 @pytest.fixture
@@ -405,3 +413,44 @@ async def test_what_another_error_of_an_engine_is_to_the_candidate(rig: Rig, reg
     assert (await rig.say(npc=CANDIDATES[0])).status == 500
     said = await report(rig, lambda seen: seen.candidate_counts.requests == 1)
     assert said.candidate_counts.errors == 1
+
+
+async def test_lines_that_wait_for_a_slot_do_not_get_a_candidate_that_was_taken_off_meanwhile(
+    rig: Rig, region: World, both: Engine
+) -> None:
+    await rig.push(bounded(trying(region)))
+    gate = asyncio.Event()
+
+    async def hold(asked: Asked, reply: Reply) -> None:
+        await gate.wait()
+        await both.answer(asked, reply)
+
+    both.script = hold
+    first, *others = [asyncio.create_task(rig.say(npc=npc)) for npc in CANDIDATES[:3]]
+    await eventually(lambda: both.running == 1 and rig.service.admission.waiting() == {"gold": 2})
+    assert isinstance(rig.gateway.plane, LocalPlane)
+    rig.gateway.plane.rollouts.withdraw(Pair("vampire", "gold", OLD, NEW), "it is bad")
+    gate.set()
+    assert (await first).digest == NEW
+    assert [(await other).digest for other in others] == [OLD, OLD]
+    assert [asked.body["model"] for asked in both.asked] == [NEW_NAME, OLD_NAME, OLD_NAME]
+
+
+async def test_lines_that_wait_for_a_slot_do_not_get_a_digest_that_was_quarantined_meanwhile(
+    rig: Rig, region: World, both: Engine
+) -> None:
+    await rig.push(bounded(trying(region)))
+    gate = asyncio.Event()
+
+    async def hold(asked: Asked, reply: Reply) -> None:
+        await gate.wait()
+        await both.answer(asked, reply)
+
+    both.script = hold
+    lines = [asyncio.create_task(rig.say(npc=npc)) for npc in (OTHERS[0], CANDIDATES[0], OTHERS[1])]
+    await eventually(lambda: both.running == 1 and rig.service.admission.waiting() == {"gold": 2})
+    region.aliases = {("gold", "vampire"): []}  # and the pod still has both
+    await rig.push(bounded(region.table()))
+    gate.set()
+    await asyncio.gather(*lines)
+    assert both.chats == 1
