@@ -192,6 +192,26 @@ async def test_a_scripted_line_has_the_form_of_any_answer(rig: Rig) -> None:
     assert spoken == whole["choices"][0]["message"]["content"]
 
 
+async def test_a_scripted_line_without_a_word_is_never_said(rig: Rig) -> None:
+    world = region([], [], voices=(voice(lines=(" ", "Leave me.", "\t\n")),))
+    await rig.push(world.table())
+    assert {(await rig.say(npc=f"gold-{number}")).spoken for number in range(20)} == {"Leave me."}
+    world.voices = (voice(lines=(" ",)),)
+    await rig.push(world.table())
+    assert (await rig.say()).status == 503
+
+
+async def test_a_body_that_no_engine_could_be_asked_is_400_where_there_is_none(rig: Rig) -> None:
+    world = region([], [], voices=(voice(lines=LINES),))
+    world.aliases = {}
+    await rig.push(world.table())
+    deep: list[object] = []
+    for _ in range(260):
+        deep = [deep]
+    answer = await rig.say(messages=[{"role": "user", "content": deep}])
+    assert (answer.status, answer.error["message"]) == (400, "The body is nested too deeply.")
+
+
 async def test_an_archetype_without_any_adapter_is_known_by_its_voice(rig: Rig, engine: Engine) -> None:
     world = Region(engines={"gold": [engine]}, voices=(voice(archetype="ghost", lines=LINES),))
     await rig.push(world.table())

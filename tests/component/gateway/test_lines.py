@@ -149,6 +149,12 @@ async def test_each_level_below_is_marked(
     assert f'npc_gateway_degraded_lines_total{{archetype="vampire",level="{level}",tier="gold"}}' in metrics
 
 
+async def test_a_scripted_line_without_a_word_is_no_line(rig: Rig, engine: Engine) -> None:
+    world = Region(engines={"gold": [engine]}, aliases={}, voices=(voice(lines=(" ", LINES[0])),))
+    await rig.push(world.table())
+    assert {line_of(await say(rig, f"npc-{number}"))["text"] for number in range(20)} == {LINES[0]}
+
+
 async def test_the_npc_of_the_path_decides_tier_and_rollout(rig: Rig, engine: Engine, silver: Engine) -> None:
     """Those of the candidate's share are the same as for chat completions."""
     engine.loaded |= {SILVER}
