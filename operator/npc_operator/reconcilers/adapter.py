@@ -56,7 +56,7 @@ async def reconcile_adapter(context: Context, key: Key) -> Outcome:
     decisions = [decide_variant(context, adapter, variant, now) for variant in adapter.spec.variants]
     look = context.degradation.look(adapter)
     status = build_status(adapter, decisions, now, degraded=look.degraded)
-    context.turns.note(replace(adapter, status=status))
+    context.turns.note(replace(adapter, status=status), now)
     # A decision about traffic is published at once, and so is what a step waits for.
     urgent = any(decision.made for decision in decisions) or moves_on(adapter, decisions)
     told = [*describe_moves(adapter, decisions), *look.told]
@@ -147,7 +147,8 @@ def collect_trial(context: Context, adapter: Adapter, facts: RolloutFacts, regio
     rollout = pick_rollout(status, facts.wanted)
     place = (adapter.meta.namespace, adapter.meta.name, facts.tier)
     limits = RolloutLimits() if region is None else region.spec.rollout_limits
-    facts = replace(facts, ceiling_percent=limits.ceiling_percent)
+    turn = context.turns.ask(adapter, most=limits.max_concurrent, now=context.clock.now())
+    facts = replace(facts, ceiling_percent=limits.ceiling_percent, turn=turn)
     if rollout is None or not rollout.since:
         context.crashes.forget(place)
     if facts.rollout.strategy == "Immediate" and rollout is None:
@@ -171,7 +172,6 @@ def collect_trial(context: Context, adapter: Adapter, facts: RolloutFacts, regio
         crashes = context.crashes.count(place, facts.name(digest), engines, known=known, now=seconds)
     return replace(
         facts,
-        turn=context.turns.may_move(adapter, most=limits.max_concurrent),
         gate=world.gate(namespace, facts.archetype, facts.tier, digest),
         evidence=evidence,
         verdict=judge(evidence, facts.rollout.analysis),

@@ -373,6 +373,40 @@ async def test_only_so_many_archetypes_move_at_once_and_the_more_important_first
     assert "voice-4" in order[:4], "the important one had one of the first two turns that came free"
 
 
+async def test_a_mistake_in_a_template_moves_only_so_many_archetypes_at_once_whatever_their_strategy() -> None:
+    world = World()
+    world.put(region(tiers={"gold": 100}, spec={"rolloutLimits": {"maxConcurrent": 5}}), tier("gold"))
+    voices = [f"voice-{number:02}" for number in range(25)]
+    world.put(*(adapter(name, spec={"rollout": {"strategy": "Immediate", "stepSeconds": 30}}) for name in voices))
+    await world.settle()
+    begun = world.clock.now()
+    for name in voices:
+        world.set_digest(name, digest(f"{name}-2"))
+    await world.settle(seconds=20)
+    assert len(moved(world, voices)) == 5
+    world.lead()
+    await world.settle(seconds=5)
+    assert len(moved(world, voices)) == 5, "another leader knows of them, too"
+    waiting = next(name for name in voices if name not in moved(world, voices))
+    reason, message = world.said(names.KIND_ADAPTER, waiting, "Reconciling")[1:]
+    assert reason == reasons.WAITING_FOR_TURN
+    assert f"{moved(world, voices)[0]} (moved at once at " in message
+    # What is put back waits for nobody, and so does what has served before.
+    world.set_digest(voices[0], digest(f"{voices[0]}-1"))
+    await world.settle(seconds=2)
+    assert world.variant(voices[0])["stable"]["digest"] == digest(f"{voices[0]}-1")
+    while len(moved(world, voices)) < 24:
+        before = len(moved(world, voices))
+        await world.settle(seconds=5)
+        assert len(moved(world, voices)) - before <= 5
+        assert world.clock.now() < begun + 240, world.variant(waiting)
+
+
+def moved(world: World, voices: list[str]) -> list[str]:
+    """Those that answer with their second digest."""
+    return [name for name in voices if world.variant(name)["stable"]["digest"] == digest(f"{name}-2")]
+
+
 # --- the operator ends ---
 
 MOMENTS = ("before", "after")

@@ -17,6 +17,7 @@ from npc_operator.domain.rollout.facts import Decision, RolloutFacts, State, rea
 from npc_operator.domain.rollout.history import BY_OBSERVATION, BY_STRATEGY, halt, remember
 from npc_operator.domain.rollout.loading import describe_progress, find_blocking_pod, pick_adopted
 from npc_operator.domain.rollout.quarantine import apply_quarantine, describe_quarantine
+from npc_operator.domain.rollout.queueing import may_move_at_once, wait_for_turn
 from npc_operator.domain.rollout.rollback import describe_rejection, find_bad, find_delay, reject, take_back
 from npc_operator.domain.rollout.settle import settle
 from npc_operator.domain.rollout.words import describe_approval
@@ -123,6 +124,8 @@ def _advance_at_once(facts: RolloutFacts, state: State, now: float) -> Decision:
         if held:
             return settle(facts, state, stalled=describe_approval(facts, state.rollout or rollout))
     elif facts.all_have(wanted.digest):
+        if not may_move_at_once(facts, state):
+            return wait_for_turn(facts, state)
         previous = stable.digest if stable is not None else ""
         before = state.rollout.percent if state.rollout is not None else 0
         state = replace(state, stable=wanted, candidate=None, since=None, rollout=None, serving="Stable")
@@ -137,6 +140,9 @@ def _advance_at_once(facts: RolloutFacts, state: State, now: float) -> Decision:
             to_percent=100,
         )
         return settle(facts, state, moved_from=previous)
+    elif state.rollout is not None and state.rollout.phase == "Waiting":
+        # A pod that has just come is to have it first: nobody else waits for a turn that could not be used.
+        state = replace(state, rollout=None)
     held_up, deadline = find_blocking_pod(facts, now if state.since is None else state.since, now)
     return settle(
         facts,
@@ -158,13 +164,12 @@ def freeze(facts: RolloutFacts, by: str, now: float) -> Decision:
         state = replace(state, rollout=RolloutStatus(phase="Loading"))
     if state.candidate is not None and state.candidate.digest in facts.quarantined:
         state = replace(halt(state, now, by=facts.quarantined_by or BY_OBSERVATION), candidate=None, since=None)
-    delay = None
-    if state.candidate is not None and state.rollout is not None and state.has_traffic():
-        seen = replace(facts, wanted=state.candidate)
+    delay, candidate, rollout = None, state.candidate, state.rollout
+    if candidate is not None and rollout is not None and state.has_traffic():
+        seen = replace(facts, wanted=candidate)
+        state = replace(state, rollout=rollout.model_copy(update={"crashes": facts.crashes}))
         if (bad := find_bad(seen, state)) is not None:
-            state, delay = take_back(seen, state, state.candidate, *bad, now), find_delay(seen, *bad, now)
-        else:
-            state = replace(state, rollout=state.rollout.model_copy(update={"crashes": facts.crashes}))
+            state, delay = take_back(seen, state, candidate, *bad, now), find_delay(seen, *bad, now)
     text = f"spec.suspend of {by} is true: what is resident serves on, nothing changes"
     if state.rejected is not None:
         text = f"{text}. {describe_rejection(facts, state.rejected).message}"
