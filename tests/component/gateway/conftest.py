@@ -25,11 +25,13 @@ def pytest_asyncio_loop_factories(
 
 @pytest.fixture(autouse=True)
 def time_to_connect(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pod that is there is reached, even where this process stands still for longer than a pod is given to accept.
+    """A pod that is there is reached, even where this process stands still for longer than a pod is given to accept,
+    and what was connected is used again, even where it stands still for longer than engines keep connections.
 
-    That it is given up after 300 ms is held by test_recovery.py.
+    That a pod is given up after 300 ms is held by test_recovery.py.
     """
     monkeypatch.setattr(pool, "CONNECT_SECONDS", 20.0)
+    monkeypatch.setattr(pool, "ENGINE_IDLE_SECONDS", 60.0)
 
 
 @pytest.fixture

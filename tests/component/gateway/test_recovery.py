@@ -10,6 +10,7 @@ import pytest
 
 from npc_runtime import wire
 from npc_runtime.gateway import ejection, holds, pool
+from npc_runtime.gateway.http.limits import CONNECT_SECONDS
 from tests.component.gateway.engines import Asked, Engine, Reply
 from tests.component.gateway.harness import Rig, eventually, stopwatch
 from tests.component.gateway.ladders import LINES, Region, voice
@@ -17,7 +18,6 @@ from tests.component.gateway.regions import World
 from tests.component.gateway.words import NEW, OLD
 
 NAME = wire.served_name("vampire", OLD)
-CONNECT_SECONDS = pool.CONNECT_SECONDS
 SILVER = wire.served_name("vampire", NEW)
 
 
