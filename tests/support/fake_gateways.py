@@ -29,7 +29,9 @@ class FakeGateway:
     table: RouteTable | None = None
     history: list[RouteTable] = field(default_factory=list)
     rollouts: tuple[RolloutReport, ...] = ()
-    """What it says it saw of candidates."""
+    """What it says it saw of candidates; of every other one of its table it says that it saw nothing yet."""
+    numberless: bool = False
+    """It is of a version that knows no attempts, and tells of none."""
     degraded: tuple[DegradedReport, ...] = ()
     """Whom it says it answers for with less than the adapter."""
 
@@ -51,9 +53,30 @@ class FakeGateway:
         self.boot_id = f"boot-{int(self.boot_id.removeprefix('boot-')) + 1}"
 
     def report(self) -> GatewayReport:
+        known = {(one.archetype, one.tier, one.candidate, one.attempt): one for one in self.rollouts}
+        silent = [one for key, one in self._trying().items() if key not in known]
+        rollouts = [*self.rollouts, *silent]
+        if self.numberless:
+            rollouts = [one.model_copy(update={"attempt": 0}) for one in rollouts]
         return GatewayReport(
-            boot_id=self.boot_id, revision=1, stamp=self.stamp, rollouts=self.rollouts, degraded=self.degraded
+            boot_id=self.boot_id, revision=1, stamp=self.stamp, rollouts=tuple(rollouts), degraded=self.degraded
         )
+
+    def _trying(self) -> dict[tuple[str, str, str, int], RolloutReport]:
+        """Every candidate of its table, with no answers."""
+        found = {}
+        for alias in () if self.table is None else self.table.aliases:
+            if alias.rollout is not None and len(alias.targets) == 2:
+                stable, candidate = (target.digest for target in alias.targets)
+                one = RolloutReport(
+                    archetype=alias.archetype,
+                    tier=alias.tier,
+                    stable=stable,
+                    candidate=candidate,
+                    attempt=alias.rollout.attempt,
+                )
+                found[alias.archetype, alias.tier, candidate, one.attempt] = one
+        return found
 
     def routes(self, tier: str) -> dict[str, str]:
         """Archetype -> served name of one tier."""

@@ -21,7 +21,7 @@ from npc_operator.domain.conditions import Finding, join_messages, newborn_secon
 from npc_operator.domain.desired import pick_quarantined, pick_rollout, variant_status, wanted_revision, was_taken_back
 from npc_operator.domain.doors import may_serve
 from npc_operator.domain.engines import Engine
-from npc_operator.domain.facts import Adapter, Region, Tier
+from npc_operator.domain.facts import Adapter, GatewayFact, Region, Tier
 from npc_operator.domain.holdings import Held
 from npc_operator.domain.keys import Key, KeyKind
 from npc_operator.domain.outcomes import Done, Outcome, Wait
@@ -202,12 +202,23 @@ def find_unwatched(context: Context, region: Region | None, facts: RolloutFacts)
         and may_serve(door.pod, heard=door.fact is not None)
         and not context.routes.is_gone(door)
     ]
-    heard = any(door.fact is not None and door.fact.reachable for door in doors)
-    if heard and not silent:
+    heard = [door for door in doors if door.fact is not None and door.fact.reachable]
+    mute = [door.pod.name for door in heard if not tells_of(door.fact, facts)]
+    if heard and not silent and not mute:
         return None
     who = f"gateway {join_messages(silent)} is not heard" if silent else "no gateway is heard"
+    if mute and not silent:
+        who = f"gateway {join_messages(mute)} tells nothing of this try (it has older routes or is of an older version)"
     text = f"tier {facts.tier}: {who}, so nobody can say what all answers of {facts.name(facts.wanted.digest)} are like"
     return Finding(reasons.GATEWAY_SILENT, f"{text}; it goes no further until then")
+
+
+def tells_of(fact: GatewayFact | None, facts: RolloutFacts) -> bool:
+    """Whether a gateway says what it saw of the wanted digest in its present try: nothing, too, is said."""
+    attempt = 0 if facts.status is None else facts.status.attempt
+    what = (facts.archetype, facts.tier, facts.wanted.digest, attempt)
+    said = () if fact is None else fact.rollouts
+    return any((one.archetype, one.tier, one.candidate, one.attempt) == what for one in said)
 
 
 def pick_stand_in(adapter: Adapter) -> StandIn:

@@ -132,6 +132,42 @@ async def test_a_gateway_that_could_take_no_routes_for_a_while_hears_of_a_rollba
     assert names_of(world) == {OLD_NAME}
 
 
+async def test_a_gateway_of_a_version_without_attempts_holds_the_share_and_takes_nothing_back() -> None:
+    world, players = await trying()
+    name, older = next(iter(world.doors().items()))
+    older.numberless = True
+    for _ in range(40):
+        players.speak(20)
+        older.rollouts = tuple(one.model_copy(update={"withdrawn": "in another try"}) for one in older.rollouts)
+        await world.settle(seconds=1)
+    assert percent_of(world) == 10
+    assert world.variant("vampire").get("rejected") is None, "nobody knows of which try it speaks"
+    _, reason, message = world.said(names.KIND_ADAPTER, "vampire", "Reconciling")
+    assert reason == reasons.GATEWAY_SILENT
+    assert name in message
+    assert "version" in message
+    older.numberless = False
+    older.restart()
+    await players.play(15)
+    assert percent_of(world) > 10
+
+
+async def test_a_gateway_that_has_not_taken_the_candidates_routes_holds_the_next_step() -> None:
+    world, players = await trying(stepSeconds=30)
+    name, slow = next(iter(world.doors().items()))
+    slow.restart()
+    slow.refusing, slow.table = True, None
+    for _ in range(40):
+        players.speak(20)
+        slow.rollouts = ()
+        await world.settle(seconds=1)
+    assert percent_of(world) == 10
+    assert name in world.said(names.KIND_ADAPTER, "vampire", "Reconciling")[2]
+    slow.refusing = False
+    await players.play(10)
+    assert percent_of(world) > 10
+
+
 # --- turns ---
 
 
