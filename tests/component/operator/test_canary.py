@@ -146,6 +146,26 @@ async def test_a_bad_candidate_is_off_every_route_within_two_seconds_of_the_evid
     assert "rejected" not in world.variant("vampire")
 
 
+async def test_the_way_back_needs_no_agent_because_the_stable_digest_never_leaves_a_pod() -> None:
+    world = await castle(analysis={"minRequests": 30})
+    orders = {name: len(agent.history) for name, agent in world.pods("gold").items()}
+    world.set_digest("vampire", NEW)
+    players = Players(world)
+    for percent in (10, 25, 50):
+        await until(world, players, percent)
+    for agent in world.pods("gold").values():
+        agent.deaf = True
+    players.bad = {NEW}
+    players.speak(40)
+    await world.settle(seconds=2)
+    assert shares(world) == {((OLD_NAME, 100),)}
+    for name, agent in world.pods("gold").items():
+        since = agent.history[orders[name] :]
+        assert since
+        assert all(OLD_NAME in names_asked for names_asked in since), "at no moment was it only the candidate"
+        assert OLD_NAME in agent.resident
+
+
 async def test_what_a_gateway_took_off_is_tried_again_once_it_is_named_again_after_the_old_digest() -> None:
     world = await castle()
     players = Players(world)
