@@ -40,7 +40,7 @@ class Chaos:
                 for name, importance in VOICES.items()
             ),
             routes={
-                "gold": {"slots": 2, "queue": 3, "fallback_tier": "silver", "first_token_milliseconds": 80},
+                "gold": {"slots": 2, "queue": 3, "fallback_tier": "silver", "first_token_milliseconds": 300},
                 "silver": {"slots": 2, "queue": 2, "base_model": BASE},
             },
         )
