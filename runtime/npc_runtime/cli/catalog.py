@@ -24,7 +24,7 @@ class Command:
 COMMANDS: tuple[Command, ...] = (
     Command(
         "status",
-        "regions, tiers and adapters at a glance",
+        "regions, tiers, rollouts, degraded voices and adapters at a glance",
         ("kubectl npc status -n eu-west", "kubectl npc status -A --watch"),
         o.status_options,
     ),
