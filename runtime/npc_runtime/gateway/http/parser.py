@@ -215,6 +215,11 @@ class ChunkedBody:
         self._remaining = -1  # data bytes left in the open chunk, its CR LF not counted; -1 between chunks
         self.done = False
 
+    @property
+    def held(self) -> int:
+        """Bytes that are kept."""
+        return len(self._buffer) + len(self._data)
+
     def body(self) -> bytes:
         """The decoded body; whole only once `done`."""
         return bytes(self._data)
