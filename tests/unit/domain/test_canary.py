@@ -293,7 +293,7 @@ def test_who_waits_for_a_turn_says_behind_whom_and_since_when() -> None:
     assert all(holder in message for holder in holders)
 
 
-@pytest.mark.parametrize(("free_after", "looks"), [(None, 10.0), (60.0, 10.0), (3.5, 3.5)])
+@pytest.mark.parametrize(("free_after", "looks"), [(None, 30.0), (60.0, 30.0), (3.5, 3.5)])
 def test_who_waits_for_a_turn_looks_again_when_one_may_be_free(free_after: float | None, looks: float) -> None:
     story = Story(facts={"turn": Turn(granted=False, free_after=free_after)})
     assert story.look().requeue_after == looks

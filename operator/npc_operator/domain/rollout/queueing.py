@@ -14,8 +14,9 @@ from npc_operator.domain.rollout.history import was_stable
 from npc_operator.domain.rollout.settle import settle
 from npc_operator.domain.rollout.words import describe_turn
 
-TURN_LOOK_SECONDS = 10.0
-"""How soon a voice that waits looks again, if nothing wakes it before: turns change while it is not its own."""
+TURN_LOOK_SECONDS = 30.0
+"""How soon a voice that waits looks again, if nothing wakes it before: the first in line are woken, and a thousand that
+wait behind them must not be a thousand writes whenever somebody else's turn begins or ends."""
 
 
 def wait_for_turn(facts: RolloutFacts, state: State) -> Decision:
