@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import yaml
@@ -58,7 +59,10 @@ def connect(*, kubeconfig: str = "", context: str = "", timeout: float = REQUEST
 def _is_any(places: str) -> bool:
     from kubernetes.config.kube_config import ENV_KUBECONFIG_PATH_SEPARATOR
 
-    return any(Path(place).expanduser().exists() for place in places.split(ENV_KUBECONFIG_PATH_SEPARATOR) if place)
+    # os.path leaves a home that nobody knows as it stands: an image's user may have none.
+    return any(
+        Path(os.path.expanduser(place)).exists() for place in places.split(ENV_KUBECONFIG_PATH_SEPARATOR) if place
+    )
 
 
 def _context_namespace(places: str, context: str) -> str:
