@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import yaml
@@ -59,10 +58,14 @@ def connect(*, kubeconfig: str = "", context: str = "", timeout: float = REQUEST
 def _is_any(places: str) -> bool:
     from kubernetes.config.kube_config import ENV_KUBECONFIG_PATH_SEPARATOR
 
-    # os.path leaves a home that nobody knows as it stands: an image's user may have none.
-    return any(
-        Path(os.path.expanduser(place)).exists() for place in places.split(ENV_KUBECONFIG_PATH_SEPARATOR) if place
-    )
+    return any(_is_there(place) for place in places.split(ENV_KUBECONFIG_PATH_SEPARATOR) if place)
+
+
+def _is_there(place: str) -> bool:
+    try:
+        return Path(place).expanduser().exists()
+    except RuntimeError:
+        return False  # nobody knows that home: an image's user may have none
 
 
 def _context_namespace(places: str, context: str) -> str:
