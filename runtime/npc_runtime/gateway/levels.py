@@ -105,7 +105,7 @@ class Ladders:
     def _make(self, tier: str, archetype: str) -> Ladder | None:
         voice = self._voices.get(archetype) or wire.Voice(archetype=archetype)
         rungs = [rung for name in self._chain(tier) if (rung := self._adapter(name, archetype, tier)) is not None]
-        if voice.system_prompt:
+        if voice.system_prompt.strip():
             rungs += [self._base(name, archetype) for name in self._chain(tier) if self._tiers[name].base_model]
         scripted_lines = tuple(line for line in voice.scripted_lines if line.strip())
         if not rungs and not scripted_lines:

@@ -147,9 +147,12 @@ async def test_the_base_model_of_the_tier_asked_comes_before_that_of_its_fallbac
     assert (answer.headers["X-NPC-Served-Tier"], answer.headers["X-NPC-Degraded"]) == ("silver", "BaseModel")
 
 
-async def test_an_archetype_without_a_persona_is_not_given_to_the_bare_base_model(rig: Rig, engine: Engine) -> None:
+@pytest.mark.parametrize("prompt", ["", " \n"])
+async def test_an_archetype_without_a_persona_is_not_given_to_the_bare_base_model(
+    rig: Rig, engine: Engine, prompt: str
+) -> None:
     engine.loaded = {BASE}
-    world = Region(engines={"gold": [engine]}, voices=(voice(),), routes={"gold": WITH_BASE})
+    world = Region(engines={"gold": [engine]}, voices=(voice(prompt=prompt),), routes={"gold": WITH_BASE})
     await rig.push(world.table())
     answer = await rig.say()
     assert (answer.status, answer.error["code"]) == (503, "no_resident_pod")
