@@ -101,7 +101,7 @@ async def test_a_client_that_reads_slowly_but_steadily_gets_all_of_it(
     rig: Rig, world: World, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # It takes longer than that for all of it, and never so long for a part, even where this process stands still.
-    monkeypatch.setattr(limits, "UNREAD_SECONDS", 4.0)
+    monkeypatch.setattr(limits, "UNREAD_SECONDS", 3.0)
     paused = asyncio.Event()
     began = asyncio.get_running_loop().time()
 
@@ -122,7 +122,7 @@ async def test_a_client_that_reads_slowly_but_steadily_gets_all_of_it(
         got += len(data)
         if data.endswith(b"0\r\n\r\n"):
             break
-        await asyncio.sleep(0.025)
+        await asyncio.sleep(0.03)
     writer.close()
     assert got > 400 * 65536
     assert asyncio.get_running_loop().time() - began > limits.UNREAD_SECONDS
