@@ -54,6 +54,8 @@ class FakeAgent:
     draining: bool = False
     deaf: bool = False
     """True: it cannot be reached."""
+    late: bool = False
+    """True: orders reach it, and what it says to them is under way for long."""
     holding: bool = False
     """True: it loads and loads."""
     silent_about_identity: bool = False

@@ -22,6 +22,8 @@ class Engine:
 
     pod: Pod
     agent: AgentFact | None
+    doubted: frozenset[str] = frozenset()
+    """Served names that it was told to let go since it last spoke: whatever it says, they are not proven."""
 
     def alive(self) -> bool:
         """Whether the pod is here to stay: not being deleted, not over."""
@@ -56,6 +58,7 @@ class Engine:
             and report.phase is AdapterPhase.RESIDENT
             and self.agent is not None
             and self.agent.engine.state is EngineState.READY
+            and served_name not in self.doubted
         )
 
     def resident(self) -> frozenset[str] | None:

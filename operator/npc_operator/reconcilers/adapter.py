@@ -36,6 +36,9 @@ from npc_runtime.wire import served_name
 
 audit = logging.getLogger("npc_operator.audit")
 
+DOUBT_LOOK_SECONDS = 0.2
+"""How soon to ask again whether an agent has spoken since its last order; it does so in milliseconds."""
+
 MATTERS_OF_ORDER = frozenset({reasons.UNKNOWN_TIER, reasons.NO_REGION})
 """Faults that the next object to be applied may mend."""
 
@@ -69,6 +72,8 @@ async def reconcile_adapter(context: Context, key: Key) -> Outcome:
     later = await context.publisher.publish(adapter, status, urgent=urgent, more=told, tell=record)
     again = [decision.requeue_after for decision in decisions if decision.requeue_after is not None]
     again += [after for after in (later, look.again) if after is not None]
+    if has_doubts(context, adapter):
+        again.append(DOUBT_LOOK_SECONDS)
     return Done(requeue_after=min(again, default=None))
 
 
@@ -82,7 +87,7 @@ def decide_variant(context: Context, adapter: Adapter, variant: Variant, now: fl
     tier, region = world.store.get(Tier, namespace, tier_name), world.active_region(namespace)
     placement = roster.placement(tier_name)
     counting = [engine for engine in world.engines(namespace, tier_name) if engine.counts()]
-    engines = pick_engines(adapter, status, placement, counting)
+    engines = doubt(context, pick_engines(adapter, status, placement, counting), adapter, variant)
     facts = RolloutFacts(
         archetype=adapter.spec.archetype,
         tier=tier_name,
@@ -136,6 +141,25 @@ def pick_engines(
         return placed
     others = (engine for engine in counting if not placement.holds(adapter.meta.name, engine.pod.name))
     return [*placed, *(engine for engine in others if engine.proven(name))]
+
+
+def doubt(context: Context, engines: list[Engine], adapter: Adapter, variant: Variant) -> list[Engine]:
+    """The engines, each without the wanted digest where its word on that is older than its orders."""
+    wanted = (served_name(adapter.spec.archetype, variant.source.digest),)
+    return [
+        replace(engine, doubted=doubted) if (doubted := context.orders.doubted(engine, wanted)) else engine
+        for engine in engines
+    ]
+
+
+def has_doubts(context: Context, adapter: Adapter) -> bool:
+    """Whether some agent's word would count if it were newer: when it is, nothing else of it need have changed."""
+    return any(
+        engine.proven(name) and engine.counts() and context.orders.doubted(engine, (name,))
+        for variant in adapter.spec.variants
+        for name in (served_name(adapter.spec.archetype, variant.source.digest),)
+        for engine in context.world.engines(adapter.meta.namespace, variant.tier)
+    )
 
 
 def collect_trial(context: Context, adapter: Adapter, facts: RolloutFacts, region: Region | None) -> RolloutFacts:

@@ -20,6 +20,7 @@ from npc_operator.reconcilers.degradation import DegradationWatch
 from npc_operator.reconcilers.gates import GateReconciler
 from npc_operator.reconcilers.gateway import reconcile_gateway
 from npc_operator.reconcilers.namespace import reconcile_namespace
+from npc_operator.reconcilers.orders import OrderBook
 from npc_operator.reconcilers.publisher import Publisher
 from npc_operator.reconcilers.region import reconcile_region
 from npc_operator.reconcilers.routebook import RouteBook
@@ -58,6 +59,7 @@ class Reconcilers:
             publisher=Publisher(outside.kube, outside.recorder, outside.clock, store),
             children=Children(outside.kube, self._world, outside.recorder),
             routes=routes,
+            orders=OrderBook(),
             turns=TurnBook(store),
             crashes=CrashWatch(),
             degradation=DegradationWatch(self._world, routes, outside.clock),
