@@ -32,6 +32,8 @@ class Ask:
     prompt: str
     tier: str = ""
     npc: str = ""
+    player: str = ""
+    """Beside an NPC: whose conversation with it the line belongs to."""
     max_tokens: int = 8
     stream: bool = True
 
@@ -128,6 +130,8 @@ def _headers(ask: Ask, key: str) -> dict[str, str]:
         headers["X-NPC-Tier"] = ask.tier
     if ask.npc:
         headers["X-NPC-Id"] = ask.npc
+    if ask.player:
+        headers["X-Player-Id"] = ask.player
     return headers
 
 

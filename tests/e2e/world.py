@@ -217,8 +217,9 @@ class World:
         await self.kubectl.until("gputier", tier, self.namespace, _is_settled, timeout=timeout, what="settled")
 
     async def until_served_by_pods(self, ask: Ask, count: int, *, timeout: float = 240) -> None:
-        """`count` different engine pods say that they answered lines of this kind, by their own request counters. Asked
-        by ever other NPCs: lines of one go where its prompt is cached already.
+        """`count` different engine pods say that they answered lines of this kind, by their own request counters.
+
+        Each is of another conversation: those of one go where its beginning is cached already.
         """
 
         async def busy() -> int:
@@ -229,7 +230,7 @@ class World:
         async with asyncio.timeout(timeout):
             numbers = itertools.count()
             while await busy() < count:
-                await self.ask(replace(ask, npc=f"{ask.archetype}-{next(numbers):05}"))
+                await self.ask(replace(ask, npc=ask.archetype, player=f"player-{next(numbers):05}"))
 
     async def _engine_total(self, pod: Object) -> tuple[str, float]:
         url = f"http://{pod['status']['podIP']}:8000/metrics"
