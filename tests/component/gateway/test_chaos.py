@@ -7,14 +7,14 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
 
 from npc_runtime import wire
 from npc_runtime.gateway import ejection, holds
-from tests.component.gateway.engines import Asked, Engine, Reply
+from tests.component.gateway.engines import Asked, Engine, Reply, Script
 from tests.component.gateway.harness import Answer, Rig, eventually
 from tests.component.gateway.ladders import BASE, LINES, PERSONA, Region, voice
 from tests.component.gateway.words import NEW, OLD
@@ -22,8 +22,6 @@ from tests.component.gateway.words import NEW, OLD
 VOICES = {"vampire": "Normal", "queen": "Critical", "crowd": "Ambient"}
 NAMES = tuple(wire.served_name(archetype, digest) for archetype in VOICES for digest in (OLD, NEW))
 LINES_PLAYED = 250
-
-Act = Callable[[Asked, Reply], Awaitable[None]]
 
 
 class Chaos:
@@ -47,7 +45,7 @@ class Chaos:
         for engine in (*gold, *silver):
             engine.script = self._script(engine)
 
-    def _script(self, engine: Engine) -> Act:
+    def _script(self, engine: Engine) -> Script:
         acts = {"answer": 85, "fail": 3, "busy": 3, "reset": 3, "break": 3, "end": 1, "hang": 1, "stall": 1}
 
         async def script(asked: Asked, reply: Reply) -> None:
@@ -60,7 +58,7 @@ class Chaos:
             elif act == "reset":
                 reply.reset()
             elif act == "hang":
-                await asyncio.Event().wait()
+                await reply.silence()
             else:
                 await reply.stream_head()
                 await reply.event({"choices": [{"delta": {"content": "I "}}]})
@@ -69,7 +67,7 @@ class Chaos:
                 elif act == "end":
                     await reply.send(b"0\r\n\r\n")
                 else:
-                    await asyncio.Event().wait()
+                    await reply.silence()
 
         return script
 

@@ -32,7 +32,7 @@ async def test_a_stream_that_takes_too_long_ends_with_an_error_event(rig: Rig, w
     async def script(asked: Asked, reply: Reply) -> None:
         await reply.stream_head()
         await reply.event({"choices": [{"delta": {"content": "begun"}}]})
-        await asyncio.Event().wait()
+        await reply.silence()
 
     engine.script = script
     got = await raw(rig.port, completion(stream=True))

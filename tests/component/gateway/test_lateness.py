@@ -12,7 +12,7 @@ from npc_runtime import wire
 from npc_runtime.gateway import holds
 from npc_runtime.gateway.client_side import ClientConnection
 from npc_runtime.gateway.exchange import Exchange
-from tests.component.gateway.engines import Asked, Engine, Reply
+from tests.component.gateway.engines import Asked, Engine, Reply, Script, head_only, mute
 from tests.component.gateway.harness import Rig, completion, eventually, raw, stopwatch
 from tests.component.gateway.ladders import LINES, Region, voice
 from tests.component.gateway.words import NEW, OLD
@@ -38,17 +38,6 @@ def region(gold: list[Engine], silver: list[Engine], **changes: object) -> Regio
     return Region(**(values | changes))  # type: ignore[arg-type]
 
 
-async def mute(asked: Asked, reply: Reply) -> None:
-    """Take the question and say nothing."""
-    await asyncio.sleep(30)
-
-
-async def head_only(asked: Asked, reply: Reply) -> None:
-    """Begin an answer without a token."""
-    await reply.stream_head()
-    await asyncio.sleep(30)
-
-
 def running(rig: Rig) -> list[Exchange]:
     """The exchanges that are going on."""
     connections = [each for each in rig.service._connections if isinstance(each, ClientConnection)]
@@ -57,9 +46,9 @@ def running(rig: Rig) -> list[Exchange]:
 
 @pytest.mark.parametrize("script", [mute, head_only], ids=lambda script: str(script.__name__))
 async def test_a_line_whose_first_token_does_not_come_goes_down_at_the_limit_and_frees_the_engine(
-    rig: Rig, engine: Engine, silver: Engine, script: object
+    rig: Rig, engine: Engine, silver: Engine, script: Script
 ) -> None:
-    engine.script = script  # type: ignore[assignment]
+    engine.script = script
     await rig.push(region([engine], [silver]).table())
     async with stopwatch() as watch:
         answer = await rig.say(stream=True)
@@ -238,21 +227,14 @@ async def test_a_tier_that_is_late_three_times_in_a_row_is_passed_over_for_a_whi
     assert engine.chats == 3, "the fourth was not even tried"
 
 
-def speak_and_stop(tokens: int, *, pause: float = 0.0) -> object:
-    """So many tokens, and then nothing."""
-
-    async def script(asked: Asked, reply: Reply) -> None:
-        await reply.stream_head()
-        for number in range(tokens):
-            await reply.event({"choices": [{"delta": {"content": f"w{number} "}}]})
-            await asyncio.sleep(pause)
-        await asyncio.sleep(30)
-
-    return script
-
-
 async def test_a_stream_that_stops_ends_with_an_error_event_and_frees_the_engine(rig: Rig, engine: Engine) -> None:
-    engine.script = speak_and_stop(2)  # type: ignore[assignment]
+    async def speak_and_stop(asked: Asked, reply: Reply) -> None:
+        await reply.stream_head()
+        for word in ("w0 ", "w1 "):
+            await reply.event({"choices": [{"delta": {"content": word}}]})
+        await reply.silence()
+
+    engine.script = speak_and_stop
     await rig.push(Region(engines={"gold": [engine]}, routes={"gold": {"stall_seconds": 1}}).table())
     async with stopwatch() as watch:
         got = await raw(rig.port, completion(stream=True))
@@ -273,7 +255,7 @@ async def test_a_stall_in_the_middle_of_an_event_gets_no_error_event_glued_to_it
         await reply.event({"choices": [{"delta": {"content": "w"}}]})
         await eventually(lambda: rig.streaming == 1)
         await reply.send(b"10\r\ndata: {")
-        await asyncio.sleep(30)
+        await reply.silence()
 
     engine.script = half
     await rig.push(Region(engines={"gold": [engine]}, routes={"gold": {"stall_seconds": 1}}).table())

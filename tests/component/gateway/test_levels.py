@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from npc_runtime import wire
-from tests.component.gateway.engines import Asked, Engine, Reply
+from tests.component.gateway.engines import Asked, Engine, Reply, mute
 from tests.component.gateway.harness import Answer, Rig, completion, eventually, raw, running
 from tests.component.gateway.ladders import BASE, LINES, PERSONA, Region, voice
 from tests.component.gateway.test_failures import EARLY
@@ -281,18 +281,13 @@ async def test_when_every_level_fails_the_client_hears_of_the_one_it_asked_for(
     answer = await rig.say()
     assert (answer.status, answer.error["message"]) == (503, "queue full")
     assert silver.chats == 1
-    assert "X-NPC-Degraded: " not in str(answer.headers)
+    assert "X-NPC-Degraded" not in answer.headers
 
 
 @each_way
 async def test_the_end_of_the_request_timeout_says_a_scripted_line_where_nothing_was_sent(
     rig: Rig, engine: Engine, stream: bool
 ) -> None:
-    engine.pause = 30.0
-
-    async def mute(asked: Asked, reply: Reply) -> None:
-        await asyncio.sleep(30)
-
     engine.script = mute
     world = Region(engines={"gold": [engine]}, voices=(voice(lines=LINES),), limits={"request_timeout_seconds": 1})
     await rig.push(world.table())
@@ -305,9 +300,6 @@ async def test_the_end_of_the_request_timeout_says_a_scripted_line_where_nothing
 async def test_a_caller_that_leaves_in_the_middle_of_a_downgrade_frees_every_engine(
     rig: Rig, engine: Engine, silver: Engine, stream: bool
 ) -> None:
-    async def mute(asked: Asked, reply: Reply) -> None:
-        await asyncio.sleep(30)
-
     engine.script, silver.script = EARLY[0], mute
     await rig.push(region([engine], [silver], voices=(voice(lines=LINES),)).table())
     _, writer = await asyncio.open_connection("127.0.0.1", rig.port)

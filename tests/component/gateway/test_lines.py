@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 from npc_runtime import wire
 from npc_runtime.gateway.hashing import bucket
 from npc_runtime.gateway.openapi import document
-from tests.component.gateway.engines import Asked, Engine, Reply
+from tests.component.gateway.engines import Asked, Engine, Reply, mute
 from tests.component.gateway.harness import Answer, Rig, eventually, raw
 from tests.component.gateway.ladders import BASE, LINES, PERSONA, Region, voice
 from tests.component.gateway.regions import World
@@ -212,7 +212,7 @@ async def test_an_engine_that_streams_unasked_gives_no_line(rig: Rig, world: Wor
     async def stream(asked: Asked, reply: Reply) -> None:
         await reply.stream_head()
         await reply.event({"choices": [{"delta": {"content": "word"}}]})
-        await asyncio.sleep(0.05)
+        await eventually(lambda: rig.streaming == 1)
         await reply.end()
 
     engine.script = stream
@@ -332,9 +332,6 @@ async def test_ambient_lines_are_shed_and_others_go_down(rig: Rig, engine: Engin
 
 
 async def test_a_client_that_leaves_frees_the_engine_within_a_second(rig: Rig, world: World, engine: Engine) -> None:
-    async def mute(asked: Asked, reply: Reply) -> None:
-        await asyncio.sleep(30)
-
     engine.script = mute
     body = json.dumps({"archetype": "vampire", "text": "x"}).encode()
     _, writer = await asyncio.open_connection("127.0.0.1", rig.port)

@@ -11,7 +11,7 @@ import pytest
 from npc_runtime import wire
 from npc_runtime.gateway import ejection, holds, pool
 from npc_runtime.gateway.http.limits import CONNECT_SECONDS
-from tests.component.gateway.engines import Asked, Engine, Reply
+from tests.component.gateway.engines import Asked, Engine, Reply, mute
 from tests.component.gateway.harness import Rig, eventually, stopwatch
 from tests.component.gateway.ladders import LINES, Region, voice
 from tests.component.gateway.regions import World
@@ -94,10 +94,6 @@ async def test_a_caller_that_leaves_its_trial_leaves_the_next_line_one(
     for _ in range(8):
         await rig.say()
     (left_out,) = [each for each in rig.service.fleet.endpoints if each.is_ejected]
-
-    async def mute(asked: Asked, reply: Reply) -> None:
-        await asyncio.sleep(30)
-
     engine.script = mute
     left_out.ejected_until = asyncio.get_running_loop().time()
     line = asyncio.create_task(rig.say())

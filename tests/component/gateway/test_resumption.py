@@ -281,7 +281,7 @@ async def test_a_pod_that_does_not_go_on_in_time_ends_the_line_and_is_freed(
 
     async def speak(asked: Asked, reply: Reply) -> None:
         if "continue_final_message" in asked.body:
-            await asyncio.sleep(30)
+            await reply.silence()
         await begin(asked, reply)
 
     engine.script = second.script = speak
@@ -303,7 +303,7 @@ async def test_a_continuation_that_stalls_ends_the_line_like_any_stream(
             await reply.stream_head()
             stream = Speaker(LINE).stream(asked.body)
             await reply.send(stream[: at(" me")(stream)])
-            await asyncio.sleep(30)
+            await reply.silence()
         await begin(asked, reply)
 
     engine.script = second.script = speak
@@ -323,7 +323,7 @@ async def test_a_client_that_leaves_while_another_pod_goes_on_frees_it_within_a_
     async def speak(asked: Asked, reply: Reply) -> None:
         if "continue_final_message" in asked.body:
             gone_on.set()
-            await asyncio.sleep(30)
+            await reply.silence()
         await begin(asked, reply)
 
     engine.script = second.script = speak

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import aiohttp
@@ -17,7 +17,7 @@ from npc_runtime.gateway.hashing import bucket
 from npc_runtime.gateway.plane import LocalPlane
 from npc_runtime.gateway.rollouts import prober
 from npc_runtime.gateway.rollouts.tally import Pair
-from tests.component.gateway.engines import Asked, Engine, Reply
+from tests.component.gateway.engines import Asked, Engine, Reply, Script, head_only
 from tests.component.gateway.harness import Rig, eventually
 from tests.component.gateway.regions import World
 from tests.component.gateway.test_process import started
@@ -88,9 +88,7 @@ async def report(rig: Rig, holds: Callable[[wire.RolloutReport], bool], *, secon
                 return said.rollouts[0]
 
 
-def when_new(
-    engine: Engine, act: Callable[[Asked, Reply], Awaitable[None]]
-) -> Callable[[Asked, Reply], Awaitable[None]]:
+def when_new(engine: Engine, act: Script) -> Script:
     """A script that plays something for the new vampire, and answers for the old one."""
 
     async def script(asked: Asked, reply: Reply) -> None:
@@ -307,11 +305,7 @@ async def test_a_probe_that_hangs_counts_against_its_digest(
 ) -> None:
     monkeypatch.setattr(prober, "PAUSE_SECONDS", 0.02)
 
-    async def hangs(_: Asked, reply: Reply) -> None:
-        await reply.stream_head()
-        await asyncio.sleep(60)
-
-    both.script = when_new(both, hangs)
+    both.script = when_new(both, head_only)
     await rig.push(trying(region, probe={"prompt": "Who are you?", "timeout_seconds": 3}))
     said = await report(rig, lambda one: one.candidate_counts.errors > 0 and one.stable_counts.probes > 0)
     assert said.stable_counts.errors == 0
@@ -357,7 +351,7 @@ async def test_a_pod_that_ends_under_many_lines_is_one_bad_answer_and_takes_no_c
         if stream:
             await reply.stream_head()
             await reply.event({"choices": [{"delta": {"content": "I"}}]})
-        await asyncio.Event().wait()
+        await reply.silence()
 
     async with Engine(OLD_NAME, NEW_NAME) as doomed:
         doomed.script = dying

@@ -238,7 +238,7 @@ async def test_a_client_that_hangs_up_over_tls_frees_the_engine(tmp_path: Path, 
     async def stall(asked: Asked, reply: Reply) -> None:
         await reply.stream_head()
         await reply.event({"choices": [{"delta": {"content": "one"}}]})
-        await asyncio.Event().wait()
+        await reply.silence()
 
     loop = asyncio.get_running_loop()
     took = []
