@@ -14,7 +14,7 @@ from typing import Any
 
 from hack.models.catalog import Catalog
 from hack.models.digest import digest_of
-from hack.stack.region import EnginePlan, RegionPlan, region, tier
+from hack.stack.region import IMMEDIATE, EnginePlan, RegionPlan, region, tier
 
 NAMESPACE = "bench-live"
 TIER = "gold"
@@ -60,6 +60,7 @@ def build_voice(archetype: str, source: Mapping[str, str]) -> Spec:
         "archetype": archetype,
         "variants": build_variants(source),
         "probe": {"prompt": "Who are you?", "maxTokens": 4, "timeoutSeconds": 60},
+        "rollout": IMMEDIATE,
     }
 
 

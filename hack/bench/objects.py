@@ -11,6 +11,8 @@ TIER = "gold"
 ENGINE_DEPLOYMENT = f"{TIER}-on-demand"
 GATEWAY_DEPLOYMENT = f"{REGION}-gateway"
 API_VERSION = "npcfleet.dev/v1alpha1"
+EVERY_VOICE = 1000
+"""Voices that may move at the same time: the schema's bound, because what is measured is not how they wait."""
 Spec = dict[str, Any]
 
 
@@ -45,6 +47,7 @@ def build_region(*, gateways: int) -> Spec:
             "tiers": [{"tier": TIER, "npcs": {"min": 80, "max": 1000}}],
             "defaultTier": TIER,
             "gateway": {"replicas": gateways, "auth": {"mode": "None"}},
+            "rolloutLimits": {"maxConcurrent": EVERY_VOICE},
         },
     )
 
@@ -60,7 +63,11 @@ def made_up_digest(name: str, version: int) -> str:
 
 
 def build_adapter(name: str, *, uri: str, digest: str) -> Spec:
-    return _object("ArchetypeAdapter", name, {"archetype": name, "variants": build_variants(uri=uri, digest=digest)})
+    """A voice whose traffic moves at once: nobody speaks here, so no step would ever be judged."""
+    variants = build_variants(uri=uri, digest=digest)
+    return _object(
+        "ArchetypeAdapter", name, {"archetype": name, "variants": variants, "rollout": {"strategy": "Immediate"}}
+    )
 
 
 def build_variants(*, uri: str, digest: str) -> list[Spec]:

@@ -35,7 +35,7 @@ CROWD = 30
 AFTER_SECONDS = 5.0
 """For so long after the last verdict the load goes on."""
 VERDICT_SECONDS = 90.0
-"""It takes some twenty; three bad answers on each tier are enough, and a tenth of six lines a second is few."""
+"""Three bad answers on each tier are enough, and a tenth of six lines a second is few."""
 
 
 def crowd(archetype: str, size: int = CROWD) -> list[str]:
@@ -67,15 +67,14 @@ def asks(archetypes: Sequence[str], tiers: Sequence[str]) -> list[Ask]:
 async def take_back(console: Console, region: Region, references: References) -> None:
     """The whole chapter; the voice is afterwards as it was. Raises DemoFault."""
     seen = await region.kubectl.get("archetypeadapter", VOICE, region.namespace)
+    if not is_forgiven(seen):
+        raise DemoFault(f"something is under way with {VOICE}, or was taken back: kubectl npc why {VOICE}")
     stable = {entry["tier"]: str(entry["stable"]["digest"]) for entry in seen["status"]["variants"]}
     uri, digest = region.stack.adapter(IMPOSTOR)
     expected = references.expected(PROMPT, ANSWER_TOKENS)
     expected[VOICE, digest] = references.text(IMPOSTOR, PROMPT, ANSWER_TOKENS)
     require_words(expected, stable.values(), digest)
     sources = [dict(variant) for variant in seen["spec"]["variants"]]
-
-    if not is_forgiven(seen):
-        raise DemoFault(f"something is under way with {VOICE}, or was taken back: kubectl npc why {VOICE}")
 
     console.say(f"from now on new digests of {VOICE} go out in steps, and are judged by what no vampire says:")
     rules = {"rollout": {"strategy": "Canary"}, "answers": {"mustNotMatch": [FORBIDDEN]}}
@@ -109,9 +108,11 @@ async def _try(
         watching = asyncio.create_task(_follow(console, region, trial))
         try:
             trial.applied = await region.set_source(VOICE, uri, trial.candidate)
-            await asyncio.wait_for(watching, VERDICT_SECONDS)
-        except TimeoutError:
-            raise DemoFault(f"not taken back everywhere after {VERDICT_SECONDS:.0f} s: {trial.tiers}") from None
+            done, _ = await asyncio.wait({watching}, timeout=VERDICT_SECONDS)
+            if not done:
+                open_on = ", ".join(name for name, tier in trial.tiers.items() if tier.verdict is None)
+                raise DemoFault(f"not taken back everywhere after {VERDICT_SECONDS:.0f} s: still open on {open_on}")
+            await watching
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
@@ -141,6 +142,20 @@ async def _follow(console: Console, region: Region, trial: Trial) -> None:
         await asyncio.sleep(0.5)  # the watch ended (API server away): begin another
 
 
+async def tidy(console: Console, region: Region) -> bool:
+    """Take away what a run that was ended in its midst has left: the rule; whether there was one.
+
+    The digests and the strategy come back with the next installation, which knows what they were.
+    """
+    seen = await region.kubectl.find("archetypeadapter", VOICE, region.namespace)
+    rules = ((seen or {}).get("spec", {}).get("answers") or {}).get("mustNotMatch") or []
+    if FORBIDDEN not in rules:
+        return False
+    console.say(f"an earlier run of this chapter was ended in its midst: {VOICE} is put back first")
+    await _patch(region, {"answers": {"mustNotMatch": [rule for rule in rules if rule != FORBIDDEN] or None}})
+    return True
+
+
 async def _patch(region: Region, spec: Mapping[str, Any]) -> None:
     await region.kubectl.patch("archetypeadapter", VOICE, region.namespace, {"spec": spec})
 
@@ -163,10 +178,13 @@ def restored(spec: Mapping[str, Any], sources: Sequence[Mapping[str, Any]]) -> d
 
 
 def is_forgiven(seen: Mapping[str, Any]) -> bool:
-    """Nothing of a voice is on its way or was taken back, on the generation that there is."""
+    """Nothing of a voice is on its way or was taken back, on the generation that there is, and something serves."""
     status = seen.get("status", {})
-    return status.get("observedGeneration") == seen["metadata"]["generation"] and not any(
-        entry.get("rejected") or entry.get("candidate") for entry in status.get("variants", ())
+    variants = status.get("variants", ())
+    return (
+        bool(variants)
+        and status.get("observedGeneration") == seen["metadata"]["generation"]
+        and all(one.get("stable") and not one.get("rejected") and not one.get("candidate") for one in variants)
     )
 
 

@@ -47,7 +47,7 @@ async def up(console: Console) -> None:
 async def take_back(console: Console) -> None:
     """The chapter on a bad vampire, on the demo's region as it is; where there is none, it is brought up first."""
     stack, known = await _bring_up(console)
-    region = await _as_it_is(console, stack)
+    region = await find_usable(console, stack, _plan(stack)) or await _install(console, stack)
     began = console.elapsed
     console.step(f"A bad {rollback.VOICE} under a steady load of streaming lines")
     await rollback.take_back(console, region, known)
@@ -65,7 +65,7 @@ async def take_away(console: Console) -> None:
     left = await regions.find(stack, _plan(stack))
     if left is not None:
         await spot.put_back(console, left)
-    region = await _as_it_is(console, stack)
+    region = await find_usable(console, stack, _plan(stack)) or await _install(console, stack)
     began = console.elapsed
     console.step(f"The spot node of {spot.TIER} is taken away under a steady load of streaming lines")
     await spot.take_away(console, region, known)
@@ -76,14 +76,47 @@ async def take_away(console: Console) -> None:
     console.text("\n".join([*lines[:at], f"kubectl events -n {region.namespace} --for gput/{spot.TIER}", more]))
 
 
-async def _as_it_is(console: Console, stack: Stack) -> Region:
-    """The demo's region if everything of it is ready, else installed anew."""
-    region = await regions.find(stack, _plan(stack))
-    objects = [] if region is None else await region.objects()
-    if region is not None and objects and all(is_settled(seen) for seen in objects):
-        console.say(f"the region {REGION} is there and everything of it is ready")
-        return region
-    return await _install(console, stack)
+async def find_usable(console: Console, stack: Stack, plan: RegionPlan) -> Region | None:
+    """The demo's region if it is whole, at rest and of this checkout; else None, and installing it makes it so.
+
+    Objects alone do not tell: their statuses are memories while no operator is there, and one of another version knows
+    nothing of what is shown.
+    """
+    region = await regions.find(stack, plan)
+    if region is None:
+        return None
+    if await _other_images(stack):
+        console.say(f"the region {REGION} runs what another version of this checkout has built: it is made anew")
+        await regions.uninstall(stack.kubectl, stack.helm, REGION, REGION)
+        return None
+    tidied = await rollback.tidy(console, region)
+    objects = await region.objects()
+    operator = await stack.kubectl.find("deployment", install.OPERATOR_DEPLOYMENT, OPERATOR_NAMESPACE)
+    whole = len(objects) >= _size(plan) and all(is_settled(seen) for seen in objects)
+    open_voices = [seen for seen in objects if seen["kind"] == "ArchetypeAdapter" and not rollback.is_forgiven(seen)]
+    if tidied or not whole or open_voices or operator is None or not install.is_rolled_out(operator):
+        return None
+    console.say(f"the region {REGION} is there and everything of it is ready")
+    return region
+
+
+async def _other_images(stack: Stack) -> set[str]:
+    """Images of ours that run here and are not the one of this checkout. Engine pods keep theirs when the operator is
+    upgraded.
+    """
+    pods = [*await stack.kubectl.list("pods", OPERATOR_NAMESPACE), *await stack.kubectl.list("pods", REGION)]
+    named = {
+        str(container["image"])
+        for pod in pods
+        for container in (*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"])
+    }
+    ours = stack.images.fleet.rpartition(":")[0]
+    return {image for image in named if image.rpartition(":")[0] == ours} - {stack.images.fleet}
+
+
+def _size(plan: RegionPlan) -> int:
+    """Objects of our kinds that a region has: tiers, voices, itself."""
+    return len(plan.tiers) + len(plan.adapters) + 1
 
 
 async def _bring_up(console: Console) -> tuple[Stack, References]:
@@ -116,8 +149,7 @@ async def _install(console: Console, stack: Stack) -> Region:
     plan = _plan(stack)
     region = await regions.install(stack, plan)
     console.say("what is pending, and why, as the operator's status says it:")
-    objects = len(plan.tiers) + len(plan.adapters) + 1
-    await until_all_ready(stack.kubectl, REGION, expected=objects, say=console.say, timeout=READY_SECONDS)
+    await until_all_ready(stack.kubectl, REGION, expected=_size(plan), say=console.say, timeout=READY_SECONDS)
     return region
 
 

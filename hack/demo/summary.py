@@ -32,16 +32,7 @@ class Row:
 
 def faults(tally: Tally, expected: Mapping[tuple[str, str], str], swap: Swap) -> list[str]:
     """What is not as it should be; empty when everything is."""
-    found = [f"{_whom(line)}, {_after(line, swap)} after the apply: {line.failure}" for line in tally.failures]
-    found += [
-        f"{_whom(line)}: answered {line.text!r} under {line.digest or 'no digest'}, which is not what that adapter says"
-        for line in tally.mixed(expected)
-    ]
-    found += [
-        f"{_whom(line)}: served by tier {line.tier or '(none)'}"
-        for line in tally.lines
-        if not line.failure and line.ask.tier and line.tier != line.ask.tier
-    ]
+    found = line_faults(tally, expected, applied=swap.applied, whom=_whom)
     answered = tally.by_digest()
     found += [
         f"no line of {swap.archetype} was answered by {digest}, so the swap was not seen under load"
@@ -51,6 +42,25 @@ def faults(tally: Tally, expected: Mapping[tuple[str, str], str], swap: Swap) ->
     late = [line for line in _of(tally, swap) if line.digest == swap.old and line.started > _last_moment(swap)]
     found += [
         f"{_whom(line)}: answered by the old digest after all traffic was said to be on the new one" for line in late
+    ]
+    return found
+
+
+def line_faults(
+    tally: Tally, expected: Mapping[tuple[str, str], str], *, applied: float, whom: Callable[[Line], str]
+) -> list[str]:
+    """What no change of bytes excuses: lines that failed, that are not what their digest says, or of another tier.
+    `applied`: time.monotonic() of the change.
+    """
+    found = [f"{whom(line)}, {line.started - applied:.2f} s after the apply: {line.failure}" for line in tally.failures]
+    found += [
+        f"{whom(line)}: answered {line.text!r} under {line.digest or 'no digest'}, which is not what that adapter says"
+        for line in tally.mixed(expected)
+    ]
+    found += [
+        f"{whom(line)}: served by tier {line.tier or '(none)'}"
+        for line in tally.lines
+        if not line.failure and line.ask.tier and line.tier != line.ask.tier
     ]
     return found
 

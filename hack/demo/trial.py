@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hack.demo.summary import Row
+from hack.demo.summary import Row, line_faults
 from hack.stack.load import Line, Tally
 from npc_runtime.gateway.hashing import bucket
 
@@ -84,19 +84,7 @@ def spoken_by(tally: Tally, trial: Trial, tier: str = "") -> list[Line]:
 
 def faults(tally: Tally, expected: Mapping[tuple[str, str], str], trial: Trial) -> list[str]:
     """What is not as it should be; empty when everything is."""
-    found = [
-        f"{_whom(line)}, {line.started - trial.applied:.2f} s after the apply: {line.failure}"
-        for line in tally.failures
-    ]
-    found += [
-        f"{_whom(line)}: answered {line.text!r} under {line.digest or 'no digest'}, which is not what that adapter says"
-        for line in tally.mixed(expected)
-    ]
-    found += [
-        f"{_whom(line)}: served by tier {line.tier or '(none)'}"
-        for line in tally.lines
-        if not line.failure and line.tier != line.ask.tier
-    ]
+    found = line_faults(tally, expected, applied=trial.applied, whom=_whom)
     for name, tier in trial.tiers.items():
         spoken = spoken_by(tally, trial, name)
         if tier.verdict is None:

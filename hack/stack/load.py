@@ -33,7 +33,7 @@ class Ask:
     tier: str = ""
     npc: str = ""
     player: str = ""
-    """With `npc` a conversation, which stays with one pod as long as it can."""
+    """Beside an NPC: whose conversation with it the line belongs to."""
     max_tokens: int = 8
     stream: bool = True
 

@@ -4,6 +4,7 @@ line.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hack.stack.load import Ask, Load
@@ -12,7 +13,9 @@ from tests.e2e.world import PROMPT, World
 
 async def test_a_tier_scales_up_and_down_under_load(world: World) -> None:
     ask = Ask(archetype="zombie", prompt=PROMPT, tier="bronze")
-    async with Load(world.url, world.key, [ask], rate=3) as load:
+    # Of many conversations, so that both pods have lines: those of one go where its beginning is cached.
+    crowd = [replace(ask, npc="zombie", player=f"player-{number:02}") for number in range(24)]
+    async with Load(world.url, world.key, crowd, rate=3) as load:
         await world.scale("bronze", 2)
         await world.until_tier("bronze", lambda seen: seen["status"].get("readyReplicas") == 2, timeout=600)
         await world.until_served_by_pods(ask, 2)

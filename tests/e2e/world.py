@@ -6,12 +6,14 @@ import asyncio
 import base64
 import contextlib
 import hashlib
+import itertools
 import json
 import secrets
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -215,7 +217,10 @@ class World:
         await self.kubectl.until("gputier", tier, self.namespace, _is_settled, timeout=timeout, what="settled")
 
     async def until_served_by_pods(self, ask: Ask, count: int, *, timeout: float = 240) -> None:
-        """`count` different engine pods say that they answered lines of this kind, by their own request counters."""
+        """`count` different engine pods say that they answered lines of this kind, by their own request counters.
+
+        Each is of another conversation: those of one go where its beginning is cached already.
+        """
 
         async def busy() -> int:
             totals = [await self._engine_total(pod) for pod in await self.pods(ask.tier)]
@@ -223,8 +228,9 @@ class World:
 
         before = dict([await self._engine_total(pod) for pod in await self.pods(ask.tier)])
         async with asyncio.timeout(timeout):
+            numbers = itertools.count()
             while await busy() < count:
-                await self.ask(ask)
+                await self.ask(replace(ask, npc=ask.archetype, player=f"player-{next(numbers):05}"))
 
     async def _engine_total(self, pod: Object) -> tuple[str, float]:
         url = f"http://{pod['status']['podIP']}:8000/metrics"

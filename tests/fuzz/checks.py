@@ -90,10 +90,7 @@ def _one_question(sent: bytes) -> bytes:
 
 
 def _bounded(client: ClientConnection, piece: int) -> None:
-    held = len(client._buffer) + sum(map(len, client._body))
-    chunked = client._chunked
-    if chunked is not None:
-        held += len(chunked._buffer) + len(chunked.body())
+    held = client._reader.held
     assert held <= 4096 + 2048 + MAX_PIPELINED_BYTES + SLACK_BYTES + piece, "a connection holds without bounds"
 
 

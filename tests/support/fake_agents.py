@@ -57,6 +57,8 @@ class FakeAgent:
     """True: it cannot be reached."""
     interruption: InterruptionReport | None = None
     """What it says that its machine's metadata service said."""
+    late: bool = False
+    """True: orders reach it, and what it says to them is under way for long."""
     holding: bool = False
     """True: it loads and loads."""
     silent_about_identity: bool = False

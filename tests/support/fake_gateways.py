@@ -40,7 +40,9 @@ class FakeGateway:
     table: RouteTable | None = None
     history: list[RouteTable] = field(default_factory=list)
     rollouts: tuple[RolloutReport, ...] = ()
-    """What it says it saw of candidates."""
+    """What it says it saw of candidates; of every other one of its table it says that it saw nothing yet."""
+    numberless: bool = False
+    """It is of a version that knows no attempts, and tells of none."""
     degraded: tuple[DegradedReport, ...] = ()
     """Whom it says it answers for with less than the adapter."""
     running: dict[str, int] = field(default_factory=dict)
@@ -68,6 +70,11 @@ class FakeGateway:
         self.boot_id = f"boot-{int(self.boot_id.removeprefix('boot-')) + 1}"
 
     def report(self) -> GatewayReport:
+        known = {(one.archetype, one.tier, one.candidate, one.attempt): one for one in self.rollouts}
+        silent = [one for key, one in self._trying().items() if key not in known]
+        rollouts = [*self.rollouts, *silent]
+        if self.numberless:
+            rollouts = [one.model_copy(update={"attempt": 0}) for one in rollouts]
         named = {endpoint.uid for tier in self.table.tiers for endpoint in tier.endpoints} if self.table else set()
         departures = tuple(
             Departure(uid=uid, lines=count) for uid, count in sorted(self.running.items()) if count and uid not in named
@@ -76,12 +83,28 @@ class FakeGateway:
             boot_id=self.boot_id,
             revision=1,
             stamp=self.stamp,
-            rollouts=self.rollouts,
+            rollouts=tuple(rollouts),
             degraded=self.degraded,
             counted=self.stamp if self.counting else NO_STAMP,
             departures=departures if self.counting else (),
             lines=self.lines if self.counting else (),
         )
+
+    def _trying(self) -> dict[tuple[str, str, str, int], RolloutReport]:
+        """Every candidate of its table, with no answers."""
+        found = {}
+        for alias in () if self.table is None else self.table.aliases:
+            if alias.rollout is not None and len(alias.targets) == 2:
+                stable, candidate = (target.digest for target in alias.targets)
+                one = RolloutReport(
+                    archetype=alias.archetype,
+                    tier=alias.tier,
+                    stable=stable,
+                    candidate=candidate,
+                    attempt=alias.rollout.attempt,
+                )
+                found[alias.archetype, alias.tier, candidate, one.attempt] = one
+        return found
 
     def routes(self, tier: str) -> dict[str, str]:
         """Archetype -> served name of one tier."""

@@ -118,7 +118,8 @@ class ArchetypeAdapterSpec(ApiModel):
     """Digests that must not be used: off every route within two seconds, off every pod after. A variant cannot be given
     one of them; the one it has may be named."""
     suspend: bool = False
-    """True stops every change to this voice; what is resident goes on serving."""
+    """True stops every change to this voice; what is resident goes on serving. Only what is quarantined leaves, and a
+    candidate with traffic is still judged and taken back if it is bad."""
 
 
 class Revision(ApiModel):

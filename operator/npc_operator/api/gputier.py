@@ -252,7 +252,8 @@ class GpuTierSpec(ApiModel):
     objectives: Objectives = Objectives()
     """How late a line may be."""
     suspend: bool = False
-    """True stops every change to this tier's pods and adapters; what runs goes on serving."""
+    """True stops every change to this tier's pods and adapters; what runs goes on serving. Only what is quarantined
+    leaves, and a candidate with traffic is still judged and taken back if it is bad."""
 
 
 class SliceStatus(ApiModel):

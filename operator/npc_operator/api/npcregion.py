@@ -175,7 +175,9 @@ class RolloutLimits(ApiModel):
     """What all rollouts of the region together may do: a mistake in a template must not move every voice at once."""
 
     max_concurrent: int = Field(default=5, ge=1, le=1000)
-    """Archetypes whose candidate may have traffic at the same time; the others wait, more important ones first."""
+    """Archetypes whose candidate may have traffic at the same time; the others wait, more important ones first. One
+    that moved all at once (strategy Immediate) counts for its stepSeconds; going back at once to a digest that served
+    before waits for nobody."""
     ceiling_percent: int = Field(default=100, ge=0, le=100)
     """No rollout goes above this without approvedDigest."""
 
@@ -215,7 +217,7 @@ class NPCRegionSpec(ApiModel):
     """Digests that no voice of the region may use."""
     suspend: bool = False
     """True stops every change to the region's gateway and routes; what runs goes on serving. Only what is quarantined
-    or was taken back leaves the routes all the same."""
+    or is taken back leaves the routes all the same: candidates with traffic go on being judged."""
 
 
 class NPCRegionStatus(ApiModel):

@@ -102,8 +102,9 @@ class Rollout(ApiModel):
     )
 
     strategy: Literal["Canary", "Immediate"] = "Canary"
-    """Canary: NPC by NPC in steps, each judged. Immediate: all traffic at once. Either way every pod with a ready
-    engine has proven the new digest first."""
+    """Canary: NPC by NPC in steps, each judged. Immediate: all traffic at once, without a gate and without judging.
+    Either way every pod with a ready engine has proven the new digest first, and the ceilings and the region's
+    rolloutLimits hold."""
     steps: tuple[Annotated[int, Field(ge=1, le=100)], ...] = Field(
         default=(10, 25, 50, 100), min_length=1, max_length=10
     )

@@ -24,6 +24,8 @@ class Engine:
     agent: AgentFact | None
     unrouted: bool = False
     """Its node goes away, and no new line may go there."""
+    doubted: frozenset[str] = frozenset()
+    """Served names that it was told to let go since it last spoke: whatever it says, they are not proven."""
 
     def alive(self) -> bool:
         """Whether the pod is here to stay: not being deleted, not over."""
@@ -58,6 +60,7 @@ class Engine:
             and report.phase is AdapterPhase.RESIDENT
             and self.agent is not None
             and self.agent.engine.state is EngineState.READY
+            and served_name not in self.doubted
         )
 
     def resident(self) -> frozenset[str] | None:

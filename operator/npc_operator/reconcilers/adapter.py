@@ -21,7 +21,7 @@ from npc_operator.domain.conditions import Finding, join_messages, newborn_secon
 from npc_operator.domain.desired import pick_quarantined, pick_rollout, variant_status, wanted_revision, was_taken_back
 from npc_operator.domain.doors import may_serve
 from npc_operator.domain.engines import Engine
-from npc_operator.domain.facts import Adapter, Region, Tier
+from npc_operator.domain.facts import Adapter, GatewayFact, Region, Tier
 from npc_operator.domain.holdings import Held
 from npc_operator.domain.keys import Key, KeyKind
 from npc_operator.domain.outcomes import Done, Outcome, Wait
@@ -35,6 +35,9 @@ from npc_operator.reconcilers.evidence import LISTENING_SECONDS
 from npc_runtime.wire import served_name
 
 audit = logging.getLogger("npc_operator.audit")
+
+DOUBT_LOOK_SECONDS = 0.2
+"""How soon to ask again whether an agent has spoken since its last order; it does so in milliseconds."""
 
 MATTERS_OF_ORDER = frozenset({reasons.UNKNOWN_TIER, reasons.NO_REGION})
 """Faults that the next object to be applied may mend."""
@@ -56,7 +59,7 @@ async def reconcile_adapter(context: Context, key: Key) -> Outcome:
     decisions = [decide_variant(context, adapter, variant, now) for variant in adapter.spec.variants]
     look = context.degradation.look(adapter)
     status = build_status(adapter, decisions, now, degraded=look.degraded)
-    context.turns.note(replace(adapter, status=status))
+    context.turns.note(replace(adapter, status=status), now)
     # A decision about traffic is published at once, and so is what a step waits for.
     urgent = any(decision.made for decision in decisions) or moves_on(adapter, decisions)
     told = [*describe_moves(adapter, decisions), *look.told]
@@ -69,6 +72,8 @@ async def reconcile_adapter(context: Context, key: Key) -> Outcome:
     later = await context.publisher.publish(adapter, status, urgent=urgent, more=told, tell=record)
     again = [decision.requeue_after for decision in decisions if decision.requeue_after is not None]
     again += [after for after in (later, look.again) if after is not None]
+    if has_doubts(context, adapter):
+        again.append(DOUBT_LOOK_SECONDS)
     return Done(requeue_after=min(again, default=None))
 
 
@@ -82,7 +87,7 @@ def decide_variant(context: Context, adapter: Adapter, variant: Variant, now: fl
     tier, region = world.store.get(Tier, namespace, tier_name), world.active_region(namespace)
     placement = roster.placement(tier_name)
     counting = [engine for engine in world.engines(namespace, tier_name) if engine.counts()]
-    engines = pick_engines(adapter, status, placement, counting)
+    engines = doubt(context, pick_engines(adapter, status, placement, counting), adapter, variant)
     facts = RolloutFacts(
         archetype=adapter.spec.archetype,
         tier=tier_name,
@@ -107,7 +112,7 @@ def decide_variant(context: Context, adapter: Adapter, variant: Variant, now: fl
         )
         facts = replace(facts, left_out=Finding(reasons.SLOTS_EXCEEDED, text))
     if (by := suspended_by(adapter, tier, region)) is not None:
-        return freeze(facts, by, now)
+        return freeze(collect_present_trial(context, adapter, facts, region), by, now)
     if status is None or status.stable is None:
         facts = replace(facts, serving=collect_serving(counting, adapter.spec.archetype))
     if adapter.meta.name in placement.held_back:
@@ -138,6 +143,25 @@ def pick_engines(
     return [*placed, *(engine for engine in others if engine.proven(name))]
 
 
+def doubt(context: Context, engines: list[Engine], adapter: Adapter, variant: Variant) -> list[Engine]:
+    """The engines, each without the wanted digest where its word on that is older than its orders."""
+    wanted = (served_name(adapter.spec.archetype, variant.source.digest),)
+    return [
+        replace(engine, doubted=doubted) if (doubted := context.orders.doubted(engine, wanted)) else engine
+        for engine in engines
+    ]
+
+
+def has_doubts(context: Context, adapter: Adapter) -> bool:
+    """Whether some agent's word would count if it were newer: when it is, nothing else of it need have changed."""
+    return any(
+        engine.proven(name) and engine.counts() and context.orders.doubted(engine, (name,))
+        for variant in adapter.spec.variants
+        for name in (served_name(adapter.spec.archetype, variant.source.digest),)
+        for engine in context.world.engines(adapter.meta.namespace, variant.tier)
+    )
+
+
 def collect_trial(context: Context, adapter: Adapter, facts: RolloutFacts, region: Region | None) -> RolloutFacts:
     """With what is known of the wanted digest as a candidate."""
     status = facts.status
@@ -147,7 +171,8 @@ def collect_trial(context: Context, adapter: Adapter, facts: RolloutFacts, regio
     rollout = pick_rollout(status, facts.wanted)
     place = (adapter.meta.namespace, adapter.meta.name, facts.tier)
     limits = RolloutLimits() if region is None else region.spec.rollout_limits
-    facts = replace(facts, ceiling_percent=limits.ceiling_percent)
+    turn = context.turns.ask(adapter, most=limits.max_concurrent, now=context.clock.now())
+    facts = replace(facts, ceiling_percent=limits.ceiling_percent, turn=turn)
     if rollout is None or not rollout.since:
         context.crashes.forget(place)
     if facts.rollout.strategy == "Immediate" and rollout is None:
@@ -171,12 +196,23 @@ def collect_trial(context: Context, adapter: Adapter, facts: RolloutFacts, regio
         crashes = context.crashes.count(place, facts.name(digest), engines, known=known, now=seconds)
     return replace(
         facts,
-        turn=context.turns.may_move(adapter, most=limits.max_concurrent),
         gate=world.gate(namespace, facts.archetype, facts.tier, digest),
         evidence=evidence,
         verdict=judge(evidence, facts.rollout.analysis),
         unwatched=find_unwatched(context, region, facts) if rollout is not None and rollout.since else None,
         crashes=crashes,
+    )
+
+
+def collect_present_trial(
+    context: Context, adapter: Adapter, facts: RolloutFacts, region: Region | None
+) -> RolloutFacts:
+    """With what is known of the candidate that has traffic, whatever the spec has come to name."""
+    status = facts.status
+    if status is None or status.candidate is None or status.rollout is None or not status.rollout.since:
+        return facts
+    return replace(
+        collect_trial(context, adapter, replace(facts, wanted=status.candidate), region), wanted=facts.wanted
     )
 
 
@@ -190,12 +226,23 @@ def find_unwatched(context: Context, region: Region | None, facts: RolloutFacts)
         and may_serve(door.pod, heard=door.fact is not None)
         and not context.routes.is_gone(door)
     ]
-    heard = any(door.fact is not None and door.fact.reachable for door in doors)
-    if heard and not silent:
+    heard = [door for door in doors if door.fact is not None and door.fact.reachable]
+    mute = [door.pod.name for door in heard if not tells_of(door.fact, facts)]
+    if heard and not silent and not mute:
         return None
     who = f"gateway {join_messages(silent)} is not heard" if silent else "no gateway is heard"
+    if mute and not silent:
+        who = f"gateway {join_messages(mute)} tells nothing of this try (it has older routes or is of an older version)"
     text = f"tier {facts.tier}: {who}, so nobody can say what all answers of {facts.name(facts.wanted.digest)} are like"
     return Finding(reasons.GATEWAY_SILENT, f"{text}; it goes no further until then")
+
+
+def tells_of(fact: GatewayFact | None, facts: RolloutFacts) -> bool:
+    """Whether a gateway says what it saw of the wanted digest in its present try: nothing, too, is said."""
+    attempt = 0 if facts.status is None else facts.status.attempt
+    what = (facts.archetype, facts.tier, facts.wanted.digest, attempt)
+    said = () if fact is None else fact.rollouts
+    return any((one.archetype, one.tier, one.candidate, one.attempt) == what for one in said)
 
 
 def pick_stand_in(adapter: Adapter) -> StandIn:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from npc_operator.api import names
 from npc_operator.domain.desired import differ_in_marks_alone, fit_kept, keep_entry, pick_kept
+from npc_operator.domain.engines import build_engine
 from npc_operator.domain.facts import AgentFact, Pod, Tier
 from npc_operator.domain.holdings import Held
 from npc_operator.domain.keys import Key
@@ -57,6 +58,7 @@ class AgentReconciler:
         agent = world.store.get(AgentFact, key.namespace, key.name)
         if pod is None or pod.component != names.COMPONENT_ENGINE:
             self._handed.pop((key.namespace, key.name), None)
+            self._context.orders.forget(key.namespace, key.name)
             return Done()
         if pod.deleting or not pod.ip or agent is None or agent.pod_uid != pod.uid:
             return Done()  # what an agent has is unknown until it is heard, and its first word wakes this key
@@ -124,6 +126,8 @@ class AgentReconciler:
         for attempt in range(2):
             given = max(agent.stamp.order(), handed.stamp.order() if handed is not None else (0, 0))
             desired = self._order(key.namespace, pod.tier, entries, given)
+            # Before it is sent: it may be obeyed while the answer is under way.
+            context.orders.note(build_engine(pod, agent), entries, desired.stamp)
             try:
                 accepted = await context.agents.push(key.namespace, pod.ip, desired, pod_uid=pod.uid)
             except StaleLeader as stale:

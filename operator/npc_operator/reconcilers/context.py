@@ -12,6 +12,7 @@ from npc_operator.reconcilers.capacity import InterruptionsView
 from npc_operator.reconcilers.children import Children, Ensured
 from npc_operator.reconcilers.crashes import CrashWatch
 from npc_operator.reconcilers.degradation import DegradationWatch
+from npc_operator.reconcilers.orders import OrderBook
 from npc_operator.reconcilers.publisher import Publisher
 from npc_operator.reconcilers.routebook import RouteBook
 from npc_operator.reconcilers.turnbook import TurnBook
@@ -33,6 +34,7 @@ class Context:
     publisher: Publisher
     children: Children
     routes: RouteBook
+    orders: OrderBook
     turns: TurnBook
     crashes: CrashWatch
     degradation: DegradationWatch

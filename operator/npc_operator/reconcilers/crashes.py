@@ -1,8 +1,10 @@
 """Engine processes that ended while they had a candidate: more than chance makes the candidate suspect.
 
 An agent tells of each new process of its engine, so the end of one is seen where the pod had proven the candidate
-before and now has another process. A pod that goes away, or never had it, says nothing about the candidate. Nor do two
-engines that end days apart in a step that takes a week: an end counts for as long as a loop may need for the next.
+before and now has another process. A pod that goes away, or never had it, says nothing about the candidate, and a pod
+whose agent began anew with its engine was stopped from outside: its node started anew, or its sandbox did. Nor do two
+engines that end days apart in a step that takes a week say anything: an end counts for as long as a loop may need for
+the next.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ class _Case:
     served_name: str
     ends: list[float]
     """When they were seen (monotonic seconds)."""
-    had: dict[str, str] = field(default_factory=dict)
-    """The engine process that had it, by the pod's uid."""
+    had: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """The engine process that had it, and the agent that told so, by the pod's uid."""
 
 
 class CrashWatch:
@@ -39,19 +41,21 @@ class CrashWatch:
         case = self._cases.get(place)
         if case is None or case.served_name != served_name:
             case = self._cases[place] = _Case(served_name, [now] * known)
-        present = {}
+        present: dict[str, tuple[str, str]] = {}
         for engine in engines:
             if not engine.alive() or engine.agent is None:
                 continue
-            uid, process = engine.pod.uid, engine.agent.engine.instance
+            uid, process, agent = engine.pod.uid, engine.agent.engine.instance, engine.agent.boot_id
             had = case.had.get(uid)
-            if had is not None and process and process != had:
-                case.ends.append(now)
+            if had is not None and process and process != had[0]:
+                if agent == had[1]:
+                    case.ends.append(now)
                 had = None
             if engine.proven(served_name):
-                had = process
+                had = (process, agent)
             if had is not None:
-                present[uid] = had
+                # An agent that began anew while its engine ran on has told of the very process that had it.
+                present[uid] = (had[0], agent) if process == had[0] else had
         case.had = present
         case.ends = [end for end in case.ends if now - end < WINDOW_SECONDS]
         return len(case.ends)

@@ -22,6 +22,7 @@ from npc_operator.reconcilers.gateway import reconcile_gateway
 from npc_operator.reconcilers.interruptions import Interruptions
 from npc_operator.reconcilers.namespace import reconcile_namespace
 from npc_operator.reconcilers.node_pools import NodePoolsReconciler
+from npc_operator.reconcilers.orders import OrderBook
 from npc_operator.reconcilers.publisher import Publisher
 from npc_operator.reconcilers.region import reconcile_region
 from npc_operator.reconcilers.routebook import RouteBook
@@ -69,6 +70,7 @@ class Reconcilers:
             publisher=Publisher(outside.kube, outside.recorder, outside.clock, store),
             children=Children(outside.kube, self._world, outside.recorder),
             routes=routes,
+            orders=OrderBook(),
             turns=TurnBook(store),
             crashes=CrashWatch(),
             degradation=DegradationWatch(self._world, routes, outside.clock),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from npc_operator.domain.facts import Adapter
+from npc_operator.domain.rollout import GRANTED, Turn
 from npc_operator.domain.turns import TurnClaim, claim_turn, pick_turns
 from npc_operator.loop.store import Store
 
@@ -20,35 +21,42 @@ class TurnBook:
         self._store = store
         self._claims: dict[str, dict[str, TurnClaim]] = {}
 
-    def may_move(self, adapter: Adapter, *, most: int) -> bool:
-        """Whether a voice whose candidate is ready may have it heard, or has it heard already."""
-        claims = self._of(adapter.meta.namespace)
+    def ask(self, adapter: Adapter, *, most: int, now: float) -> Turn:
+        """Whether a voice whose candidate is ready may have it heard, or has it heard already, now (Unix seconds)."""
+        claims = self._of(adapter.meta.namespace, now)
         mine = claim_turn(adapter)
         claims[adapter.meta.name] = mine
-        if mine.holds:
-            return True
+        if mine.has_turn(now):
+            return GRANTED
         # Of one that is gone the key may not have run yet, and nobody would wake this one again afterwards.
         present = self._store.list(Adapter, adapter.meta.namespace)
-        others = (claim for name, claim in claims.items() if name != adapter.meta.name and name in present)
-        return adapter.meta.name in pick_turns((*others, replace(mine, waits=True)), most=most)
+        others = [claim for name, claim in claims.items() if name != adapter.meta.name and name in present]
+        if adapter.meta.name in pick_turns((*others, replace(mine, waits=True)), most=most, now=now):
+            return GRANTED
+        holders = sorted(claim for claim in others if claim.has_turn(now))
+        return Turn(
+            granted=False,
+            holders=tuple(claim.describe() for claim in holders),
+            free_after=min((claim.resting(now) for claim in holders if not claim.holds), default=None),
+        )
 
-    def note(self, adapter: Adapter) -> None:
-        """What was decided of a voice."""
+    def note(self, adapter: Adapter, now: float) -> None:
+        """What was decided of a voice, now (Unix seconds)."""
         claim = claim_turn(adapter)
-        claims = self._of(adapter.meta.namespace)
-        if claim.holds or claim.waits:
+        claims = self._of(adapter.meta.namespace, now)
+        if claim.waits or claim.has_turn(now):
             claims[adapter.meta.name] = claim
         else:
             claims.pop(adapter.meta.name, None)
 
     def forget(self, namespace: str, name: str) -> None:
         """The voice is gone."""
-        self._of(namespace).pop(name, None)
+        self._claims.get(namespace, {}).pop(name, None)
 
-    def _of(self, namespace: str) -> dict[str, TurnClaim]:
+    def _of(self, namespace: str, now: float) -> dict[str, TurnClaim]:
         claims = self._claims.get(namespace)
         if claims is None:
             published = map(claim_turn, self._store.list(Adapter, namespace).values())
-            claims = {claim.name: claim for claim in published if claim.holds or claim.waits}
+            claims = {claim.name: claim for claim in published if claim.waits or claim.has_turn(now)}
             self._claims[namespace] = claims
         return claims

@@ -24,7 +24,7 @@ class Command:
 COMMANDS: tuple[Command, ...] = (
     Command(
         "status",
-        "regions, tiers and adapters at a glance",
+        "regions, tiers, rollouts, degraded voices and adapters at a glance",
         ("kubectl npc status -n eu-west", "kubectl npc status -A --watch"),
         o.status_options,
     ),
@@ -79,7 +79,7 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         "pause",
-        "stop every change to an adapter, a tier or a region; what serves goes on: sets spec.suspend",
+        "stop changes to an adapter, a tier or a region; what serves goes on: sets spec.suspend",
         ("kubectl npc pause vampire -n eu-west", "kubectl npc pause tier/gold"),
         o.pause_options,
     ),

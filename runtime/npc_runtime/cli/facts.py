@@ -57,6 +57,8 @@ class Tier:
     quality: str = ""
     model_uri: str = ""
     suspend: bool = False
+    fallback: str = ""
+    """The tier that answers where this one cannot; empty for none."""
     wanted: int = 0
     ready: int = 0
     adapters: int = 0
@@ -101,6 +103,18 @@ class VariantState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Degradation:
+    """A tier on which players hear less than the voice's adapter there, as its status says."""
+
+    tier: str
+    level: str
+    """Tier, BaseModel or Scripted, as the gateways' `X-NPC-Degraded` has it."""
+    since: str = ""
+    message: str = ""
+    """What answers and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Adapter:
     """An ArchetypeAdapter."""
 
@@ -118,6 +132,7 @@ class Adapter:
     ready_variants: str = ""
     variants: tuple[Variant, ...] = ()
     states: tuple[VariantState, ...] = ()
+    degraded: tuple[Degradation, ...] = ()
 
     def state(self, tier: str) -> VariantState | None:
         return next((one for one in self.states if one.tier == tier), None)

@@ -89,6 +89,7 @@ def parse_tier(raw: Json) -> Tier:
         quality=text(spec.get("quality")),
         model_uri=text(mapping(spec.get("model")).get("uri")),
         suspend=spec.get("suspend") is True,
+        fallback=text(spec.get("fallbackTier")),
         wanted=number(status.get("wantedReplicas")),
         ready=number(status.get("readyReplicas")),
         adapters=number(status.get("adapters")),

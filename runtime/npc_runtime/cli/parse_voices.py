@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .facts import Adapter, Variant, VariantState
+from .facts import Adapter, Degradation, Variant, VariantState
 from .parse import own_conditions, parse_meta
 from .plain import Json, entries, mapping, number, text, texts
 from .rollouts import Decision, Progress, Rejection, Revision
@@ -27,6 +27,7 @@ def parse_adapter(raw: Json) -> Adapter:
         ready_variants=text(status.get("readyVariants")),
         variants=tuple(_variant(one) for one in entries(spec.get("variants"))),
         states=tuple(_state(one) for one in entries(status.get("variants"))),
+        degraded=tuple(_degradation(one) for one in entries(status.get("degraded"))),
     )
 
 
@@ -58,6 +59,15 @@ def _state(raw: Json) -> VariantState:
         reason=text(raw.get("reason")),
         message=text(raw.get("message")),
         history=tuple(_decision(one) for one in entries(raw.get("history"))),
+    )
+
+
+def _degradation(raw: Json) -> Degradation:
+    return Degradation(
+        tier=text(raw.get("tier")),
+        level=text(raw.get("level")),
+        since=text(raw.get("since")),
+        message=text(raw.get("message")),
     )
 
 

@@ -34,14 +34,33 @@ def _refuse(status: int, refusal: wire.Refusal) -> web.Response:
 def build_admin(*, routes: Routes, internal: InternalDir, pod_uid: str = "") -> web.Application:
     """The application of the admin port. With `pod_uid` what is meant for another pod is refused before its body is
     read."""
+    admin = _Admin(routes, internal, pod_uid)
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if not internal.allows(request.headers.get("Authorization")):
+        return await admin.guard(request, handler)
+
+    app = web.Application(middlewares=[guard], client_max_size=MAX_BYTES)
+    app.router.add_put("/v1/routes", admin.put_routes)
+    app.router.add_get("/v1/status", admin.get_status)
+    return app
+
+
+class _Admin:
+    """Who may ask, and what is answered."""
+
+    def __init__(self, routes: Routes, internal: InternalDir, pod_uid: str) -> None:
+        self._routes = routes
+        self._internal = internal
+        self._pod_uid = pod_uid
+
+    async def guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Refuse whoever may not ask, and whatever is meant for another pod."""
+        if not self._internal.allows(request.headers.get("Authorization")):
             return _refuse(401, wire.Refusal(reason="Unauthorized", message="A valid bearer token is required."))
         meant = request.headers.get(wire.POD_HEADER, "")
-        if meant and pod_uid and meant != pod_uid:
-            message = f"this is pod {pod_uid}, not {meant[:_UID_LENGTH]}"
+        if meant and self._pod_uid and meant != self._pod_uid:
+            message = f"this is pod {self._pod_uid}, not {meant[:_UID_LENGTH]}"
             return _refuse(421, wire.Refusal(reason="OtherPod", message=message))
         try:
             return await handler(request)
@@ -53,7 +72,8 @@ def build_admin(*, routes: Routes, internal: InternalDir, pod_uid: str = "") -> 
             log.exception("a request of the operator could not be handled", extra={"path": request.path})
             return _refuse(500, wire.Refusal(reason="Internal", message="the gateway failed on this request"))
 
-    async def put_routes(request: web.Request) -> web.StreamResponse:
+    async def put_routes(self, request: web.Request) -> web.StreamResponse:
+        """Put a table in force."""
         data = await request.read()
         try:
             message = wire.RouteTable.model_validate_json(data)
@@ -66,7 +86,7 @@ def build_admin(*, routes: Routes, internal: InternalDir, pod_uid: str = "") -> 
             understood = f"Protocols {wire.OLDEST_PROTOCOL} to {wire.PROTOCOL} are understood, not {message.protocol}."
             return _refuse(400, wire.Refusal(reason="UnsupportedProtocol", message=understood))
         try:
-            accepted = await routes.accept(compile_table(message))
+            accepted = await self._routes.accept(compile_table(message))
         except BadTable as error:
             return _refuse(400, wire.Refusal(reason="BadMessage", message=str(error)))
         except StaleOrder as error:
@@ -81,7 +101,8 @@ def build_admin(*, routes: Routes, internal: InternalDir, pod_uid: str = "") -> 
         )
         return _answer(accepted)
 
-    async def get_status(request: web.Request) -> web.StreamResponse:
+    async def get_status(self, request: web.Request) -> web.StreamResponse:
+        """The long poll: what is in force, and what became of candidates."""
         try:
             after = int(request.query.get("after", "-1"))
             seconds = float(request.query.get("wait", "0"))
@@ -91,9 +112,4 @@ def build_admin(*, routes: Routes, internal: InternalDir, pod_uid: str = "") -> 
             return _refuse(400, wire.Refusal(reason="BadMessage", message="'wait' must be a number."))
         seconds = min(max(seconds, 0.0), float(wire.LONG_POLL_SECONDS))
         boot_id = request.query.get("boot", "")
-        return _answer(await routes.wait_for_news(boot_id=boot_id, after=after, seconds=seconds))
-
-    app = web.Application(middlewares=[guard], client_max_size=MAX_BYTES)
-    app.router.add_put("/v1/routes", put_routes)
-    app.router.add_get("/v1/status", get_status)
-    return app
+        return _answer(await self._routes.wait_for_news(boot_id=boot_id, after=after, seconds=seconds))

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
@@ -20,7 +19,8 @@ from npc_runtime.gateway.access_log import Record
 from npc_runtime.gateway.errors import Fault, Refused
 from npc_runtime.gateway.exchange import STATUS_CLIENT_GONE, Exchange
 from npc_runtime.gateway.http import limits
-from npc_runtime.gateway.http.parser import HEAD_END, ChunkedBody, RequestHead, check_unfinished_head, parse_head
+from npc_runtime.gateway.http.parser import RequestHead
+from npc_runtime.gateway.http.reader import RequestReader
 from npc_runtime.gateway.http.response import CONTINUE, LAST_CHUNK, fault_answer, stream_head, whole_answer
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from npc_runtime.gateway.service import Service
 
 log = logging.getLogger(__name__)
-
-_EMPTY_LINES = re.compile(rb"\A(?:\r\n)+")
 
 
 class _State(enum.Enum):
@@ -52,15 +50,12 @@ class ClientConnection(asyncio.Protocol):
     __slots__ = (
         "_advancing",
         "_answer_deadline",
-        "_body",
-        "_buffer",
-        "_chunked",
         "_exchange",
         "_head",
         "_head_begun",
         "_id_line",
         "_loop",
-        "_missing",
+        "_reader",
         "_service",
         "_state",
         "_transport",
@@ -75,12 +70,9 @@ class ClientConnection(asyncio.Protocol):
         self._loop = service.loop
         self._transport: asyncio.Transport | None = None
         self._state = _HEAD
-        self._buffer = b""
+        self._reader = RequestReader()
         self._head: RequestHead | None = None
         self._head_begun = False
-        self._chunked: ChunkedBody | None = None
-        self._body: list[bytes] = []
-        self._missing = 0
         self._exchange: Exchange | None = None
         self._id_line = b""
         self._write_paused = False
@@ -108,9 +100,10 @@ class ClientConnection(asyncio.Protocol):
         """Bytes of requests."""
         if self._state is _State.LINGERING:
             return
-        self._buffer = self._buffer + data if self._buffer else data
+        reader = self._reader
+        reader.buffer = reader.buffer + data if reader.buffer else data
         if self._state is _ANSWERING:
-            if len(self._buffer) > limits.MAX_PIPELINED_BYTES and self._transport is not None:
+            if len(reader.buffer) > limits.MAX_PIPELINED_BYTES and self._transport is not None:
                 self._transport.pause_reading()
             return
         self._advance()
@@ -126,8 +119,7 @@ class ClientConnection(asyncio.Protocol):
         self._leave()
         self._state = _State.CLOSED
         self._transport = None
-        self._buffer = b""
-        self._body = []
+        self._reader.clear()
 
     def pause_writing(self) -> None:
         """The client reads more slowly than the engine writes."""
@@ -151,18 +143,18 @@ class ClientConnection(asyncio.Protocol):
     @property
     def is_idle(self) -> bool:
         """Whether no byte of a request is here and no answer is running."""
-        return self._state is _HEAD and not self._buffer
+        return self._state is _HEAD and not self._reader.buffer
 
     @property
     def is_busy(self) -> bool:
         """Whether a request is arriving or being answered, or the end of an answer may still be on its way."""
-        arriving = self._state is _HEAD and bool(self._buffer)
+        arriving = self._state is _HEAD and bool(self._reader.buffer)
         return arriving or self._state in (_State.BODY, _State.ANSWERING, _State.LINGERING)
 
     def expire(self) -> None:
         """The deadline of the present state has passed."""
         match self._state:
-            case _State.HEAD if not self._buffer:
+            case _State.HEAD if not self._reader.buffer:
                 # A client that has not read its last answer would keep a closing connection for ever: lingering has
                 # an end.
                 self._state = _State.LINGERING
@@ -199,7 +191,8 @@ class ClientConnection(asyncio.Protocol):
     def run(self, exchange: Exchange) -> None:
         """Let an exchange answer the present request."""
         self._exchange = exchange
-        self.deadline = self._loop.time() + self._service.limits.request_timeout_seconds
+        # Both: a client that was behind before this answer began may catch up in the middle of it.
+        self.deadline = self._answer_deadline = self._loop.time() + self._service.limits.request_timeout_seconds
         exchange.start()
         if self._write_paused:
             exchange.pause()
@@ -214,7 +207,7 @@ class ClientConnection(asyncio.Protocol):
             while True:
                 state = self._state
                 if state is _HEAD:
-                    if not self._buffer or self._write_paused or not self._read_head():
+                    if not self._reader.buffer or self._write_paused or not self._read_head():
                         return
                 elif state is not _BODY or not self._read_body():
                     return  # bytes are missing, or an answer is running
@@ -224,26 +217,16 @@ class ClientConnection(asyncio.Protocol):
             self._advancing = False
 
     def _read_head(self) -> bool:
-        bounds = self._service.limits
-        buffer = self._buffer
-        if buffer.startswith(b"\r\n"):
-            # RFC 9112, 2.2: empty lines before a request are tolerated; some clients end a body with one.
-            buffer = self._buffer = _EMPTY_LINES.sub(b"", buffer, count=1)
-            if not buffer:
+        bounds, reader = self._service.limits, self._reader
+        head = reader.read_head(bounds.max_header_bytes)
+        if head is None:
+            if not reader.buffer:
                 self._head_begun = False
-                return False
-        end = buffer.find(HEAD_END) + 4
-        if max(end, len(buffer) if end < 4 else 0) > bounds.max_header_bytes:
-            raise Refused(errors.head_too_large(bounds.max_header_bytes))
-        if end < 4:
-            check_unfinished_head(buffer)
-            if not self._head_begun:
+            elif not self._head_begun:
                 self._head_begun = True
                 self.deadline = self._loop.time() + limits.HEAD_SECONDS
             return False
         self._head_begun = False
-        head = parse_head(buffer[:end])
-        self._buffer = buffer[end:]
         self._head = head
         self.record, self._id_line = self._service.begin(head)
         self._state = _BODY
@@ -251,44 +234,24 @@ class ClientConnection(asyncio.Protocol):
             raise Refused(errors.body_too_large(bounds.max_body_bytes))
         fault = self._service.precheck(self, head)
         if fault is not None:
-            if head.chunked or len(self._buffer) < head.content_length:
+            if not reader.skip_body(head):
                 raise Refused(fault)
-            self._buffer = self._buffer[head.content_length :]
             self._state = _ANSWERING
             self.send_fault(fault, b"")
             return True
         if head.has_body:
-            self._chunked = ChunkedBody(bounds.max_body_bytes) if head.chunked else None
-            self._missing = head.content_length
-            if head.expects_continue and not self._buffer:
+            reader.open_body(head, bounds.max_body_bytes)
+            if head.expects_continue and not reader.buffer:
                 self._write(CONTINUE)
             self.deadline = self._loop.time() + limits.BODY_SECONDS
         return True
 
     def _read_body(self) -> bool:
-        head, buffer = self._head, self._buffer
+        head = self._head
         assert head is not None  # noqa: S101 (the state BODY comes after a head)
-        if head.chunked:
-            chunked = self._chunked
-            assert chunked is not None  # noqa: S101 (made with the head)
-            self._buffer = chunked.feed(buffer)
-            if not chunked.done:
-                return False
-            body = chunked.body()
-            self._chunked = None
-        else:
-            # Kept in pieces: joining all of it anew with each packet would cost the square of its length.
-            missing = self._missing
-            if len(buffer) < missing:
-                self._body.append(buffer)
-                self._missing = missing - len(buffer)
-                self._buffer = b""
-                return False
-            self._body.append(buffer[:missing])
-            self._buffer = buffer[missing:]
-            self._missing = 0
-            body = b"".join(self._body)
-            self._body = []
+        body = self._reader.read_body()
+        if body is None:
+            return False
         self._state = _ANSWERING
         try:
             self._service.answer(self, head, body)
@@ -360,7 +323,7 @@ class ClientConnection(asyncio.Protocol):
         self.deadline = self._loop.time() + limits.IDLE_SECONDS
         if self._transport is not None and not self._transport.is_closing() and not self._transport.is_reading():
             self._transport.resume_reading()
-        if self._buffer:
+        if self._reader.buffer:
             self._advance()
 
     def _refuse(self, fault: Fault) -> None:
@@ -374,7 +337,7 @@ class ClientConnection(asyncio.Protocol):
     def _linger(self) -> None:
         """Close so that what was written arrives: closing with unread input would reset the connection under it."""
         self._state = _State.LINGERING
-        self._buffer = b""
+        self._reader.clear()
         self.deadline = self._loop.time() + limits.LINGER_SECONDS
         transport = self._transport
         if transport is not None and not transport.is_closing():

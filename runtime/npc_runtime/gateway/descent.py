@@ -1,7 +1,8 @@
 """Where a line is asked next: which level, which digest there, which pod. Sends nothing and waits for nothing.
 
 On one level a line meets three pods at most; a line that breaks engines meets two in all, on whatever levels, because
-it must not go through the fleet. A level that is held is passed over, unless the only thing below is an error.
+it must not go through the fleet. A level that is held is passed over, unless the only thing below is an error. And a
+digest that was taken off while a line waited is asked of no pod any more.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class Descent:
         "_place",
         "_reached",
         "_rungs",
+        "_table",
         "_time",
         "_tried",
         "_unreached",
@@ -57,6 +59,7 @@ class Descent:
         """Begin on the best level that may be asked. `place` is the line's on the rings of `affinity`, if there are
         any."""
         self._fleet = fleet
+        self._table = fleet.table
         self._ladder = ladder
         self._chooser = chooser
         self._npc = npc
@@ -216,7 +219,12 @@ class Descent:
     def _usable(self, rung: Rung) -> list[Endpoint]:
         if rung.alias is None:
             return self._fleet.accepting(rung.tier)
-        return [] if self.target is None else self._fleet.usable(rung.tier, self.target.served_name)
+        if self.target is None:
+            return []
+        if (self._fleet.table is not self._table or self.observer.is_off) and not self._is_offered(rung):
+            # It may be resident for long after it was quarantined or taken back, and a line may wait for long.
+            return []
+        return self._fleet.usable(rung.tier, self.target.served_name)
 
     def _choose(self, rung: Rung, usable: list[Endpoint], tried: tuple[object, ...]) -> Endpoint | None:
         fleet, place = self._fleet, self._place

@@ -84,7 +84,9 @@ class Exchange:
         elif failure is None:
             self._refuse(errors.no_resident(self._ladder.archetype, self._ladder.tier), Outcome.UNTOLD)
         elif failure.answer is not None:
-            self._pass_on(*failure.answer, Reason.ENGINE_FAILED, Outcome.UNTOLD)
+            # Of no level: the descent is past the one whose error it is, and nothing was spoken on the last one either.
+            self._end(Outcome.UNTOLD)
+            self._reply.send_whole(*failure.answer, b"", Reason.ENGINE_FAILED)
         else:
             self._refuse(failure.fault, Outcome.UNTOLD)
 

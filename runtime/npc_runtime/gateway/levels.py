@@ -70,6 +70,8 @@ class Ladder:
     prompt: dict[str, Any]
     """The message that makes the base model speak in its place."""
     scripted_headers: bytes
+    scripted_lines: tuple[str, ...]
+    """What there is to say without an engine; a line without a word in it is no answer, and left out."""
     has_last_resort: bool
     """Whether there is a line to say when no engine can."""
 
@@ -103,9 +105,10 @@ class Ladders:
     def _make(self, tier: str, archetype: str) -> Ladder | None:
         voice = self._voices.get(archetype) or wire.Voice(archetype=archetype)
         rungs = [rung for name in self._chain(tier) if (rung := self._adapter(name, archetype, tier)) is not None]
-        if voice.system_prompt:
+        if voice.system_prompt.strip():
             rungs += [self._base(name, archetype) for name in self._chain(tier) if self._tiers[name].base_model]
-        if not rungs and not voice.scripted_lines:
+        scripted_lines = tuple(line for line in voice.scripted_lines if line.strip())
+        if not rungs and not scripted_lines:
             return None
         return Ladder(
             archetype=archetype,
@@ -115,7 +118,8 @@ class Ladders:
             priority=engine_priority(voice.importance, self._tiers[tier].quality),
             prompt={"role": "system", "content": voice.system_prompt},
             scripted_headers=_headers(tier, SCRIPTED) + _mark(Level.SCRIPTED),
-            has_last_resort=bool(voice.scripted_lines),
+            scripted_lines=scripted_lines,
+            has_last_resort=bool(scripted_lines),
         )
 
     def _chain(self, tier: str) -> Iterator[str]:

@@ -179,64 +179,92 @@ class GatewayCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Every family, in a fixed order."""
+        yield from self._of_lines()
+        yield _by_tier(
+            CounterMetricFamily,
+            "npc_gateway_ejections",
+            "How often a pod was left out for what it did to lines.",
+            self._ejections(),
+        )
+        yield _by_tier(GaugeMetricFamily, "npc_gateway_lines_waiting", "Lines that wait for a slot.", self._waiting())
+        for name, help_text, value in self._gauges:
+            yield GaugeMetricFamily(name, help_text, value=value())
+        for name, help_text, value in self._counters:
+            yield CounterMetricFamily(name, help_text, value=value())
+
+    def _of_lines(self) -> Iterable[Metric]:
+        families = _LineFamilies()
+        for key, series in self._metrics().items():
+            families.add(key, series)
+        return families.all
+
+
+class _LineFamilies:
+    """What is counted of requests and lines, by archetype and tier."""
+
+    def __init__(self) -> None:
         labels = ("archetype", "tier")
-        requests = CounterMetricFamily(
+        self._requests = CounterMetricFamily(
             "npc_gateway_requests",
             "Finished requests by status code (499: the client left first).",
             labels=(*labels, "code"),
         )
-        errors = CounterMetricFamily(
+        self._errors = CounterMetricFamily(
             "npc_gateway_errors", "Failed requests by the gateway's reason.", labels=(*labels, "reason")
         )
-        retries = CounterMetricFamily("npc_gateway_retries", "Requests sent to another pod.", labels=labels)
-        resumed = CounterMetricFamily(
+        self._retries = CounterMetricFamily("npc_gateway_retries", "Requests sent to another pod.", labels=labels)
+        self._resumed = CounterMetricFamily(
             "npc_gateway_resumed_lines",
             "Lines that broke off in the middle and that another pod went on with, or was asked to.",
             labels=labels,
         )
-        degraded = CounterMetricFamily(
+        self._degraded = CounterMetricFamily(
             "npc_gateway_degraded_lines",
             "Lines answered by less than the archetype's adapter on the tier that was asked: by another tier, by the "
             "base model, or by a scripted line.",
             labels=(*labels, "level"),
         )
-        in_flight = GaugeMetricFamily("npc_gateway_requests_in_flight", "Requests being answered.", labels=labels)
-        first_token = HistogramMetricFamily(
+        self._in_flight = GaugeMetricFamily("npc_gateway_requests_in_flight", "Requests being answered.", labels=labels)
+        self._first_token = HistogramMetricFamily(
             "npc_gateway_time_to_first_token_seconds",
             "From the end of a request to the first event of its streamed answer.",
             labels=labels,
         )
-        duration = HistogramMetricFamily(
+        self._duration = HistogramMetricFamily(
             "npc_gateway_request_duration_seconds",
             "From the end of a request to the end of its answer.",
             labels=labels,
         )
-        for key, series in self._metrics().items():
-            for status, count in list(series.answers.items()):
-                requests.add_metric((*key, str(status)), count)
-            for reason, count in list(series.errors.items()):
-                errors.add_metric((*key, reason.value), count)
-            for level, count in list(series.degraded.items()):
-                degraded.add_metric((*key, level), count)
-            if key == ("", ""):
-                continue
-            retries.add_metric(key, series.retries)
-            resumed.add_metric(key, series.resumed)
-            in_flight.add_metric(key, series.in_flight)
-            first_token.add_metric(key, series.first_token.buckets(), series.first_token.total)
-            duration.add_metric(key, series.duration.buckets(), series.duration.total)
-        yield from (requests, errors, degraded, retries, resumed, in_flight, first_token, duration)
-        ejections = CounterMetricFamily(
-            "npc_gateway_ejections", "How often a pod was left out for what it did to lines.", labels=("tier",)
+
+    @property
+    def all(self) -> tuple[Metric, ...]:
+        """Each family, in a fixed order."""
+        return (
+            *(self._requests, self._errors, self._degraded, self._retries),
+            *(self._resumed, self._in_flight, self._first_token, self._duration),
         )
-        for tier, count in self._ejections().items():
-            ejections.add_metric((tier,), count)
-        yield ejections
-        waiting = GaugeMetricFamily("npc_gateway_lines_waiting", "Lines that wait for a slot.", labels=("tier",))
-        for tier, count in self._waiting().items():
-            waiting.add_metric((tier,), count)
-        yield waiting
-        for name, help_text, value in self._gauges:
-            yield GaugeMetricFamily(name, help_text, value=value())
-        for name, help_text, value in self._counters:
-            yield CounterMetricFamily(name, help_text, value=value())
+
+    def add(self, key: tuple[str, str], series: Series) -> None:
+        """One (archetype, tier), or the requests that never got that far: those have no line to count."""
+        for status, count in list(series.answers.items()):
+            self._requests.add_metric((*key, str(status)), count)
+        for reason, count in list(series.errors.items()):
+            self._errors.add_metric((*key, reason.value), count)
+        for level, count in list(series.degraded.items()):
+            self._degraded.add_metric((*key, level), count)
+        if key == ("", ""):
+            return
+        self._retries.add_metric(key, series.retries)
+        self._resumed.add_metric(key, series.resumed)
+        self._in_flight.add_metric(key, series.in_flight)
+        self._first_token.add_metric(key, series.first_token.buckets(), series.first_token.total)
+        self._duration.add_metric(key, series.duration.buckets(), series.duration.total)
+
+
+def _by_tier(
+    kind: type[CounterMetricFamily] | type[GaugeMetricFamily], name: str, help_text: str, counts: Mapping[str, int]
+) -> Metric:
+    family = kind(name, help_text, labels=("tier",))
+    for tier, count in counts.items():
+        family.add_metric((tier,), count)
+    return family

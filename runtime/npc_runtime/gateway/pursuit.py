@@ -110,6 +110,8 @@ class Pursuit:
                 # Now, and not when a pod is there: nothing is left that could go wrong but the engines.
                 self._request = question.write(ladder, descent.rung, descent.target)
                 self._asked = descent.target
+            else:
+                question.check()
         except errors.Refused:
             descent.end_observing(Outcome.UNTOLD)
             raise

@@ -39,6 +39,15 @@ class Question:
         """Whether the caller hears the answer as it is made."""
         return bool(self.payload.get("stream"))
 
+    def check(self) -> None:
+        """Judge the body where there is no engine that it could be written for.
+
+        Raises:
+            Refused: the body cannot be written (400).
+
+        """
+        chat.write_completion({**self.payload}, "")
+
     def write(self, ladder: Ladder, rung: Rung, target: Target, payload: dict[str, Any] | None = None) -> bytes:
         """The rest of the head, after the pod's own part, and the body for this level and digest. `payload` is asked in
         place of the line's own.

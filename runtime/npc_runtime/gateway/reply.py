@@ -65,7 +65,7 @@ class Reply:
         """Say one of the archetype's own lines, in the form that was asked for."""
         record = self._record
         line = scripted.pick_line(
-            ladder.voice.scripted_lines,
+            ladder.scripted_lines,
             archetype=ladder.archetype,
             npc=record.npc.encode(),
             messages=payload["messages"],

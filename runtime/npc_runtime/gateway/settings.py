@@ -73,12 +73,23 @@ def parse_settings(arguments: Sequence[str] | None = None, environment: Mapping[
         description="OpenAI-compatible gateway of a region: sends each NPC's line to a pod with its adapter.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
+    _add_ports(parser)
+    _add_folders(parser, environment.get(TLS_DIR_ENV) or None)
+    _add_behaviour(parser)
+    return Settings(**vars(parser.parse_args(arguments)), pod_uid=environment.get(POD_UID_ENV, ""))
+
+
+def _add_ports(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--host", default="0.0.0.0", help="address all ports listen on; :: for IPv6")  # noqa: S104 (a pod's ports)
     add("--port", type=_port, default=wire.GATEWAY_PORT, help="HTTP for game servers, HTTPS with --tls-dir")
     add("--admin-port", type=_port, default=wire.GATEWAY_ADMIN_PORT, help="TLS and token, for the operator")
     add("--health-port", type=_port, default=wire.GATEWAY_HEALTH_PORT, help="/healthz /readyz /metrics /openapi.json")
     add("--agent-port", type=_port, default=wire.AGENT_PORT, help="port of the agents beside the engines")
+
+
+def _add_folders(parser: argparse.ArgumentParser, tls_dir: str | None) -> None:
+    add = parser.add_argument
     add(
         "--internal-dir",
         type=Path,
@@ -88,7 +99,7 @@ def parse_settings(arguments: Sequence[str] | None = None, environment: Mapping[
     add(
         "--tls-dir",
         type=Path,
-        default=environment.get(TLS_DIR_ENV) or None,
+        default=tls_dir,
         help=f"folder with tls.crt and tls.key of the data port; followed while running (environment: {TLS_DIR_ENV})",
     )
     add(
@@ -103,6 +114,10 @@ def parse_settings(arguments: Sequence[str] | None = None, environment: Mapping[
         default=Path("/var/lib/npc-gateway"),
         help="writable folder that keeps the last route table",
     )
+
+
+def _add_behaviour(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add(
         "--shutdown-delay-seconds",
         dest="shutdown_delay",
@@ -127,4 +142,3 @@ def parse_settings(arguments: Sequence[str] | None = None, environment: Mapping[
         "without it the least busy one",
     )
     add("--log-level", choices=("debug", "info", "warning", "error"), default="info", help="of the JSON log on stderr")
-    return Settings(**vars(parser.parse_args(arguments)), pod_uid=environment.get(POD_UID_ENV, ""))

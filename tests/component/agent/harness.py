@@ -146,7 +146,7 @@ class Harness:
         assert code == 200, body
         return Routable.model_validate_json(body)
 
-    async def until(self, wanted: Callable[[AgentReport], bool], *, seconds: float = 25.0) -> AgentReport:
+    async def until(self, wanted: Callable[[AgentReport], bool], *, seconds: float = 90.0) -> AgentReport:
         """Long-polls until the whole report is as wanted."""
         report = await self.status()
         try:
@@ -158,7 +158,7 @@ class Harness:
             raise AssertionError(f"never as wanted, last was {report}") from None
         return report
 
-    async def until_phase(self, name: str, phase: str, *, seconds: float = 25.0) -> AdapterReport:
+    async def until_phase(self, name: str, phase: str, *, seconds: float = 90.0) -> AdapterReport:
         report = await self.until(lambda r: phase_of(r, name) == phase, seconds=seconds)
         return adapter_of(report, name)
 

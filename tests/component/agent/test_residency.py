@@ -62,7 +62,7 @@ async def test_one_bad_adapter_neither_blocks_the_others_nor_readiness(
     assert adapter_of(report, missing.served_name).reason == "NotFound"
     assert phase_of(report, bad.served_name) == phase_of(report, wrong.served_name) == "Refused"
     assert engine.names() == [good.served_name]
-    await agent.until(lambda r: r.ready, seconds=20)
+    await agent.until(lambda r: r.ready)
 
 
 async def test_a_source_that_appears_later_is_taken_up(agent: Harness, world: Path) -> None:
@@ -161,7 +161,7 @@ async def test_an_adapter_unloaded_behind_its_back_is_noticed_and_proven_again(
     first = (await agent.routable()).revision
     engine.forget(vampire.served_name)
     boot = (await agent.status()).boot_id
-    assert (await agent.routable(after=first, boot=boot, wait=10)).resident == ()
+    assert (await agent.routable(after=first, boot=boot, wait=50)).resident == ()
     await agent.until_phase(vampire.served_name, "Resident")
     assert (loads(engine, vampire.served_name), probes(engine, vampire.served_name)) == (2, 2)
 

@@ -14,8 +14,10 @@ from tests.component.agent.harness import Harness, adapter_of, all_looked_at, lo
 from tests.support.fake_engine import FakeEngine
 from tests.unit.agent.makers import desired_of, make_adapter
 
-SOON = 3.0
-"""Seconds within which what was rejected is off the engine, once the grace time is over."""
+SOON = 30.0
+"""Seconds within which what was rejected is off the engine, once the grace time is over: half of what a line that runs
+could hold it for.
+"""
 
 
 def version(world: Path, number: int) -> DesiredAdapter:
@@ -44,9 +46,9 @@ async def test_stable_candidate_and_last_good_are_resident_together_and_a_reject
     assert set(before.resident) == {good.served_name, stable.served_name, candidate.served_name}
     begun = asyncio.get_running_loop().time()
     await agent.push(good, stable)
-    left = await agent.routable(after=before.revision, boot=before.boot_id, wait=5)
+    left = await agent.routable(after=before.revision, boot=before.boot_id, wait=50)
     assert set(left.resident) == {good.served_name, stable.served_name}
-    assert asyncio.get_running_loop().time() - begun < 0.5
+    assert asyncio.get_running_loop().time() - begun < SOON
     await gone(agent, candidate)
     assert set(engine.names()) == {good.served_name, stable.served_name}
     for kept in (good, stable):
@@ -186,6 +188,6 @@ async def test_candidates_that_come_and_go_leave_the_stable_one_as_it_was(
         await agent.push(stable)
         assert stable.served_name in (await agent.routable()).resident
     await agent.prove(stable, candidates[0])
-    await agent.until(lambda r: len(r.adapters) == 2, seconds=10)
+    await agent.until(lambda r: len(r.adapters) == 2)
     assert set(engine.names()) == {stable.served_name, candidates[0].served_name}
     assert (loads(engine, stable.served_name), probes(engine, stable.served_name)) == (1, 1)

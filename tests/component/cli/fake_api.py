@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,7 +71,8 @@ class FakeApi:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         path, parts = request.path, request.path.strip("/").split("/")
         self.requests.append((request.method, path))
-        if request.headers.get("Authorization") != "Bearer callers-own-token":
+        # The scheme has no case, and inside a pod the client writes it small.
+        if request.headers.get("Authorization", "").casefold() != "bearer callers-own-token":
             return status(401, "Unauthorized")
         if path in self.mute:
             await asyncio.Event().wait()
@@ -205,13 +207,13 @@ def status(code: int, message: str) -> web.Response:
 
 
 @contextlib.asynccontextmanager
-async def serving(api: FakeApi) -> AsyncIterator[FakeApi]:
+async def serving(api: FakeApi, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[FakeApi]:
     """The server on a free port."""
     app = web.Application()
     app.router.add_route("*", "/{tail:.*}", api.handle)
     runner = web.AppRunner(app, shutdown_timeout=0.5)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
     api.port = runner.addresses[0][1]
     try:

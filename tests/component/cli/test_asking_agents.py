@@ -160,9 +160,9 @@ async def test_a_pod_to_which_no_stream_opens_is_not_waited_for_without_end(
 ) -> None:
     (pod,) = {name for name, _ in api.forwards}
     api.mute.add(f"{CORE}/pods/{pod}/portforward")
-    ran = await run("matrix", "--request-timeout", "1")
+    ran = await run("matrix", "--request-timeout", "4")
     assert ran.code == Code.NOT_REACHED
-    assert f"not heard: pod {pod} (gold): pod {pod} cannot be reached: nobody answered within 1 s" in ran.out
+    assert f"not heard: pod {pod} (gold): pod {pod} cannot be reached: nobody answered within 4 s" in ran.out
 
 
 @pytest.mark.parametrize("command", ["matrix", "diff"])

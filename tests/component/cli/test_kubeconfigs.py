@@ -75,6 +75,11 @@ def test_a_kubeconfig_that_is_not_there_or_a_folder_is_named(
     assert f"the kubeconfig {tmp_path} cannot be read" in capsys.readouterr().err
 
 
+def test_a_home_that_nobody_knows_is_no_crash(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "--kubeconfig", "~nobody-of-that-name/.kube/config"]) == Code.NO_CLUSTER
+    assert "there is no kubeconfig at ~nobody-of-that-name/.kube/config" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("name", "said"), [("broken", "cannot be used"), ("none", "there is no kubeconfig at")])
 def test_the_kubeconfig_of_the_environment_is_named_where_it_cannot_be_used(
     name: str, said: str, tmp_path: Path

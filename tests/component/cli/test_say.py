@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 
 from npc_runtime import wire
 from npc_runtime.cli.answers import Code
+from npc_runtime.cli.clients.lines import NoLine, Question, speak
 from tests.component.cli.conftest import CORE, OWN, Run
 from tests.component.cli.fake_api import NAMESPACE, FakeApi
 from tests.component.cli.test_dump import read
@@ -57,7 +60,7 @@ async def test_a_line_is_shown_with_tier_and_digest(run: Run, gateway: Rig) -> N
     ran = await run("say", "vampire", "Who are you?")
     assert ran.code == Code.FINE, ran.err
     assert ran.out == f"{NAME} 0 {NAME} 1 {NAME} 2 \n"
-    assert ran.err.startswith(f"-- tier gold, digest {OLD[7:19]}, first token after 0.")
+    assert re.match(rf"-- tier gold, digest {OLD[7:19]}, first token after [0-9]+\.[0-9]", ran.err), ran.err
     assert GATEWAY in ran.err
     assert KEY not in ran.out + ran.err
 
@@ -130,6 +133,26 @@ async def test_what_stood_in_is_told(
         assert (told["degraded"], told["degradedTo"]) == (bool(degraded), degraded)
         assert told["digest"] == (OLD if OLD in header else "")
         assert said in (await run("say", "vampire", "hi")).err
+
+
+def test_what_a_gateway_says_before_it_was_asked_to_the_end_is_heard() -> None:
+    near, far = socket.socketpair()
+    with near, far:
+        body = b'{"error": {"code": "InvalidKey", "message": "nobody knows it"}}'
+        far.sendall(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+        far.shutdown(socket.SHUT_RDWR)
+        question = Question(archetype="vampire", text="hi", tier="", npc="", max_tokens=8)
+        with pytest.raises(NoLine, match="401: InvalidKey: nobody knows it"):
+            speak(near, question, key="k", timeout=5, heard=lambda _: None)
+
+
+def test_a_gateway_that_goes_without_a_word_is_one_that_broke_off() -> None:
+    near, far = socket.socketpair()
+    with near, far:
+        far.shutdown(socket.SHUT_RDWR)
+        question = Question(archetype="vampire", text="hi", tier="", npc="", max_tokens=8)
+        with pytest.raises(OSError, match="closed connection without response"):
+            speak(near, question, key="k", timeout=5, heard=lambda _: None)
 
 
 async def test_a_gateway_that_speaks_https_is_asked_in_https(

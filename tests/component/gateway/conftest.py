@@ -10,6 +10,7 @@ import pytest
 import uvloop
 
 from npc_runtime import wire
+from npc_runtime.gateway import pool
 from tests.component.gateway.engines import Engine
 from tests.component.gateway.harness import Rig, running
 from tests.component.gateway.regions import World
@@ -20,6 +21,17 @@ def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(autouse=True)
+def time_to_connect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pod that is there is reached, even where this process stands still for longer than a pod is given to accept,
+    and what was connected is used again, even where it stands still for longer than engines keep connections.
+
+    That a pod is given up after 300 ms is held by test_recovery.py.
+    """
+    monkeypatch.setattr(pool, "CONNECT_SECONDS", 20.0)
+    monkeypatch.setattr(pool, "ENGINE_IDLE_SECONDS", 60.0)
 
 
 @pytest.fixture

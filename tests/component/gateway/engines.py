@@ -51,6 +51,10 @@ class Reply:
     async def end(self) -> None:
         await self.send(chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
 
+    async def silence(self) -> None:
+        """Say nothing more: ends with the engine, or with the connection."""
+        await asyncio.Event().wait()
+
     @property
     def unsent(self) -> int:
         """Bytes that the kernel has not taken yet."""
@@ -67,6 +71,17 @@ def chunk(payload: bytes) -> bytes:
 
 
 Script = Callable[[Asked, Reply], Awaitable[None]]
+
+
+async def mute(asked: Asked, reply: Reply) -> None:
+    """Take the question and say nothing."""
+    await reply.silence()
+
+
+async def head_only(asked: Asked, reply: Reply) -> None:
+    """Begin an answer without a token."""
+    await reply.stream_head()
+    await reply.silence()
 
 
 class Engine:

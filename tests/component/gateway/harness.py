@@ -210,14 +210,59 @@ async def raw(port: int, *pieces: bytes, pause: float = 0.0, seconds: float = 30
         writer.transport.abort()
 
 
+STEP_SECONDS = 0.005
+
+
 async def eventually(holds: Callable[[], bool], *, seconds: float = 30.0) -> float:
-    """Wait until something holds; the seconds it took, or TimeoutError."""
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    async with asyncio.timeout(seconds):
-        while not holds():  # noqa: ASYNC110 (what is waited for has no event)
-            await asyncio.sleep(0.005)
-    return loop.time() - began
+    """Wait until something holds; the seconds it took, or TimeoutError.
+
+    Seconds are counted in turns of the loop, `STEP_SECONDS` each, and not by the clock: while this process stands
+    still, what it waits for stands still, too, so that such a while is one turn, however long it was.
+    """
+    turns = 0
+    while not holds():
+        if turns * STEP_SECONDS >= seconds:
+            raise TimeoutError(f"not within {seconds:g} seconds")
+        await asyncio.sleep(STEP_SECONDS)
+        turns += 1
+    return turns * STEP_SECONDS
+
+
+class Stopwatch:
+    """Seconds since it was started."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+        self._turns = 0
+
+    @property
+    def seconds(self) -> float:
+        """By the clock: for what must not come early."""
+        return self._loop.time() - self._began
+
+    @property
+    def awake(self) -> float:
+        """In turns of the loop, as `eventually` counts them: for what must not come late."""
+        return self._turns * STEP_SECONDS
+
+    async def count(self) -> None:
+        """Count turns until cancelled."""
+        while True:
+            await asyncio.sleep(STEP_SECONDS)
+            self._turns += 1
+
+
+@contextlib.asynccontextmanager
+async def stopwatch() -> AsyncIterator[Stopwatch]:
+    """A watch that runs inside the block, and keeps its turns after it."""
+    watch = Stopwatch()
+    counting = asyncio.create_task(watch.count())
+    try:
+        yield watch
+    finally:
+        counting.cancel()
+        await asyncio.gather(counting, return_exceptions=True)
 
 
 def completion(*, stream: bool) -> bytes:

@@ -48,7 +48,7 @@ async def test_a_conversation_stays_on_one_pod_whatever_is_said(affine: Rig, eng
 
 
 async def test_many_conversations_use_every_pod(affine: Rig, engines: list[Engine]) -> None:
-    for number in range(60):
+    for number in range(300):  # so many that no ring of pods with whatever ports leaves one out by chance
         await talk(affine, f"npc-{number}")
     assert min(counts(engines)) > 4
 
@@ -57,7 +57,7 @@ async def test_lines_of_nobody_in_particular_go_by_how_they_begin(affine: Rig, e
     for _ in range(6):
         await affine.say(messages=[{"role": "system", "content": "You are a vampire."}])
     assert sorted(counts(engines)) == [0, 0, 0, 6]
-    for number in range(40):
+    for number in range(200):
         await affine.say(messages=[{"role": "system", "content": f"You are vampire {number}."}])
     assert min(counts(engines)) > 2
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from npc_runtime import wire
+from npc_runtime.gateway import app
 from tests.component.gateway.agents import Agent
 from tests.component.gateway.certificates import make_internal
 from tests.component.gateway.engines import Engine
@@ -190,8 +191,9 @@ async def test_an_agent_that_restarts_is_heard_again(watched: Rig, engine: Engin
 
 
 async def test_a_table_without_residency_asks_the_agents_before_it_is_ready(
-    tmp_path: Path, internal: Path, engine: Engine, agent: Agent
+    tmp_path: Path, internal: Path, engine: Engine, agent: Agent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(app, "FIRST_WORD_SECONDS", 60.0)  # longer than the agent can take to say it
     world = World(engines={"gold": [engine]}, resident={engine.port: None}, agent_ca=(internal / "ca.crt").read_text())
     (tmp_path / "routes").mkdir()
     (tmp_path / "routes" / "routes.json").write_bytes(world.table().to_bytes())

@@ -33,7 +33,7 @@ class Stood:
 @pytest.fixture
 async def pods(rig: Rig) -> AsyncIterator[list[Stood]]:
     """Two engines that serve the vampire, in force."""
-    settings = Settings(served_model_name=NAME, api_keys=(ENGINE_KEY,), shutdown_timeout=5.0)
+    settings = Settings(served_model_name=NAME, api_keys=(ENGINE_KEY,), shutdown_timeout=60.0)
     behaviour = Behaviour(token_seconds=0.005, answer_tokens=10)
     async with FakeEngine(settings, behaviour) as first, FakeEngine(settings, behaviour) as second:
         stood = [Stood(first), Stood(second)]

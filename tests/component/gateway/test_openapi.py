@@ -19,7 +19,7 @@ from tests.component.gateway.regions import World
 from tests.component.gateway.words import KEY
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 async def test_schemathesis_finds_nothing(rig: Rig, world: World, engine: Engine, tmp_path: Path) -> None:
     config = tmp_path / "schemathesis.toml"
     config.write_text("")

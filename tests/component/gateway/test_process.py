@@ -51,7 +51,7 @@ async def started(tmp_path: Path, *arguments: str) -> AsyncIterator[tuple[Rig, S
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "npc_runtime.gateway", "--host", "127.0.0.1", "--port", "0", "--admin-port", "0"),
         *("--health-port", "0", "--internal-dir", str(tmp_path / "internal"), "--state-dir", str(tmp_path / "state")),
-        *("--routes-file", str(tmp_path / "routes.json"), "--shutdown-delay-seconds", "0.2", "--drain-seconds", "5"),
+        *("--routes-file", str(tmp_path / "routes.json"), "--shutdown-delay-seconds", "0.2", "--drain-seconds", "60"),
         *arguments,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -9,8 +9,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from npc_runtime import wire
-from tests.component.gateway.engines import Asked, Engine, Reply
-from tests.component.gateway.harness import Rig, eventually
+from npc_runtime.gateway import ejection, holds, pool
+from npc_runtime.gateway.http.limits import CONNECT_SECONDS
+from tests.component.gateway.engines import Asked, Engine, Reply, mute
+from tests.component.gateway.harness import Rig, eventually, stopwatch
 from tests.component.gateway.ladders import LINES, Region, voice
 from tests.component.gateway.regions import World
 from tests.component.gateway.words import NEW, OLD
@@ -38,9 +40,12 @@ async def fail(asked: Asked, reply: Reply) -> None:
 
 
 async def test_a_pod_that_answers_with_errors_is_left_out_and_comes_back_by_one_trial(
-    rig: Rig, pair: World, engine: Engine, second: Engine
+    rig: Rig, pair: World, engine: Engine, second: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine.script = fail
+    left_out_for = ejection.FIRST_SECONDS
+    monkeypatch.setattr(ejection, "FIRST_SECONDS", left_out_for + 600)  # longer than twenty lines can take
+    monkeypatch.setattr(ejection, "LONGEST_SECONDS", left_out_for + 600)
     for _ in range(20):
         assert (await rig.say()).status == 200
     assert engine.chats == 3, "three in a row, and then none while it is left out"
@@ -49,6 +54,7 @@ async def test_a_pod_that_answers_with_errors_is_left_out_and_comes_back_by_one_
     assert "npc_gateway_ejected_pods 1.0" in await rig.metrics()
     engine.script = None
     (left_out,) = [each for each in rig.service.fleet.endpoints if each.is_ejected]
+    left_out.ejected_until -= 600
     await eventually(lambda: left_out.ejected_until <= asyncio.get_running_loop().time())
     for _ in range(10):
         assert (await rig.say()).status == 200
@@ -88,10 +94,6 @@ async def test_a_caller_that_leaves_its_trial_leaves_the_next_line_one(
     for _ in range(8):
         await rig.say()
     (left_out,) = [each for each in rig.service.fleet.endpoints if each.is_ejected]
-
-    async def mute(asked: Asked, reply: Reply) -> None:
-        await asyncio.sleep(30)
-
     engine.script = mute
     left_out.ejected_until = asyncio.get_running_loop().time()
     line = asyncio.create_task(rig.say())
@@ -129,9 +131,11 @@ async def test_pods_that_were_all_unreachable_answer_as_soon_as_one_is_back(rig:
 
 
 async def test_a_pod_that_does_not_accept_is_given_up_after_three_hundred_milliseconds(
-    rig: Rig, engine: Engine
+    rig: Rig, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A full accept queue drops what comes, as a host without power does."""
+    monkeypatch.setattr(pool, "CONNECT_SECONDS", CONNECT_SECONDS)
+    monkeypatch.setattr(ejection, "FIRST_SECONDS", 30.0)  # longer than four lines can take
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
@@ -143,13 +147,13 @@ async def test_a_pod_that_does_not_accept_is_given_up_after_three_hundred_millis
         deaf = Engine(NAME)
         deaf.port = port
         await rig.push(World(engines={"gold": [deaf, engine]}).table())
-        began = asyncio.get_running_loop().time()
-        for _ in range(4):
-            assert (await rig.say()).status == 200
-        took = asyncio.get_running_loop().time() - began
+        async with stopwatch() as watch:
+            for _ in range(4):
+                assert (await rig.say()).status == 200
+            assert watch.seconds > 0.25
         for filler in fillers:
             filler.close()
-    assert 0.25 < took < 1.0, "one connect timeout, and the pod is left out"
+    assert watch.awake < 1.0, "one connect timeout, and the pod is left out"
 
 
 async def test_a_voice_goes_back_up_only_after_its_tier_was_able_for_two_seconds(
@@ -167,12 +171,11 @@ async def test_a_voice_goes_back_up_only_after_its_tier_was_able_for_two_seconds
     assert await tier() == "silver"
     world.engines = {"gold": [engine], "silver": [silver]}
     await rig.push(world.table())
-    began = asyncio.get_running_loop().time()
-    assert await tier() == "silver", "a tier that is just back does not make the voice flap"
-    while await tier() == "silver":
-        await asyncio.sleep(0.05)
-        assert asyncio.get_running_loop().time() - began < 4
-    assert asyncio.get_running_loop().time() - began >= 1.9
+    async with stopwatch() as watch:
+        while await tier() == "silver":
+            await asyncio.sleep(0.05)
+            assert watch.awake < 4
+        assert watch.seconds >= 1.9, "a tier that is just back does not make the voice flap"
 
 
 async def test_a_hold_never_makes_a_line_fail(rig: Rig, engine: Engine, silver: Engine) -> None:
@@ -195,7 +198,10 @@ async def test_one_line_that_fails_does_not_hold_the_voice_of_others(rig: Rig, e
     assert (await rig.say()).headers["X-NPC-Served-Tier"] == "gold"
 
 
-async def test_a_held_voice_with_a_script_says_it_until_it_is_back(rig: Rig, engine: Engine) -> None:
+async def test_a_held_voice_with_a_script_says_it_until_it_is_back(
+    rig: Rig, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holds, "FIRST_SECONDS", 60.0)  # longer than the second line can take to come
     world = Region(engines={"gold": []}, voices=(voice(lines=LINES),))
     await rig.push(world.table())
     assert (await rig.say()).headers["X-NPC-Degraded"] == "Scripted"

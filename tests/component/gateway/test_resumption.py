@@ -281,7 +281,7 @@ async def test_a_pod_that_does_not_go_on_in_time_ends_the_line_and_is_freed(
 
     async def speak(asked: Asked, reply: Reply) -> None:
         if "continue_final_message" in asked.body:
-            await asyncio.sleep(30)
+            await reply.silence()
         await begin(asked, reply)
 
     engine.script = second.script = speak
@@ -303,7 +303,7 @@ async def test_a_continuation_that_stalls_ends_the_line_like_any_stream(
             await reply.stream_head()
             stream = Speaker(LINE).stream(asked.body)
             await reply.send(stream[: at(" me")(stream)])
-            await asyncio.sleep(30)
+            await reply.silence()
         await begin(asked, reply)
 
     engine.script = second.script = speak
@@ -323,13 +323,13 @@ async def test_a_client_that_leaves_while_another_pod_goes_on_frees_it_within_a_
     async def speak(asked: Asked, reply: Reply) -> None:
         if "continue_final_message" in asked.body:
             gone_on.set()
-            await asyncio.sleep(30)
+            await reply.silence()
         await begin(asked, reply)
 
     engine.script = second.script = speak
     _, writer = await asyncio.open_connection("127.0.0.1", rig.port)
     writer.write(request())
-    await asyncio.wait_for(gone_on.wait(), 5)
+    await asyncio.wait_for(gone_on.wait(), 60)
     writer.close()
     await eventually(lambda: engine.running == second.running == 0, seconds=1)
     assert all(endpoint.in_flight == 0 for endpoint in rig.service.fleet.endpoints)
@@ -369,6 +369,7 @@ class Ear:
     """Hears one line. Implements `Observer`."""
 
     copies = True
+    is_off = False
 
     def __init__(self) -> None:
         self.heard: list[str] = []

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import aiohttp
@@ -14,8 +14,10 @@ import pytest
 
 from npc_runtime import wire
 from npc_runtime.gateway.hashing import bucket
+from npc_runtime.gateway.plane import LocalPlane
 from npc_runtime.gateway.rollouts import prober
-from tests.component.gateway.engines import Asked, Engine, Reply
+from npc_runtime.gateway.rollouts.tally import Pair
+from tests.component.gateway.engines import Asked, Engine, Reply, Script, head_only
 from tests.component.gateway.harness import Rig, eventually
 from tests.component.gateway.regions import World
 from tests.component.gateway.test_process import started
@@ -55,6 +57,12 @@ def trying(world: World, **rollout: object) -> wire.RouteTable:
     )
 
 
+def bounded(table: wire.RouteTable) -> wire.RouteTable:
+    """The table with room for one line at once, and for ten that wait."""
+    tiers = tuple(tier.model_copy(update={"slots": 1, "queue": 10}) for tier in table.tiers)
+    return table.model_copy(update={"tiers": tiers})
+
+
 @pytest.fixture
 async def both() -> AsyncIterator[Engine]:
     """An engine with the old and the new vampire."""
@@ -67,7 +75,7 @@ async def region(rig: Rig, both: Engine) -> World:
     return World(engines={"gold": [both]})
 
 
-async def report(rig: Rig, holds: Callable[[wire.RolloutReport], bool], *, seconds: float = 10.0) -> wire.RolloutReport:
+async def report(rig: Rig, holds: Callable[[wire.RolloutReport], bool], *, seconds: float = 60.0) -> wire.RolloutReport:
     """The operator's long poll, followed until it says something."""
     after, boot = -1, ""
     async with asyncio.timeout(seconds):
@@ -80,9 +88,7 @@ async def report(rig: Rig, holds: Callable[[wire.RolloutReport], bool], *, secon
                 return said.rollouts[0]
 
 
-def when_new(
-    engine: Engine, act: Callable[[Asked, Reply], Awaitable[None]]
-) -> Callable[[Asked, Reply], Awaitable[None]]:
+def when_new(engine: Engine, act: Script) -> Script:
     """A script that plays something for the new vampire, and answers for the old one."""
 
     async def script(asked: Asked, reply: Reply) -> None:
@@ -167,7 +173,7 @@ async def test_a_candidate_that_stops_in_the_middle_is_truncated_and_one_that_sa
             await reply.end()
             return
         await reply.event({"choices": [{"delta": {"content": "I"}}]})
-        await asyncio.sleep(0.05)  # the first event goes its own way
+        await eventually(lambda: rig.streaming > 0)
         await reply.send(b"0\r\n\r\n")
 
     both.script = when_new(both, stops)
@@ -180,14 +186,19 @@ async def test_a_candidate_that_stops_in_the_middle_is_truncated_and_one_that_sa
 
 
 async def test_a_slow_candidate_is_seen_in_the_pairs(rig: Rig, region: World, both: Engine) -> None:
+    loop = asyncio.get_running_loop()
+    longest = 0.0
+
     async def slow(asked: Asked, reply: Reply) -> None:
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(2 * longest + 0.3)  # slower than any control, even where one stood still with its host
         await both.answer(asked, reply)
 
     both.script = when_new(both, slow)
     await rig.push(trying(region, first_token_milliseconds=200))
     for number in range(4):
+        began = loop.time()
         await rig.say(npc=CONTROLS[number % len(CONTROLS)], stream=True)
+        longest = max(longest, loop.time() - began)
         await rig.say(npc=OTHERS[0], stream=True)
         await rig.say(npc=CANDIDATES[number % len(CANDIDATES)], stream=True)
     said = await report(rig, lambda one: one.pairs == 4)
@@ -195,7 +206,7 @@ async def test_a_slow_candidate_is_seen_in_the_pairs(rig: Rig, region: World, bo
 
 
 async def test_a_line_whose_client_leaves_counts_nowhere(rig: Rig, region: World, both: Engine) -> None:
-    both.pause = 5.0
+    both.pause = 60.0
     await rig.push(trying(region))
     line = asyncio.ensure_future(rig.say(npc=CANDIDATES[0], stream=True))
     await eventually(lambda: both.running == 1)
@@ -294,12 +305,8 @@ async def test_a_probe_that_hangs_counts_against_its_digest(
 ) -> None:
     monkeypatch.setattr(prober, "PAUSE_SECONDS", 0.02)
 
-    async def hangs(_: Asked, reply: Reply) -> None:
-        await reply.stream_head()
-        await asyncio.sleep(60)
-
-    both.script = when_new(both, hangs)
-    await rig.push(trying(region, probe={"prompt": "Who are you?", "timeout_seconds": 1}))
+    both.script = when_new(both, head_only)
+    await rig.push(trying(region, probe={"prompt": "Who are you?", "timeout_seconds": 3}))
     said = await report(rig, lambda one: one.candidate_counts.errors > 0 and one.stable_counts.probes > 0)
     assert said.stable_counts.errors == 0
 
@@ -318,6 +325,7 @@ async def test_event_loops_take_a_candidate_off_together(tmp_path: Path, both: E
                     assert (await rig.say(npc=npc)).status == 200
                 withdrawn = (await report(rig, lambda one: one.candidate_counts.requests > 0)).withdrawn
         assert "answers were bad" in withdrawn
+        await rig.metrics()  # each event loop has answered since it was told
         asked = sum(each.body["model"] == NEW_NAME for each in both.asked)
         for _ in range(20):
             assert (await rig.say(npc=CANDIDATES[0])).digest == OLD
@@ -343,7 +351,7 @@ async def test_a_pod_that_ends_under_many_lines_is_one_bad_answer_and_takes_no_c
         if stream:
             await reply.stream_head()
             await reply.event({"choices": [{"delta": {"content": "I"}}]})
-        await asyncio.Event().wait()
+        await reply.silence()
 
     async with Engine(OLD_NAME, NEW_NAME) as doomed:
         doomed.script = dying
@@ -405,3 +413,44 @@ async def test_what_another_error_of_an_engine_is_to_the_candidate(rig: Rig, reg
     assert (await rig.say(npc=CANDIDATES[0])).status == 500
     said = await report(rig, lambda seen: seen.candidate_counts.requests == 1)
     assert said.candidate_counts.errors == 1
+
+
+async def test_lines_that_wait_for_a_slot_do_not_get_a_candidate_that_was_taken_off_meanwhile(
+    rig: Rig, region: World, both: Engine
+) -> None:
+    await rig.push(bounded(trying(region)))
+    gate = asyncio.Event()
+
+    async def hold(asked: Asked, reply: Reply) -> None:
+        await gate.wait()
+        await both.answer(asked, reply)
+
+    both.script = hold
+    first, *others = [asyncio.create_task(rig.say(npc=npc)) for npc in CANDIDATES[:3]]
+    await eventually(lambda: both.running == 1 and rig.service.admission.waiting() == {"gold": 2})
+    assert isinstance(rig.gateway.plane, LocalPlane)
+    rig.gateway.plane.rollouts.withdraw(Pair("vampire", "gold", OLD, NEW), "it is bad")
+    gate.set()
+    assert (await first).digest == NEW
+    assert [(await other).digest for other in others] == [OLD, OLD]
+    assert [asked.body["model"] for asked in both.asked] == [NEW_NAME, OLD_NAME, OLD_NAME]
+
+
+async def test_lines_that_wait_for_a_slot_do_not_get_a_digest_that_was_quarantined_meanwhile(
+    rig: Rig, region: World, both: Engine
+) -> None:
+    await rig.push(bounded(trying(region)))
+    gate = asyncio.Event()
+
+    async def hold(asked: Asked, reply: Reply) -> None:
+        await gate.wait()
+        await both.answer(asked, reply)
+
+    both.script = hold
+    lines = [asyncio.create_task(rig.say(npc=npc)) for npc in (OTHERS[0], CANDIDATES[0], OTHERS[1])]
+    await eventually(lambda: both.running == 1 and rig.service.admission.waiting() == {"gold": 2})
+    region.aliases = {("gold", "vampire"): []}  # and the pod still has both
+    await rig.push(bounded(region.table()))
+    gate.set()
+    await asyncio.gather(*lines)
+    assert both.chats == 1

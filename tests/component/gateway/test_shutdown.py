@@ -15,14 +15,14 @@ from tests.component.gateway.regions import World
 
 async def test_on_shutdown_it_turns_unready_at_once_and_finishes_its_lines(tmp_path: Path, engine: Engine) -> None:
     engine.pause = 0.2
-    async with running(tmp_path, shutdown_delay=0.3) as rig:
+    async with running(tmp_path, shutdown_delay=3.0, drain=30.0) as rig:
         await rig.push(World(engines={"gold": [engine]}).table())
         line = asyncio.ensure_future(rig.say(stream=True))
         await eventually(lambda: engine.running == 1)
         stopping = asyncio.ensure_future(rig.gateway.stop())
         await eventually(lambda: rig.service.draining)
-        assert (await rig.ready())[0] == 503
         late = asyncio.ensure_future(rig.say())
+        assert (await rig.ready())[0] == 503
         answers = await asyncio.gather(line, late)
         assert [answer.status for answer in answers] == [200, 200]
         assert answers[1].headers["Connection"] == "close"
@@ -34,7 +34,7 @@ async def test_on_shutdown_it_turns_unready_at_once_and_finishes_its_lines(tmp_p
 async def test_a_quiet_moment_before_the_drain_does_not_cut_lines_that_begin_after_it(
     tmp_path: Path, engine: Engine
 ) -> None:
-    async with running(tmp_path, shutdown_delay=0.5) as rig:
+    async with running(tmp_path, shutdown_delay=3.0, drain=30.0) as rig:
         await rig.push(World(engines={"gold": [engine]}).table())
         stopping = asyncio.ensure_future(rig.gateway.stop())
         await eventually(lambda: rig.service.draining)
@@ -48,7 +48,7 @@ async def test_a_quiet_moment_before_the_drain_does_not_cut_lines_that_begin_aft
 
 
 async def test_on_shutdown_a_request_whose_head_is_still_arriving_is_answered(tmp_path: Path, engine: Engine) -> None:
-    async with running(tmp_path) as rig:
+    async with running(tmp_path, drain=30.0) as rig:
         await rig.push(World(engines={"gold": [engine]}).table())
         reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
         request = completion(stream=False)
@@ -75,7 +75,7 @@ async def test_on_shutdown_lines_that_do_not_end_are_cut_after_the_drain_time(tm
 
 
 async def test_on_shutdown_a_request_that_is_still_arriving_is_answered(tmp_path: Path, engine: Engine) -> None:
-    async with running(tmp_path) as rig:
+    async with running(tmp_path, drain=30.0) as rig:
         await rig.push(World(engines={"gold": [engine]}).table())
         reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
         request = completion(stream=False)

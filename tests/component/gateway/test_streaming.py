@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 
+import pytest
+
 from npc_runtime import wire
 from tests.component.gateway.engines import Asked, Engine, Reply, chunk
 from tests.component.gateway.harness import Rig, eventually
@@ -114,6 +116,24 @@ async def test_a_refusal_of_the_engine_reaches_the_client_as_it_is(rig: Rig, wor
     assert answer.status == 400
     assert json.loads(answer.text) == refusal
     assert engine.chats == 1
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_what_an_engine_says_before_its_answer_is_read_over(
+    rig: Rig, world: World, engine: Engine, stream: bool
+) -> None:
+    async def early(asked: Asked, reply: Reply) -> None:
+        await reply.send(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </x>; rel=preload\r\n\r\nHT")
+        await asyncio.sleep(0.01)
+        await reply.send(b"TP/1.1 102 Processing\r\n\r\n")
+        await engine.answer(asked, reply)
+
+    engine.script = early
+    for _ in range(2):
+        answer = await rig.say(stream=stream)
+        assert (answer.status, answer.spoken) == (200, "".join(f"{NAME} {number} " for number in range(3)))
+        assert "link" not in answer.headers
+    assert engine.connections == 1
 
 
 async def test_engine_connections_are_reused(rig: Rig, world: World, engine: Engine) -> None:

@@ -70,15 +70,17 @@ async def test_a_fault_in_the_sweep_is_seen_and_deadlines_hold_on(
 async def test_one_connection_that_cannot_be_ended_properly_is_cut_off_and_keeps_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    seen = set()
+
     def expire(self: ClientConnection) -> None:
+        seen.add(self)
         raise RuntimeError("odd")
 
     monkeypatch.setattr(limits, "IDLE_SECONDS", 0.1)
     monkeypatch.setattr(ClientConnection, "expire", expire)
     async with running(tmp_path) as rig:
         opened = [await asyncio.open_connection("127.0.0.1", rig.port) for _ in range(3)]
-        await eventually(lambda: rig.service.connections == 3)
-        await eventually(lambda: rig.service.connections == 0)
+        await eventually(lambda: len(seen) == 3 and rig.service.connections == 0)
         for _, writer in opened:
             writer.transport.abort()
     assert "RuntimeError: odd" in caplog.text
@@ -99,7 +101,6 @@ async def test_a_fault_while_the_internal_folder_is_followed_is_seen_and_tokens_
     async with running(tmp_path) as rig:
         await eventually(lambda: SEEN in caplog.text)
         (rig.internal / "token").write_text("new-token")
-        await eventually(lambda: "were read again" in caplog.text or not faults)
         assert (await rig.admin("GET", "/v1/status", token="new-token"))[0] == 200
         await eventually(lambda: not rig.gateway._internal.allows(f"Bearer {ADMIN_TOKEN}"))
 
@@ -154,7 +155,7 @@ async def test_a_worker_that_cannot_be_started_is_seen_and_started_later(
     monkeypatch.setattr(WorkersPlane, "_spawn", spawn)
     plane = WorkersPlane(workers=2, access_log=False, log_level="error")
     try:
-        port = await asyncio.wait_for(plane.start("127.0.0.1", 0), 30)
+        port = await asyncio.wait_for(plane.start("127.0.0.1", 0), 90)
         assert len(plane.pids) == 2
         await plane.apply_everywhere(compile_table(World(engines={"gold": [engine]}).table()))
         assert (await raw(port, closing(completion(stream=False)))).startswith(b"HTTP/1.1 200 ")
@@ -168,7 +169,7 @@ async def test_a_worker_that_answers_nonsense_is_replaced(
 ) -> None:
     plane = WorkersPlane(workers=1, access_log=False, log_level="error")
     try:
-        await asyncio.wait_for(plane.start("127.0.0.1", 0), 30)
+        await asyncio.wait_for(plane.start("127.0.0.1", 0), 90)
         (first,) = plane.pids
         plane._workers[0].tell(do="nonsense")
         await eventually(lambda: plane.pids != [first] and plane.pids != [], seconds=30)
@@ -183,7 +184,7 @@ async def test_the_plane_ends_although_a_worker_does_not_and_another_waits_to_be
 ) -> None:
     monkeypatch.setattr(workers, "ANSWER_SECONDS", 0.2)
     plane = WorkersPlane(workers=1, access_log=False, log_level="error")
-    await asyncio.wait_for(plane.start("127.0.0.1", 0), 30)
+    await asyncio.wait_for(plane.start("127.0.0.1", 0), 90)
     os.kill(plane.pids[0], signal.SIGSTOP)
     waiting = asyncio.create_task(asyncio.sleep(3600))
     plane._keepers.append(waiting)
@@ -201,7 +202,7 @@ async def test_workers_that_drain_still_answer_and_are_not_ended_for_it(
     plane = WorkersPlane(workers=1, access_log=False, log_level="error")
     world = World(engines={"gold": [engine]})
     try:
-        port = await asyncio.wait_for(plane.start("127.0.0.1", 0), 30)
+        port = await asyncio.wait_for(plane.start("127.0.0.1", 0), 90)
         await plane.apply_everywhere(compile_table(world.table()))
         line = asyncio.ensure_future(raw(port, completion(stream=True), seconds=30))
         await eventually(lambda: engine.running == 1)

@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import ssl
+import statistics
 import warnings
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -62,7 +63,7 @@ def der(folder: Path) -> bytes:
 async def until_shown(port: int, wanted: bytes) -> None:
     """Wait until new connections are shown a certificate, on every event loop: they come to either by chance."""
     in_a_row = 0
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while in_a_row < 16:
             in_a_row = in_a_row + 1 if await presented(port) == wanted else 0
 
@@ -101,7 +102,7 @@ async def test_plain_http_and_old_versions_get_no_answer(tmp_path: Path, folder:
     async with serving(tmp_path, folder, engine) as rig:
         reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
         writer.write(completion(stream=False))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             assert b"HTTP" not in await reader.read()
         writer.transport.abort()
         old = trusting(folder)
@@ -123,7 +124,7 @@ async def test_a_connection_that_never_shakes_hands_is_closed(
     monkeypatch.setattr("npc_runtime.gateway.http.limits.HANDSHAKE_SECONDS", 0.2)
     async with serving(tmp_path, folder, engine) as rig:
         reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             assert await reader.read() == b""
         writer.transport.abort()
 
@@ -223,7 +224,7 @@ async def test_a_refusal_over_tls_arrives_and_the_connection_ends_in_order(
             "127.0.0.1", rig.port, ssl=trusting(folder), server_hostname=FIRST
         )
         writer.write(b"GET / HTTP/1.0\r\n\r\n")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             text = await reader.read()
         assert text.startswith(b"HTTP/1.1 505 ")
         assert json.loads(text.partition(b"\r\n\r\n")[2])["error"]["type"] == "invalid_request_error"
@@ -237,16 +238,26 @@ async def test_a_client_that_hangs_up_over_tls_frees_the_engine(tmp_path: Path, 
     async def stall(asked: Asked, reply: Reply) -> None:
         await reply.stream_head()
         await reply.event({"choices": [{"delta": {"content": "one"}}]})
-        await asyncio.Event().wait()
+        await reply.silence()
 
+    loop = asyncio.get_running_loop()
+    took = []
     async with Engine(wire.served_name("vampire", OLD)) as engine, serving(tmp_path, folder, engine) as rig:
         engine.script = stall
-        _, writer = await asyncio.open_connection("127.0.0.1", rig.port, ssl=trusting(folder), server_hostname=FIRST)
-        writer.write(completion(stream=True))
-        await eventually(lambda: engine.running == 1)
-        if politely:
-            writer.close()
-        else:
-            writer.transport.abort()
-        async with asyncio.timeout(1):
-            await engine.aborted.wait()
+        for _ in range(3):
+            engine.aborted.clear()
+            _, writer = await asyncio.open_connection(
+                "127.0.0.1", rig.port, ssl=trusting(folder), server_hostname=FIRST
+            )
+            writer.write(completion(stream=True))
+            await eventually(lambda: engine.running == 1)
+            if politely:
+                writer.close()
+            else:
+                writer.transport.abort()
+            left = loop.time()
+            await asyncio.wait_for(engine.aborted.wait(), 15)  # the engine ends by nothing else
+            took.append(loop.time() - left)
+            await eventually(lambda: engine.running == 0)
+    # A machine that stands still for a moment does so once, not twice.
+    assert statistics.median(took) < 1.0

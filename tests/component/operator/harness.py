@@ -428,9 +428,9 @@ class World:
             if address in self.agents.by_address:
                 agent = self.agents.by_address[address]
                 old = self.store.get(AgentFact, namespace, name)
-                if not agent.deaf:
+                if not agent.deaf and not agent.late:
                     self.store.put(AgentFact, namespace, name, merge_report(old, agent.report(), pod_uid=uid))
-                elif old is not None:
+                elif agent.deaf and old is not None:
                     self.store.put(AgentFact, namespace, name, lost_contact(old))
                 settled = all(
                     entry.served_name in agent.verdicts or entry.served_name in agent.resident

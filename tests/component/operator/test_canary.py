@@ -146,6 +146,26 @@ async def test_a_bad_candidate_is_off_every_route_within_two_seconds_of_the_evid
     assert "rejected" not in world.variant("vampire")
 
 
+async def test_the_way_back_needs_no_agent_because_the_stable_digest_never_leaves_a_pod() -> None:
+    world = await castle(analysis={"minRequests": 30})
+    orders = {name: len(agent.history) for name, agent in world.pods("gold").items()}
+    world.set_digest("vampire", NEW)
+    players = Players(world)
+    for percent in (10, 25, 50):
+        await until(world, players, percent)
+    for agent in world.pods("gold").values():
+        agent.deaf = True
+    players.bad = {NEW}
+    players.speak(40)
+    await world.settle(seconds=2)
+    assert shares(world) == {((OLD_NAME, 100),)}
+    for name, agent in world.pods("gold").items():
+        since = agent.history[orders[name] :]
+        assert since
+        assert all(OLD_NAME in names_asked for names_asked in since), "at no moment was it only the candidate"
+        assert OLD_NAME in agent.resident
+
+
 async def test_what_a_gateway_took_off_is_tried_again_once_it_is_named_again_after_the_old_digest() -> None:
     world = await castle()
     players = Players(world)
@@ -371,6 +391,40 @@ async def test_only_so_many_archetypes_move_at_once_and_the_more_important_first
     assert most == 2
     assert set(order) == set(voices)
     assert "voice-4" in order[:4], "the important one had one of the first two turns that came free"
+
+
+async def test_a_mistake_in_a_template_moves_only_so_many_archetypes_at_once_whatever_their_strategy() -> None:
+    world = World()
+    world.put(region(tiers={"gold": 100}, spec={"rolloutLimits": {"maxConcurrent": 5}}), tier("gold"))
+    voices = [f"voice-{number:02}" for number in range(25)]
+    world.put(*(adapter(name, spec={"rollout": {"strategy": "Immediate", "stepSeconds": 30}}) for name in voices))
+    await world.settle()
+    begun = world.clock.now()
+    for name in voices:
+        world.set_digest(name, digest(f"{name}-2"))
+    await world.settle(seconds=20)
+    assert len(moved(world, voices)) == 5
+    world.lead()
+    await world.settle(seconds=5)
+    assert len(moved(world, voices)) == 5, "another leader knows of them, too"
+    waiting = next(name for name in voices if name not in moved(world, voices))
+    reason, message = world.said(names.KIND_ADAPTER, waiting, "Reconciling")[1:]
+    assert reason == reasons.WAITING_FOR_TURN
+    assert f"{moved(world, voices)[0]} (moved at once at " in message
+    # What is put back waits for nobody, and so does what has served before.
+    world.set_digest(voices[0], digest(f"{voices[0]}-1"))
+    await world.settle(seconds=2)
+    assert world.variant(voices[0])["stable"]["digest"] == digest(f"{voices[0]}-1")
+    while len(moved(world, voices)) < 24:
+        before = len(moved(world, voices))
+        await world.settle(seconds=5)
+        assert len(moved(world, voices)) - before <= 5
+        assert world.clock.now() < begun + 240, world.variant(waiting)
+
+
+def moved(world: World, voices: list[str]) -> list[str]:
+    """Those that answer with their second digest."""
+    return [name for name in voices if world.variant(name)["stable"]["digest"] == digest(f"{name}-2")]
 
 
 # --- the operator ends ---

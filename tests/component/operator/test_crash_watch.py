@@ -15,12 +15,20 @@ PLACE = (NAMESPACE, "vampire", "gold")
 
 
 def engine(
-    process: str, *, has: bool = True, pod: str = "a", state: EngineState = EngineState.READY, **more: Any
+    process: str,
+    *,
+    has: bool = True,
+    pod: str = "a",
+    state: EngineState = EngineState.READY,
+    agent: str = "1",
+    **more: Any,
 ) -> Engine:
     phase = AdapterPhase.RESIDENT if has else AdapterPhase.QUEUED
     fact = pod_fact(pod, **more)
     said = EngineReport(state=state, instance=process)
-    return Engine(fact, agent_fact(fact, [report("vampire", NEW, phase)], engine=said) if process else None)
+    return Engine(
+        fact, agent_fact(fact, [report("vampire", NEW, phase)], engine=said, boot_id=agent) if process else None
+    )
 
 
 def down(process: str) -> Engine:
@@ -50,6 +58,23 @@ def test_a_pod_that_goes_or_is_replaced_is_no_end() -> None:
     assert count(watch, engine("1", deleting=True)) == 0
     assert count(watch, engine("2", pod="b")) == 0
     assert count(watch, engine("9", uid="another-pod-of-that-name")) == 0
+
+
+def test_a_node_that_starts_anew_says_nothing_of_the_candidate_on_it() -> None:
+    """Agent and engine begin anew together, and the pods keep their uids."""
+    watch = CrashWatch()
+    assert count(watch, engine("1"), engine("1", pod="b")) == 0
+    again = [engine("2", has=False, pod=pod, state=EngineState.STARTING, agent="2") for pod in "ab"]
+    assert count(watch, *again) == 0
+    assert count(watch, engine("2", agent="2"), engine("2", pod="b", agent="2")) == 0
+    assert count(watch, engine("3", agent="2"), engine("2", pod="b", agent="2")) == 1, "this one ended alone"
+
+
+def test_an_agent_that_starts_anew_forgets_no_engine() -> None:
+    watch = CrashWatch()
+    count(watch, engine("1"))
+    assert count(watch, engine("1", has=False, agent="2")) == 0, "it proves again what is resident"
+    assert count(watch, engine("2", has=False, agent="2")) == 1
 
 
 def test_silence_is_no_end() -> None:

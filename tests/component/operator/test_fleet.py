@@ -37,7 +37,8 @@ async def test_25_archetypes_on_3_tiers_are_served_everywhere() -> None:
 
 async def test_all_25_swapped_at_once_move_and_leave_nothing_behind() -> None:
     world = World()
-    world.put(region(tiers={"gold": 100, "silver": 100, "bronze": 100}), *(tier(name) for name in TIERS))
+    limits = {"rolloutLimits": {"maxConcurrent": len(ARCHETYPES)}}
+    world.put(region(tiers={"gold": 100, "silver": 100, "bronze": 100}, spec=limits), *(tier(name) for name in TIERS))
     world.put(*(voice(archetype) for archetype in ARCHETYPES))
     await world.settle()
     world.api.forget_calls()

@@ -15,7 +15,7 @@ from npc_runtime.wire import AdapterPhase, EngineState, served_name
 from tests.component.operator.harness import World
 from tests.support.builders import NAMESPACE, digest, region, secret, tier
 from tests.support.builders import at_once as adapter
-from tests.support.fake_agents import LOADING, Verdict
+from tests.support.fake_agents import LOADING, PROVEN, Verdict
 
 OLD, NEW, OTHER = digest("vampire-1"), digest("vampire-2"), digest("vampire-3")
 OLD_NAME, NEW_NAME, OTHER_NAME = (served_name("vampire", value) for value in (OLD, NEW, OTHER))
@@ -75,6 +75,58 @@ async def test_the_old_digest_stays_while_one_gateway_has_not_moved() -> None:
 
     assert routed(world) == {NEW_NAME}
     assert all(set(agent.resident) == {NEW_NAME} for agent in world.pods("gold").values())
+
+
+async def test_no_traffic_moves_on_words_that_are_older_than_the_order_to_let_go() -> None:
+    world = await region_with_vampire()
+    door, pods = next(iter(world.doors().values())), world.pods("gold").values()
+    door.deaf = True
+    world.set_digest("vampire", NEW)
+    await world.settle(seconds=30)
+    assert all(set(agent.resident) == {OLD_NAME, NEW_NAME} for agent in pods)
+    # From here on nobody hears that the old one went, and it takes a while to come back.
+    for agent in pods:
+        agent.late = True
+        agent.verdicts[OLD_NAME] = LOADING
+    door.deaf = False
+    await world.settle(seconds=30)
+    assert all(set(agent.resident) == {NEW_NAME} for agent in pods)
+
+    world.set_digest("vampire", OLD)
+    await world.settle(seconds=5)
+    assert routed(world) == {NEW_NAME}
+    assert all(OLD_NAME in agent.history[-1] for agent in pods)
+    for agent in pods:
+        agent.late = False
+    await world.settle(seconds=5)
+    assert routed(world) == {NEW_NAME}
+
+    for agent in pods:
+        agent.verdicts[OLD_NAME] = PROVEN
+        agent.work()
+    await world.settle()
+    assert routed(world) == {OLD_NAME}
+
+
+async def test_what_was_wanted_back_before_it_went_is_taken_at_once_when_the_agents_say_so() -> None:
+    world = await region_with_vampire()
+    door, pods = next(iter(world.doors().values())), world.pods("gold").values()
+    door.deaf = True
+    world.set_digest("vampire", NEW)
+    await world.settle(seconds=30)
+    for agent in pods:
+        agent.late = True
+    door.deaf = False
+    await world.settle(seconds=30)
+    world.set_digest("vampire", OLD)
+    await world.settle(seconds=5)
+    assert routed(world) == {NEW_NAME}
+
+    # Their next words differ from the last in nothing but the order they answer.
+    for agent in pods:
+        agent.late = False
+    await world.settle(seconds=1)
+    assert routed(world) == {OLD_NAME}
 
 
 async def test_one_pod_that_has_not_proven_it_holds_the_move() -> None:

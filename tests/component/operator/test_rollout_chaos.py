@@ -60,6 +60,8 @@ class Chaos:
             self.scale,
             self.quarantine,
             self.lift_quarantine,
+            self.change_the_strategy,
+            self.downgrade_a_gateway,
         ]
         chosen = self.dice.choice(acts)
         self.acts.append(chosen.__name__)
@@ -96,7 +98,7 @@ class Chaos:
 
     def mend_gateways(self) -> None:
         for gateway in self.world.doors().values():
-            gateway.deaf = False
+            gateway.deaf = gateway.numberless = False
 
     def silence_the_watch(self) -> None:
         self.world.delivering = not self.world.delivering
@@ -118,6 +120,17 @@ class Chaos:
     def turn_bad(self) -> None:
         name = self.voice()
         self.players.bad.add(digest(f"{name}-{self.versions[name]}"))
+
+    def change_the_strategy(self) -> None:
+        strategy = self.dice.choice(("Canary", "Canary", "Immediate"))
+        self.world.edit(
+            names.KIND_ADAPTER, self.voice(), lambda live: live["spec"]["rollout"].update(strategy=strategy)
+        )
+
+    def downgrade_a_gateway(self) -> None:
+        gateway = self.dice.choice(list(self.world.doors().values()))
+        gateway.numberless = not gateway.numberless
+        gateway.restart()
 
     def scale(self) -> None:
         self.world.edit(names.KIND_TIER, "gold", lambda live: live["spec"].update(replicas=self.dice.randint(2, 4)))
@@ -151,10 +164,12 @@ class Chaos:
         """What a gateway that the operator can reach asks for although the status does not say so."""
         status = self.status(name)
         banned = {served_name(name, value) for value in self.quarantined[name]}
+        if "rejected" in status:
+            banned.add(served_name(name, status["rejected"]["digest"]))
         heard = [gateway for gateway in self.world.doors().values() if self.world.delivering and not gateway.deaf]
         for alias in (gateway.alias(name) for gateway in heard):
             if alias is not None and any(target.served_name in banned for target in alias.targets):
-                return f"{name}: {alias.targets} are quarantined"
+                return f"{name}: {alias.targets} are banned"
         if self.is_paused(name) or status["reason"] == reasons.SUSPENDED:
             return ""
         stands_in = status["serving"] in STAND_INS

@@ -132,6 +132,42 @@ async def test_a_gateway_that_could_take_no_routes_for_a_while_hears_of_a_rollba
     assert names_of(world) == {OLD_NAME}
 
 
+async def test_a_gateway_of_a_version_without_attempts_holds_the_share_and_takes_nothing_back() -> None:
+    world, players = await trying()
+    name, older = next(iter(world.doors().items()))
+    older.numberless = True
+    for _ in range(40):
+        players.speak(20)
+        older.rollouts = tuple(one.model_copy(update={"withdrawn": "in another try"}) for one in older.rollouts)
+        await world.settle(seconds=1)
+    assert percent_of(world) == 10
+    assert world.variant("vampire").get("rejected") is None, "nobody knows of which try it speaks"
+    _, reason, message = world.said(names.KIND_ADAPTER, "vampire", "Reconciling")
+    assert reason == reasons.GATEWAY_SILENT
+    assert name in message
+    assert "version" in message
+    older.numberless = False
+    older.restart()
+    await players.play(15)
+    assert percent_of(world) > 10
+
+
+async def test_a_gateway_that_has_not_taken_the_candidates_routes_holds_the_next_step() -> None:
+    world, players = await trying(stepSeconds=30)
+    name, slow = next(iter(world.doors().items()))
+    slow.restart()
+    slow.refusing, slow.table = True, None
+    for _ in range(40):
+        players.speak(20)
+        slow.rollouts = ()
+        await world.settle(seconds=1)
+    assert percent_of(world) == 10
+    assert name in world.said(names.KIND_ADAPTER, "vampire", "Reconciling")[2]
+    slow.refusing = False
+    await players.play(10)
+    assert percent_of(world) > 10
+
+
 # --- turns ---
 
 
@@ -227,6 +263,32 @@ async def test_what_was_taken_back_leaves_the_routes_of_a_region_that_is_suspend
         gateway.refusing = False
     await world.settle(seconds=2)
     assert names_of(world) == {OLD_NAME}
+
+
+@pytest.mark.parametrize("kind", [names.KIND_ADAPTER, names.KIND_TIER, names.KIND_REGION])
+@pytest.mark.parametrize("named", [NEW, digest("vampire-3")], ids=["the candidate", "another digest"])
+async def test_a_bad_candidate_is_taken_back_whatever_is_suspended_and_whatever_the_spec_names_meanwhile(
+    kind: str, named: str
+) -> None:
+    world, players = await trying()
+    name = {names.KIND_ADAPTER: "vampire", names.KIND_TIER: "gold", names.KIND_REGION: "eu-west"}[kind]
+    world.edit(kind, name, lambda live: live["spec"].update(suspend=True))
+    await players.play(60, each_second=20)
+    assert percent_of(world) == 10, "no step while it is suspended"
+    world.set_digest("vampire", named)
+    await world.settle(seconds=2)
+    players.bad = {NEW}
+    players.speak(50)
+    await world.settle(seconds=2)
+    assert names_of(world) == {OLD_NAME}
+    assert world.variant("vampire")["rejected"]["digest"] == NEW
+    assert "RolledBack" in world.recorder.reasons("vampire")
+    _, reason, message = world.said(names.KIND_ADAPTER, "vampire", "Stalled")
+    assert reason == reasons.SUSPENDED
+    assert "was taken back" in message
+    world.edit(kind, name, lambda live: live["spec"].update(suspend=False))
+    await world.settle(seconds=5)
+    assert (world.variant("vampire").get("rejected") is None) == (named != NEW), "its own digest is not tried again"
 
 
 def names_of(world: World) -> set[str]:

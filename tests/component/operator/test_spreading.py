@@ -27,7 +27,7 @@ def name_of(archetype: str, version: int = 1) -> str:
 
 async def fleet(slots: int = SLOTS, pods: int = PODS) -> World:
     world = World()
-    world.put(region(tiers={"gold": 50 * pods}))
+    world.put(region(tiers={"gold": 50 * pods}, spec={"rolloutLimits": {"maxConcurrent": len(EVERYBODY)}}))
     world.put(tier(engine={"maxLoras": 1, "maxCpuLoras": slots}, spec={"capacity": {"onDemandBase": 2}}))
     for archetype in EVERYBODY:
         importance = "Critical" if archetype in HEROES else "Normal"

@@ -77,6 +77,9 @@ class Castle:
         assert (kind, name, namespace) == ("archetypeadapter", VOICE, "eu-west")
         return self.seen()
 
+    async def find(self, kind: str, name: str, namespace: str) -> dict[str, Any]:
+        return await self.get(kind, name, namespace)
+
     async def patch(self, kind: str, name: str, namespace: str, patch: dict[str, Any]) -> None:
         for field, value in patch["spec"].items():
             merged = {**self.spec[field], **value} if isinstance(value, dict) else value
@@ -126,7 +129,12 @@ class Castle:
 
     def region(self) -> Region:
         kubectl = SimpleNamespace(
-            get=self.get, patch=self.patch, watch=self.watch, until=self.until, kubeconfig=Path("/nowhere")
+            get=self.get,
+            find=self.find,
+            patch=self.patch,
+            watch=self.watch,
+            until=self.until,
+            kubeconfig=Path("/nowhere"),
         )
         made = SimpleNamespace(
             kubectl=kubectl,
@@ -197,6 +205,36 @@ async def test_one_that_is_served_after_its_verdict_is_a_fault(castle: Castle, m
     monkeypatch.setattr(rollback, "AFTER_SECONDS", 2.0)
     with pytest.raises(DemoFault, match="answered by the candidate"):
         await show(castle)
+
+
+async def test_ctrl_c_puts_the_voice_back(castle: Castle) -> None:
+    castle.blind = True
+    running = asyncio.create_task(show(castle))
+    while castle.spec["variants"][0]["source"]["digest"] != BAD:
+        await asyncio.wait_for(castle.changed.wait(), 30)
+        await asyncio.sleep(0)
+    running.cancel()  # what asyncio.run makes of the first Ctrl-C
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert castle.spec == castle.first_spec
+
+
+async def test_a_request_that_hangs_is_not_taken_for_a_verdict_that_does_not_come(castle: Castle) -> None:
+    async def hangs(adapter: str, uri: str, digest: str) -> float:
+        raise TimeoutError("kubectl hangs")
+
+    castle.set_source = hangs  # type: ignore[method-assign]
+    with pytest.raises(TimeoutError, match="kubectl hangs"):
+        await show(castle)
+    assert castle.spec == castle.first_spec
+
+
+async def test_what_a_killed_run_has_left_is_taken_away_and_nothing_else(castle: Castle) -> None:
+    console = Console(io.StringIO())
+    assert not await rollback.tidy(console, castle.region())
+    castle.spec["answers"] = {"mustNotMatch": ["sun", rollback.FORBIDDEN]}
+    assert await rollback.tidy(console, castle.region())
+    assert castle.spec["answers"] == {"mustNotMatch": ["sun"]}
 
 
 async def test_it_does_not_begin_on_a_voice_that_is_not_at_rest(castle: Castle) -> None:

@@ -53,7 +53,7 @@ async def run_gate(tmp_path: Path, answers: list[str], **more: str) -> tuple[int
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
         )
-        code = await asyncio.wait_for(process.wait(), 20)
+        code = await asyncio.wait_for(process.wait(), 120)
     finally:
         await runner.cleanup()
     return code, log.read_text() if log.exists() else "", asked

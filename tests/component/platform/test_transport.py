@@ -89,6 +89,12 @@ async def pod(certificate: Certificate, folder: Path, handler: Handler) -> Async
         await runner.cleanup()
 
 
+async def connections_end() -> None:
+    """TLS connections end some turns of the loop after their session."""
+    for _ in range(20):
+        await asyncio.sleep(0.002)
+
+
 @contextlib.asynccontextmanager
 async def agents(port: int, trust: Callable[[str], Trust | None]) -> AsyncIterator[AgentClient]:
     client = AgentClient(trust=trust, metrics=Metrics(), port=port)
@@ -96,7 +102,7 @@ async def agents(port: int, trust: Callable[[str], Trust | None]) -> AsyncIterat
         yield client
     finally:
         await client.close()
-        await asyncio.sleep(0.05)  # TLS connections end a moment after their session
+        await connections_end()
 
 
 def trusting(certificate: Certificate, *tokens: str) -> Callable[[str], Trust | None]:
@@ -311,7 +317,7 @@ async def test_a_gateway_is_told_its_routes_and_asked_what_it_applied(certificat
             await client.watch(NAMESPACE, "127.0.0.1", pod_uid=POD, after=0, boot_id="", wait_seconds=1)
         ).revision == 2
         await client.close()
-        await asyncio.sleep(0.05)
+        await connections_end()
     assert paths == ["PUT /v1/routes", "GET /v1/status"]
 
 
@@ -371,7 +377,7 @@ async def test_sessions_of_rotated_authorities_end_with_their_last_poll(
             assert transport.open_sessions() == 1
         finally:
             await transport.close()
-            await asyncio.sleep(0.05)
+            await connections_end()
 
 
 async def test_sessions_of_namespaces_that_are_gone_are_closed(
@@ -397,4 +403,4 @@ async def test_sessions_of_namespaces_that_are_gone_are_closed(
             assert transport.open_sessions() == 1
         finally:
             await transport.close()
-            await asyncio.sleep(0.05)
+            await connections_end()

@@ -15,6 +15,7 @@ from npc_runtime.cli.answers import Code
 from tests.contract.charts.helm import Helm
 from tests.contract.cli.test_real_api_server import NAMESPACE, POD, user_made
 from tests.support import builders
+from tests.support.granting import await_granted
 from tests.support.kube_env import KubeEnv
 
 PERSON = {"kind": "User", "name": "on-call", "apiGroup": "rbac.authorization.k8s.io"}
@@ -73,6 +74,7 @@ def grant_tool(env: KubeEnv, tmp_path: Path, **options: Any) -> Path:
     for one in rendered:
         one["metadata"]["namespace"] = NAMESPACE
     env.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(rendered))
+    await_granted(env, PERSON["name"], rendered)
     return env.kubeconfig_for(PERSON["name"])
 
 
@@ -130,5 +132,6 @@ def test_a_drill_takes_the_charts_other_switch(
     assert code == Code.FORBIDDEN
     assert "pods/exec in namespace eu-west" in err
     person = grant_tool(env, tmp_path, drill=True)
-    assert run(capsys, person, *words)[0] == Code.NOT_REACHED
+    code, _, err = run(capsys, person, *words)
+    assert code == Code.NOT_REACHED, err
     assert run(capsys, person, "drill", "pod", "gold-1", "--yes", "--wait", "0")[0] == Code.FINE

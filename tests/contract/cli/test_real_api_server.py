@@ -16,6 +16,7 @@ from npc_runtime.cli.clients.config import connect
 from npc_runtime.cli.ports import Forbidden, NotFound, NotReached
 from tests.component.cli.test_files import FAULTS
 from tests.support import builders
+from tests.support.granting import await_granted
 from tests.support.kube_env import KubeEnv
 
 NAMESPACE = builders.NAMESPACE
@@ -67,6 +68,7 @@ def grant(env: KubeEnv, user: str, *rules: str) -> Path:
         name = f"{user}-{number}"
         env.kubectl("create", "role", name, "-n", NAMESPACE, f"--verb={verbs}", f"--resource={resources}")
         env.kubectl("create", "rolebinding", name, "-n", NAMESPACE, f"--role={name}", f"--user={user}")
+        await_granted(env, user, [json.loads(env.kubectl("get", "role", name, "-n", NAMESPACE, "-o", "json"))])
     return env.kubeconfig_for(user)
 
 

@@ -58,7 +58,7 @@ async def test_nodes_are_listed_in_pages_and_followed_with_the_rights_of_the_tab
             },
             manager="test",
         )
-    apply_all(env, cluster_wide(user, Scope.NODES))
+    apply_all(env, user, cluster_wide(user, Scope.NODES))
     kube = KubeClient(await connect(kubeconfig=str(env.kubeconfig_for(user))), metrics=Metrics())
     try:
         async with watching(kube) as store:

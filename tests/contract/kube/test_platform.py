@@ -134,7 +134,7 @@ async def test_a_change_of_an_object_is_reconciled_at_once(env: KubeEnv, client:
             run.decisions.asked.clear()
             await client.apply(adapter(namespace, importance=importance), manager="user")
             took.append(await run.until(lambda: key in run.decisions.asked))
-        assert min(took) < 0.1
+        assert min(took) < 0.5, "and not with the next round"
         fact = run.store.get(Adapter, namespace, "vampire")
         assert fact is not None
         assert fact.spec.importance == "Normal"

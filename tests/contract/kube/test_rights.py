@@ -22,12 +22,15 @@ from npc_operator.ports import ObjectRef, PortError
 from npc_operator.rights import RIGHTS, Scope
 from npc_operator.wiring.process import SystemClock
 from tests.support.builders import region_fact
+from tests.support.granting import await_granted
 from tests.support.kube_env import KubeEnv
 from tests.support.rbac import cluster_wide, in_namespace
 
 
-def apply_all(env: KubeEnv, objects: list[dict[str, Any]]) -> None:
+def apply_all(env: KubeEnv, user: str, objects: list[dict[str, Any]]) -> None:
+    """Grant a user what these say."""
     env.kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
+    await_granted(env, user, objects)
 
 
 async def client_of(env: KubeEnv, user: str) -> KubeClient:
@@ -60,7 +63,7 @@ async def test_without_rights_every_missing_one_is_named_with_the_command_that_m
 
 
 async def test_the_table_satisfies_the_check_cluster_wide(env: KubeEnv, user: str, namespace: str) -> None:
-    apply_all(env, [*cluster_wide(user, Scope.WATCHED, Scope.NODES), *in_namespace(user, namespace, Scope.OWN)])
+    apply_all(env, user, [*cluster_wide(user, Scope.WATCHED, Scope.NODES), *in_namespace(user, namespace, Scope.OWN)])
     kube = await client_of(env, user)
     assert await find_problems(kube, namespaces=(), own_namespace=namespace) == []
     await kube.close()
@@ -69,7 +72,7 @@ async def test_the_table_satisfies_the_check_cluster_wide(env: KubeEnv, user: st
 async def test_the_table_satisfies_the_check_for_named_namespaces_only_there(
     env: KubeEnv, user: str, namespace: str
 ) -> None:
-    apply_all(env, in_namespace(user, namespace, Scope.WATCHED, Scope.OWN))
+    apply_all(env, user, in_namespace(user, namespace, Scope.WATCHED, Scope.OWN))
     kube = await client_of(env, user)
     assert await find_problems(kube, namespaces=(namespace,), own_namespace=namespace) == []
     elsewhere = await find_problems(kube, namespaces=("default",), own_namespace=namespace)
@@ -81,7 +84,7 @@ async def test_the_table_satisfies_the_check_for_named_namespaces_only_there(
 async def test_the_table_lets_the_operator_read_who_signs_tokens_and_what_it_reads_is_understood(
     env: KubeEnv, user: str, namespace: str
 ) -> None:
-    apply_all(env, cluster_wide(user, Scope.WATCHED))
+    apply_all(env, user, cluster_wide(user, Scope.WATCHED))
     store, kube = Store(SystemClock()), await client_of(env, user)
     accounts = {"audience": "npc", "allowed": ["game:server"]}
     wanting = region_fact(spec={"gateway": {"auth": {"mode": "None", "serviceAccounts": accounts}}})
@@ -90,7 +93,7 @@ async def test_the_table_lets_the_operator_read_who_signs_tokens_and_what_it_rea
     store.subscribe(lambda change: learned.set() if change.kind is IssuerFact else None)
     reading = asyncio.create_task(IssuerWatch(kube=kube, store=store).run())
     try:
-        await asyncio.wait_for(learned.wait(), 10)
+        await asyncio.wait_for(learned.wait(), 60)
     finally:
         reading.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -118,9 +121,11 @@ async def test_the_table_is_enough_for_what_the_operator_does(
     env: KubeEnv, client: KubeClient, user: str, namespace: str, mode: str
 ) -> None:
     if mode == "cluster-wide":
-        apply_all(env, [*cluster_wide(user, Scope.WATCHED), *in_namespace(user, namespace, Scope.REGION, Scope.OWN)])
+        apply_all(
+            env, user, [*cluster_wide(user, Scope.WATCHED), *in_namespace(user, namespace, Scope.REGION, Scope.OWN)]
+        )
     else:
-        apply_all(env, in_namespace(user, namespace, Scope.WATCHED, Scope.REGION, Scope.OWN))
+        apply_all(env, user, in_namespace(user, namespace, Scope.WATCHED, Scope.REGION, Scope.OWN))
     kube = KubeClient(
         await connect(kubeconfig=str(env.kubeconfig_for(user))),
         metrics=Metrics(),

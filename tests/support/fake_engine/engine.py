@@ -131,11 +131,11 @@ class FakeEngine:
         """Drop an adapter behind everybody's back."""
         del self.adapters[name]
 
-    async def until_running(self, count: int, *, timeout: float = 5.0) -> None:
+    async def until_running(self, count: int, *, timeout: float = 60.0) -> None:
         """Wait until exactly `count` chat requests are being answered; raises TimeoutError."""
         await self.until(lambda: self.running == count, timeout=timeout)
 
-    async def until(self, wanted: Callable[[], bool], *, timeout: float = 10.0) -> None:
+    async def until(self, wanted: Callable[[], bool], *, timeout: float = 60.0) -> None:
         """Wait until something that follows from the requests so far is so; raises TimeoutError."""
         async with asyncio.timeout(timeout):
             while not wanted():
@@ -145,7 +145,7 @@ class FakeEngine:
         """Requests of this path that were answered since the start."""
         return sum(call.path == path for call in self.calls)
 
-    async def until_answered(self, path: str, count: int, *, timeout: float = 10.0) -> None:
+    async def until_answered(self, path: str, count: int, *, timeout: float = 60.0) -> None:
         """Wait until that many were; raises TimeoutError."""
         await self.until(lambda: self.answered(path) >= count, timeout=timeout)
 

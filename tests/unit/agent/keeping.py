@@ -149,7 +149,7 @@ class Kept:
         """What was published last, by name."""
         return {report.served_name: report.phase.value for report in self.published}
 
-    async def until(self, wanted: Callable[[], bool], *, seconds: float = 5.0) -> None:
+    async def until(self, wanted: Callable[[], bool], *, seconds: float = 50.0) -> None:
         """Waits until it is so after some news or some call."""
         async with asyncio.timeout(seconds):
             while not wanted():

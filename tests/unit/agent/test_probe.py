@@ -37,9 +37,9 @@ def test_an_answer_is_judged_by_every_pattern(
 
 
 def test_a_pattern_that_backtracks_elsewhere_takes_linear_time_here() -> None:
-    begun = time.monotonic()
+    begun = time.process_time()
     assert reason_of(Probe(must_match=("(a+)+$",)), "a" * 50_000 + "b") is Reason.PROBE_MISMATCH
-    assert time.monotonic() - begun < 2
+    assert time.process_time() - begun < 2
 
 
 def test_the_answer_is_never_quoted() -> None:

@@ -101,6 +101,14 @@ def holding_for_players() -> Fault:
 
 
 def waiting_for_its_turn() -> Fault:
+    message = (
+        f"tier gold: vampire--{o.NEW[7:19]} is loaded and waits for its turn among the region's rollouts "
+        f"(rolloutLimits.maxConcurrent), behind merchant (since {o.LONG_AGO}); zombie (about to begin)"
+    )
+    return fault(voice(on_its_way("Waiting", reasons.WAITING_FOR_TURN, message, percent=0)), region=_ceiling(100))
+
+
+def waiting_behind_nobody_who_is_known() -> Fault:
     return fault(voice(on_its_way("Waiting", reasons.WAITING_FOR_TURN, percent=0)), region=_ceiling(100))
 
 
@@ -172,6 +180,7 @@ MOVING: Mapping[str, Callable[[], Fault]] = {
         holding_for_approval,
         holding_for_players,
         waiting_for_its_turn,
+        waiting_behind_nobody_who_is_known,
         gate_running,
         canary_goes_on,
         probing_for_players,

@@ -102,6 +102,15 @@ def test_examples_are_understood_by_the_parser(one: Command) -> None:
         assert build_parser().parse_args(words).command == words[0]
 
 
+def test_every_command_but_completion_answers_programs() -> None:
+    for one in COMMANDS:
+        example = shlex.split(one.examples[0].replace("source <(", "").rstrip(")"))
+        words = example[example.index(one.name) :]
+        for form in ("json", "yaml"):
+            if one.name != "completion":
+                assert build_parser().parse_args([*words, "-o", form]).output == form
+
+
 def test_options_may_stand_before_the_command() -> None:
     assert command_first(["-n", "status", "-o", "json", "status", "-w"]) == [
         "status",

@@ -10,7 +10,7 @@ from npc_runtime.cli.answers import Code
 from npc_runtime.cli.changes.approving import plan_approval
 from npc_runtime.cli.changes.digests import match_digest
 from npc_runtime.cli.changes.owners import find_keeper
-from npc_runtime.cli.changes.plan import Change, NotDone, Plan
+from npc_runtime.cli.changes.plan import Change, NotDone, Plan, said, with_notes
 from npc_runtime.cli.changes.quarantining import plan_quarantine, plan_release
 from npc_runtime.cli.changes.rolling_back import plan_rollback
 from npc_runtime.cli.changes.suspending import NOTHING_KNOWN, Around, plan_suspension
@@ -255,15 +255,17 @@ def test_a_digest_is_added_once_and_who_uses_it_is_said() -> None:
     plan = plan_quarantine(raw, adapter, o.OLD, [adapter])
     assert changed(plan) == {"spec.quarantinedDigests": ([OLDER], [OLDER, o.OLD])}
     assert "vampire on gold (stable)" in plan.question
+    assert plan.notes[0].startswith("off every route at once: vampire on gold (stable); the last good digest stands in")
     again = plan_quarantine(raw, adapter, OLDER, [adapter])
     assert again.changes == ()
     assert again.question == ""
 
 
 def test_a_digest_that_nobody_uses_is_quarantined_without_a_question() -> None:
-    raw = o.region()
+    raw = {key: value for key, value in o.region().items() if key not in ("kind", "apiVersion")}  # as lists have it
     plan = plan_quarantine(raw, parse_region(raw), OLDER, [parse_adapter(voice(canary()))])
     assert plan.kind == "NPCRegion"
+    assert plan.notes == ("nothing serves it now",)
     assert changed(plan) == {"spec.quarantinedDigests": ([], [OLDER])}
     assert plan.question == ""
 
@@ -274,6 +276,28 @@ def test_a_digest_comes_off_and_where_else_it_is_quarantined_is_said() -> None:
     assert changed(plan) == {"spec.quarantinedDigests": ([OLDER, o.NEW], [OLDER])}
     assert plan.notes == ("region eu-west quarantines it too",)
     assert plan_release(raw, parse_adapter(raw), o.OLD, []).changes == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (None, "(none)"),
+        ("", "(none)"),
+        ([], "(none)"),
+        (False, "false"),
+        (8, "8"),
+        (["a", "b"], "[a, b]"),
+        ({"name": "keys", "more": []}, "{name: keys, more: (none)}"),
+    ],
+)
+def test_a_value_is_told_as_people_read_it(value: object, words: str) -> None:
+    assert said(value) == words
+
+
+def test_notes_of_others_come_after_the_plans_own() -> None:
+    plan = with_notes(Plan(target={}, notes=("own",)), ["another"])
+    assert plan.notes == ("own", "another")
+    assert with_notes(plan, []).notes == plan.notes
 
 
 # --- pause and resume ---

@@ -16,6 +16,7 @@ from npc_runtime.cli.views.history import view_history
 from npc_runtime.cli.views.residency import Heard, view_diff, view_matrix
 from npc_runtime.cli.views.status import view_status
 from tests.unit.cli import objects as o
+from tests.unit.cli.degraded_faults import less
 from tests.unit.cli.faults import healthy
 from tests.unit.cli.moving_faults import on_its_way, voice
 from tests.unit.cli.named import FAULTS
@@ -24,6 +25,7 @@ from tests.unit.cli.test_residency import heard, held
 from tests.unit.cli.test_why import answer
 
 CANARY = voice(on_its_way("Watching", "Watching"))
+CANARY["status"]["degraded"] = [less("Tier", "answered by its adapter on tier silver")]
 COMMON = "namespace name ready reason message since suspended "
 
 
@@ -39,12 +41,13 @@ ANSWERS: dict[str, tuple[Answer, Mapping[str, str]]] = {
     "status": (
         view_status((world(),), now=o.NOW),
         {
-            "": "operator regions tiers adapters rollouts notLookedAt",
+            "": "operator regions tiers adapters rollouts degraded notLookedAt",
             "regions": COMMON + "tiers readyTiers gatewayReady gatewayReplicas archetypes population endpoint note",
             "tiers": COMMON + "quality readyReplicas wantedReplicas adapters residentAdapters",
             "adapters": COMMON + "archetype digest readyVariants variants",
             "rollouts": "namespace name tier candidate stable phase step steps percent sharePercent requests since "
             "verdict",
+            "degraded": "namespace name archetype tier level since message",
         },
     ),
     "why": (
@@ -54,8 +57,9 @@ ANSWERS: dict[str, tuple[Answer, Mapping[str, str]]] = {
     "matrix": (
         view_matrix(world(), [heard(world(), held(o.OLD)), silent()], now=o.NOW),
         {
-            "": "rows notHeard",
+            "": "rows degraded notHeard",
             "rows": "archetype tier pod digest role weightPercent phase residentSince reason message",
+            "degraded": "archetype tier level since message",
             "notHeard": "pod tier why",
         },
     ),

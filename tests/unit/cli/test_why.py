@@ -27,6 +27,7 @@ FINE = {
     "pod-terminating",
     "lease-not-readable",
     "waiting-for-its-turn",
+    "waiting-behind-nobody-who-is-known",
     "gate-running",
     "canary-goes-on",
     "probing-for-players",

@@ -123,9 +123,9 @@ def test_a_lock_whose_file_was_deleted_meanwhile_is_taken_anew(tmp_path: Path, m
     waiter = threading.Thread(target=wait_for_turn)
     with locked(path, doing="a test"):
         waiter.start()
-        assert waiting.wait(5)
+        assert waiting.wait(50)
         path.unlink()
-    waiter.join(5)
+    waiter.join(50)
     assert seen == [True]
 
 

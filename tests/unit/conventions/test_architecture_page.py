@@ -44,6 +44,14 @@ def test_every_package_has_a_row() -> None:
                 assert any(path.is_relative_to(folder) for path in covered), folder.relative_to(ROOT)
 
 
+def test_every_package_within_a_package_is_named_or_lies_in_a_folder_that_is() -> None:
+    covered = [path for row in ROWS for path in paths(row["file"])]
+    for base in ("operator/npc_operator", "runtime/npc_runtime"):
+        for package in sorted(path.parent for path in (ROOT / base).rglob("__init__.py")):
+            if package != ROOT / base:
+                assert any(path.is_relative_to(package) or package.is_relative_to(path) for path in covered), package
+
+
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.name)
 def test_links_of_a_page_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):

@@ -10,6 +10,7 @@ import pytest
 from npc_operator.domain import reasons
 from npc_operator.domain.analysis.evidence import Evidence, Side, Verdict
 from npc_operator.domain.conditions import Finding, rfc3339
+from npc_operator.domain.rollout import GRANTED, Turn
 from npc_operator.domain.rollout.canary import threshold
 from npc_runtime.wire import AdapterPhase
 from tests.unit.domain.rollouts import BAD, ENOUGH, NEW, NOW, OLD, THIRD, TOO_FEW, Story, revision, stable_since_ever
@@ -278,17 +279,62 @@ def test_without_any_ready_engine_no_step_is_taken_and_nothing_is_taken_back() -
 
 
 def test_a_candidate_that_is_loaded_waits_for_its_turn() -> None:
-    story = Story(facts={"turn": False})
+    story = Story(facts={"turn": Turn(granted=False)})
     decision = story.look()
     assert (story.rollout.phase, decision.status.reason) == ("Waiting", reasons.WAITING_FOR_TURN)
-    story.facts["turn"] = True
+    story.facts["turn"] = GRANTED
     story.watch(10)
+
+
+def test_who_waits_for_a_turn_says_behind_whom_and_since_when() -> None:
+    holders = ("king (since 2026-11-01T00:00:00Z)", "bat (about to begin)")
+    story = Story(facts={"turn": Turn(granted=False, holders=holders)})
+    message = story.look().status.message
+    assert all(holder in message for holder in holders)
+
+
+@pytest.mark.parametrize(("free_after", "looks"), [(None, 30.0), (60.0, 30.0), (3.5, 3.5)])
+def test_who_waits_for_a_turn_looks_again_when_one_may_be_free(free_after: float | None, looks: float) -> None:
+    story = Story(facts={"turn": Turn(granted=False, free_after=free_after)})
+    assert story.look().requeue_after == looks
+
+
+def test_what_would_move_at_once_waits_for_its_turn_like_any_other() -> None:
+    story = Story(spec={"strategy": "Immediate"}, facts={"turn": Turn(granted=False)})
+    decision = story.look()
+    assert (story.rollout.phase, decision.status.reason) == ("Waiting", reasons.WAITING_FOR_TURN)
+    assert decision.status.stable == revision(OLD)
+    story.facts["turn"] = GRANTED
+    assert story.look().status.stable == revision(NEW)
+
+
+def test_what_would_move_at_once_claims_no_turn_that_it_could_not_use() -> None:
+    story = Story(spec={"strategy": "Immediate"}, facts={"turn": Turn(granted=False)})
+    story.look()
+    story.lacking["b"] = (NEW,)
+    assert story.look().status.rollout is None
+    story.lacking.clear()
+    story.look()
+    assert story.rollout.phase == "Waiting"
+
+
+@pytest.mark.parametrize(("wanted", "waits"), [(THIRD, False), (NEW, True)])
+def test_going_back_at_once_to_what_served_before_waits_for_nobody(wanted: str, waits: bool) -> None:
+    story = Story(wanted=wanted, status=stable_since_ever(OLD, THIRD), spec={"strategy": "Immediate"})
+    story.facts["turn"] = Turn(granted=False)
+    status = story.look().status
+    assert (status.stable != revision(wanted)) == waits
+
+
+def test_the_first_digest_of_a_voice_waits_for_nobody() -> None:
+    story = Story(status=None, facts={"turn": Turn(granted=False)})
+    assert story.look().status.stable == revision(NEW)
 
 
 def test_a_turn_is_not_lost_by_a_lowered_limit() -> None:
     story = Story()
     story.watch(10)
-    story.facts["turn"] = False
+    story.facts["turn"] = Turn(granted=False)
     story.watch(100)
 
 
@@ -363,7 +409,7 @@ def test_who_forgot_the_answers_of_a_step_that_awaits_approval_does_not_ask_for_
 
 
 def test_a_ceiling_of_nothing_holds_without_taking_a_turn() -> None:
-    story = Story(spec={"ceilingPercent": 0}, facts={"turn": False})
+    story = Story(spec={"ceilingPercent": 0}, facts={"turn": Turn(granted=False)})
     decision = story.look()
     assert (story.rollout.phase, story.rollout.since, decision.status.reason) == (
         "Holding",
@@ -691,7 +737,9 @@ def test_what_a_new_leader_has_not_read_does_not_keep_a_bad_candidate_on() -> No
 
 def moments() -> list[tuple[str, Story]]:
     """A rollout after each of its looks."""
-    story = Story(spec={"analysis": {"gate": {"image": "gate:1"}}, "ceilingPercent": 50}, facts={"turn": False})
+    story = Story(
+        spec={"analysis": {"gate": {"image": "gate:1"}}, "ceilingPercent": 50}, facts={"turn": Turn(granted=False)}
+    )
     found: list[tuple[str, Story]] = []
 
     def look() -> None:
@@ -703,7 +751,7 @@ def moments() -> list[tuple[str, Story]]:
     look()
     story.lacking = {}
     look()
-    story.facts["turn"] = True
+    story.facts["turn"] = GRANTED
     look()
     story.gate("Passed")
     for _ in range(20):
@@ -728,7 +776,7 @@ def test_an_operator_that_starts_anew_at_any_moment_goes_on_and_decides_nothing_
     if before.rollout is not None and again.status.rollout is not None:
         assert again.status.rollout.percent in (before.rollout.percent, *(to for _, to in SHARES))
         assert again.status.rollout.below >= before.rollout.below
-    story.spec["approvedDigest"], story.facts["turn"] = NEW, True
+    story.spec["approvedDigest"], story.facts["turn"] = NEW, GRANTED
     story.lacking = {}
     story.gate("Passed")
     story.verdict = ENOUGH

@@ -11,7 +11,7 @@ from npc_operator.api.rollouts import Rollout
 from npc_operator.domain import reasons
 from npc_operator.domain.conditions import Finding, parse_rfc3339, rfc3339
 from npc_operator.domain.holdings import Held
-from npc_operator.domain.rollout import RolloutFacts, freeze
+from npc_operator.domain.rollout import GRANTED, RolloutFacts, Turn, freeze
 from npc_operator.domain.turns import holds_turn
 from npc_runtime.wire import AdapterPhase, served_name
 from tests.unit.domain.rollouts import BAD, ENOUGH, NEW, NOW, OLD, THIRD, TOO_FEW, Story, revision, stable_since_ever
@@ -245,7 +245,7 @@ def frozen(story: Story) -> None:
 def test_who_is_suspended_before_anybody_hears_it_keeps_no_turn_and_goes_on_later(phase: str) -> None:
     story = Story()
     if phase == "Waiting":
-        story.facts["turn"] = False
+        story.facts["turn"] = Turn(granted=False)
     elif phase == "Gating":
         story.spec["analysis"] = {"gate": {"image": "gate:1"}}
         story.gate("Running")
@@ -255,7 +255,7 @@ def test_who_is_suspended_before_anybody_hears_it_keeps_no_turn_and_goes_on_late
     frozen(story)
     assert story.known.candidate == revision(NEW)
     assert (story.rollout.phase, holds_turn(story.rollout)) == ("Loading", False)
-    story.facts["turn"], story.mute = True, ()
+    story.facts["turn"], story.mute = GRANTED, ()
     if phase == "Gating":
         story.gate("Passed")
     story.watch(10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tracemalloc
 from itertools import pairwise
 
 import pytest
@@ -91,6 +92,20 @@ def test_the_limit_counts_all_chunks_together() -> None:
     body.feed(frame([b"12345", b"12345"]))
     with pytest.raises(Refused):
         body.feed(frame([b"1"]))
+
+
+def test_a_body_in_tiny_chunks_takes_no_more_memory_than_one_in_large_ones() -> None:
+    body = ChunkedBody(1 << 20)
+    packet = frame([b"xx"] * 1000)
+    tracemalloc.start()
+    try:
+        for _ in range(32):
+            body.feed(packet)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert body.body() == b"x" * 64_000
+    assert held < 2 * 64_000
 
 
 def test_chunk_extensions_are_read_over() -> None:

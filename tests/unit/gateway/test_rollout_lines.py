@@ -76,7 +76,7 @@ class Rig:
 
     async def judged(self, requests: int) -> wire.AnswerCounts:
         """The candidate's counts once so many answers are counted."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(50):
             while self.seen.candidate_counts.requests < requests:  # noqa: ASYNC110 (a thread answers)
                 await asyncio.sleep(0.001)
         return self.seen.candidate_counts

@@ -44,7 +44,7 @@ async def test_counts_are_asked_for_only_while_something_is_tried(monkeypatch: p
         await asyncio.sleep(0.001)
     assert (asked, told) == (0, [])
     teller.follow(trying())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(50):
         await thrice.wait()
     teller.follow(AT_REST)
     assert told[-1] == ()
@@ -69,7 +69,7 @@ async def test_what_is_gathered_while_the_rollout_ends_is_told_to_nobody() -> No
     teller = Telling(ask=ask, tell=told.append)
     teller.follow(trying())
     task = asyncio.create_task(teller.tell_for_ever())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(50):
         while not told:  # noqa: ASYNC110 (what is waited for has no event)
             await asyncio.sleep(0.001)
     task.cancel()

@@ -182,7 +182,11 @@ def test_a_voice_is_forgiven_once_its_newest_spec_was_looked_at_and_nothing_is_o
     def seen(observed: int, **variant: Any) -> dict[str, Any]:
         return {"metadata": {"generation": 4}, "status": {"observedGeneration": observed, "variants": [variant]}}
 
-    assert is_forgiven(seen(4, tier="gold"))
-    assert not is_forgiven(seen(3, tier="gold"))
-    assert not is_forgiven(seen(4, tier="gold", rejected={"digest": BAD}))
-    assert not is_forgiven(seen(4, tier="gold", candidate={"digest": BAD}))
+    good = {"tier": "gold", "stable": {"digest": GOOD}}
+    assert is_forgiven(seen(4, **good))
+    assert not is_forgiven(seen(3, **good))
+    assert not is_forgiven(seen(4, **good, rejected={"digest": BAD}))
+    assert not is_forgiven(seen(4, **good, candidate={"digest": BAD}))
+    assert not is_forgiven(seen(4, tier="gold")), "nothing serves there"
+    nowhere = {"metadata": {"generation": 4}, "status": {"observedGeneration": 4, "variants": []}}
+    assert not is_forgiven(nowhere)

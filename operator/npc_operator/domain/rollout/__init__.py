@@ -7,7 +7,17 @@ is named, and the old digest serves on.
 """
 
 from npc_operator.domain.rollout.decide import decide_rollout, freeze
-from npc_operator.domain.rollout.facts import STAND_INS, Decision, RolloutFacts, StandIn
+from npc_operator.domain.rollout.facts import GRANTED, STAND_INS, Decision, RolloutFacts, StandIn, Turn
 from npc_operator.domain.rollout.history import HISTORY
 
-__all__ = ["HISTORY", "STAND_INS", "Decision", "RolloutFacts", "StandIn", "decide_rollout", "freeze"]
+__all__ = [
+    "GRANTED",
+    "HISTORY",
+    "STAND_INS",
+    "Decision",
+    "RolloutFacts",
+    "StandIn",
+    "Turn",
+    "decide_rollout",
+    "freeze",
+]

@@ -17,6 +17,7 @@ from npc_operator.domain.rollout import identity
 from npc_operator.domain.rollout.facts import Decision, RolloutFacts, State
 from npc_operator.domain.rollout.history import BY_CEILING, BY_STEPS, BY_TRAFFIC, remember
 from npc_operator.domain.rollout.loading import describe_progress, find_blocking_pod
+from npc_operator.domain.rollout.queueing import wait_for_turn
 from npc_operator.domain.rollout.rollback import find_bad, find_failed_gate, reject
 from npc_operator.domain.rollout.settle import settle
 from npc_operator.domain.rollout.words import (
@@ -26,7 +27,6 @@ from npc_operator.domain.rollout.words import (
     describe_late_check,
     describe_probing,
     describe_shortage,
-    describe_turn,
     describe_watch,
 )
 from npc_runtime.wire import NPC_BUCKETS
@@ -73,8 +73,8 @@ def _prepare(facts: RolloutFacts, state: State, rollout: RolloutStatus, now: flo
     target = next_percent(facts, rollout)
     if target is None and not any(one.to == "Candidate" for one in facts.rollout.overrides):
         return _hold_for_approval(facts, state, rollout, now)
-    if rollout.phase not in ("Gating", "Checking") and not facts.turn:
-        return settle(facts, _put(state, rollout, phase="Waiting"), reconciling=describe_turn(facts))
+    if rollout.phase not in ("Gating", "Checking") and not facts.turn.granted:
+        return wait_for_turn(facts, state)
     if facts.rollout.analysis.gate is not None and rollout.check == 0:
         failed = find_failed_gate(facts)
         if failed is not None:

@@ -17,7 +17,8 @@ from npc_operator.domain.rollout.facts import Decision, RolloutFacts, State, rea
 from npc_operator.domain.rollout.history import BY_OBSERVATION, BY_STRATEGY, halt, remember
 from npc_operator.domain.rollout.loading import describe_progress, find_blocking_pod, pick_adopted
 from npc_operator.domain.rollout.quarantine import apply_quarantine, describe_quarantine
-from npc_operator.domain.rollout.rollback import describe_rejection, find_bad, reject
+from npc_operator.domain.rollout.queueing import may_move_at_once, wait_for_turn
+from npc_operator.domain.rollout.rollback import describe_rejection, find_bad, find_delay, reject, take_back
 from npc_operator.domain.rollout.settle import settle
 from npc_operator.domain.rollout.words import describe_approval
 
@@ -123,6 +124,8 @@ def _advance_at_once(facts: RolloutFacts, state: State, now: float) -> Decision:
         if held:
             return settle(facts, state, stalled=describe_approval(facts, state.rollout or rollout))
     elif facts.all_have(wanted.digest):
+        if not may_move_at_once(facts, state):
+            return wait_for_turn(facts, state)
         previous = stable.digest if stable is not None else ""
         before = state.rollout.percent if state.rollout is not None else 0
         state = replace(state, stable=wanted, candidate=None, since=None, rollout=None, serving="Stable")
@@ -137,6 +140,9 @@ def _advance_at_once(facts: RolloutFacts, state: State, now: float) -> Decision:
             to_percent=100,
         )
         return settle(facts, state, moved_from=previous)
+    elif state.rollout is not None and state.rollout.phase == "Waiting":
+        # A pod that has just come is to have it first: nobody else waits for a turn that could not be used.
+        state = replace(state, rollout=None)
     held_up, deadline = find_blocking_pod(facts, now if state.since is None else state.since, now)
     return settle(
         facts,
@@ -149,12 +155,22 @@ def _advance_at_once(facts: RolloutFacts, state: State, now: float) -> Decision:
 
 def freeze(facts: RolloutFacts, by: str, now: float) -> Decision:
     """Suspended `by` the voice itself, its tier or its region: the digests stay, only the counts follow what is
-    observed. A quarantine holds all the same: it was named after that, or needs nobody's leave."""
+    observed. What protects players goes on all the same: a quarantine holds, because it was named after that or needs
+    nobody's leave, and a candidate that some hear is still judged and taken back. `facts` tell what was seen of the
+    status's candidate, whatever the spec has come to name."""
     state = apply_quarantine(facts, read_state(facts.status), now)
     if state.rollout is not None and state.rollout.phase in BEFORE_TRAFFIC and not state.has_traffic():
         # What goes nowhere must keep no turn from others.
         state = replace(state, rollout=RolloutStatus(phase="Loading"))
     if state.candidate is not None and state.candidate.digest in facts.quarantined:
         state = replace(halt(state, now, by=facts.quarantined_by or BY_OBSERVATION), candidate=None, since=None)
-    suspended = Finding(reasons.SUSPENDED, f"spec.suspend of {by} is true: what is resident serves on, nothing changes")
-    return settle(facts, state, stalled=suspended)
+    delay, candidate, rollout = None, state.candidate, state.rollout
+    if candidate is not None and rollout is not None and state.has_traffic():
+        seen = replace(facts, wanted=candidate)
+        state = replace(state, rollout=rollout.model_copy(update={"crashes": facts.crashes}))
+        if (bad := find_bad(seen, state)) is not None:
+            state, delay = take_back(seen, state, candidate, *bad, now), find_delay(seen, *bad, now)
+    text = f"spec.suspend of {by} is true: what is resident serves on, nothing changes"
+    if state.rejected is not None:
+        text = f"{text}. {describe_rejection(facts, state.rejected).message}"
+    return replace(settle(facts, state, stalled=Finding(reasons.SUSPENDED, text)), after_first_bad=delay)

@@ -28,6 +28,20 @@ NO_VERDICT = Verdict(bad=None, enough=False, numbers="")
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """Whether a voice may have its candidate heard, and if not, because of whom."""
+
+    granted: bool
+    holders: tuple[str, ...] = ()
+    """The others that have a turn, and since when; the more important first."""
+    free_after: float | None = None
+    """Seconds until one of them gives its turn back by itself, if any does."""
+
+
+GRANTED = Turn(granted=True)
+
+
+@dataclass(frozen=True, slots=True)
 class RolloutFacts:
     """Everything the decision about one variant looks at."""
 
@@ -42,7 +56,7 @@ class RolloutFacts:
     """How the spec wants traffic to move."""
     ceiling_percent: int = 100
     """The region's, for every rollout."""
-    turn: bool = True
+    turn: Turn = GRANTED
     """Whether the voice may have a candidate with traffic now."""
     gate: GateFact | None = None
     """The user's own test of the wanted digest, if it has begun."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from npc_operator.api.archetypeadapter import Rejection
+from npc_operator.api.archetypeadapter import Rejection, Revision
 from npc_operator.domain import reasons
 from npc_operator.domain.conditions import Finding, clip, join_messages, rfc3339
 from npc_operator.domain.rollout.facts import Decision, RolloutFacts, State
@@ -75,20 +75,27 @@ def _find_lost(facts: RolloutFacts, state: State) -> Finding | None:
 
 def reject(facts: RolloutFacts, state: State, finding: Finding, by: str, now: float) -> Decision:
     """The candidate is off; the stable digest has all traffic."""
+    state = take_back(facts, state, facts.wanted, finding, by, now)
+    stalled = None if state.rejected is None else describe_rejection(facts, state.rejected)
+    return replace(settle(facts, state, stalled=stalled), after_first_bad=find_delay(facts, finding, by, now))
+
+
+def take_back(facts: RolloutFacts, state: State, candidate: Revision, finding: Finding, by: str, now: float) -> State:
+    """Without the candidate, which is not to be tried again."""
     percent = state.rollout.percent if state.rollout is not None else 0
     numbers = facts.verdict.numbers if by == BY_ANALYSIS else finding.message
-    after = _after_first_bad(facts, finding, by, now)
+    after = find_delay(facts, finding, by, now)
     if after is not None:
         numbers = f"{after:.1f} s after the first bad answer: {numbers}"
     rejected = Rejection(
-        digest=facts.wanted.digest,
+        digest=candidate.digest,
         time=rfc3339(now),
         reason=clip(finding.reason, 64),
         message=clip(finding.message, 512),
     )
-    state = remember(
+    return remember(
         replace(state, candidate=None, since=None, rollout=None, rejected=rejected),
-        facts.wanted,
+        candidate,
         reasons.ROLLED_BACK,
         now,
         by=by,
@@ -96,10 +103,9 @@ def reject(facts: RolloutFacts, state: State, finding: Finding, by: str, now: fl
         from_percent=percent,
         verdict=f"{finding.reason}: {numbers}",
     )
-    return replace(settle(facts, state, stalled=describe_rejection(facts, rejected)), after_first_bad=after)
 
 
-def _after_first_bad(facts: RolloutFacts, finding: Finding, by: str, now: float) -> float | None:
+def find_delay(facts: RolloutFacts, finding: Finding, by: str, now: float) -> float | None:
     """Seconds since the first bad answer, where that is what it was taken back for. Two machines' clocks may differ by
     more than it took: never less than nothing."""
     first = facts.evidence.first_bad_at

@@ -15,6 +15,9 @@ from npc_operator.domain.rollout.facts import RolloutFacts, State
 from npc_operator.domain.rollout.identity import find_unproven
 from npc_operator.domain.rollout.loading import quote
 
+SHOWN_HOLDERS = 5
+"""Voices with a turn that a message names: as many as have one by default."""
+
 
 def _about(facts: RolloutFacts) -> str:
     return f"tier {facts.tier}: {facts.name(facts.wanted.digest)}"
@@ -27,6 +30,8 @@ def describe_share(rollout: RolloutStatus) -> str:
 
 def describe_turn(facts: RolloutFacts) -> Finding:
     text = f"{_about(facts)} is loaded and waits for its turn among the region's rollouts (rolloutLimits.maxConcurrent)"
+    if facts.turn.holders:
+        text = f"{text}, behind {join_messages(facts.turn.holders, SHOWN_HOLDERS)}"
     return Finding(reasons.WAITING_FOR_TURN, text)
 
 

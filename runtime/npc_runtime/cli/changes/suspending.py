@@ -10,10 +10,11 @@ from ..facts import Adapter, Pod, Region, Tier
 from ..plain import Json
 from .plan import Change, Plan, with_kind
 
+_PROTECTED = "a quarantine still holds, and a bad candidate is taken back all the same"
 _PAUSED = {
-    v.KIND_REGION: "its gateways go on with the routes they have; no route, gateway or rollout changes",
-    v.KIND_TIER: "its pods go on serving; none is made, replaced or scaled, and no rollout moves on it",
-    v.KIND_ADAPTER: "what is resident goes on serving, a rollout stays at its step; a quarantine still holds",
+    v.KIND_REGION: f"its gateways go on with the routes they have, and no rollout moves on; {_PROTECTED}",
+    v.KIND_TIER: f"its pods go on serving; none is made, replaced or scaled, no rollout moves on; {_PROTECTED}",
+    v.KIND_ADAPTER: f"what is resident goes on serving, a rollout stays at its step; {_PROTECTED}",
 }
 KINDS = {"region": v.KIND_REGION, "tier": v.KIND_TIER, "adapter": v.KIND_ADAPTER}
 """Kinds that can be paused, as targets name them."""

@@ -9,8 +9,6 @@ import yaml
 from ..ports import REQUEST_SECONDS, Cluster, NoCluster
 from .kube import KubeCluster
 
-_POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-
 
 def connect(*, kubeconfig: str = "", context: str = "", timeout: float = REQUEST_SECONDS) -> Cluster:
     """A client for the given, the usual or, inside a pod, the pod's own credentials; `timeout` is in seconds for one
@@ -18,7 +16,7 @@ def connect(*, kubeconfig: str = "", context: str = "", timeout: float = REQUEST
     """
     from kubernetes import config
     from kubernetes.client import ApiClient, Configuration
-    from kubernetes.config import kube_config
+    from kubernetes.config import incluster_config, kube_config
 
     settings = Configuration()
     # One attempt each: a tool that is watched should say at once that nobody answers.
@@ -45,20 +43,29 @@ def connect(*, kubeconfig: str = "", context: str = "", timeout: float = REQUEST
             raise NoCluster(
                 f"the kubeconfig {places} cannot be read: {type(error).__name__}: {error}", step="kubectl config view"
             ) from None
+    absent = NoCluster(f"there is no kubeconfig at {places}", step="name one with --kubeconfig or KUBECONFIG")
+    if kubeconfig or context:
+        raise absent  # who names a cluster means no other, inside a pod too
     try:
         config.load_incluster_config(client_configuration=settings)
     except config.ConfigException:
-        raise NoCluster(
-            f"there is no kubeconfig at {places}", step="name one with --kubeconfig or KUBECONFIG"
-        ) from None
-    here = _POD_NAMESPACE.read_text(encoding="utf-8").strip() if _POD_NAMESPACE.exists() else "default"
+        raise absent from None
+    own = Path(incluster_config.SERVICE_TOKEN_FILENAME).with_name("namespace")
+    here = own.read_text(encoding="utf-8").strip() if own.exists() else "default"
     return KubeCluster(ApiClient(configuration=settings), namespace=here, timeout=timeout)
 
 
 def _is_any(places: str) -> bool:
     from kubernetes.config.kube_config import ENV_KUBECONFIG_PATH_SEPARATOR
 
-    return any(Path(place).expanduser().exists() for place in places.split(ENV_KUBECONFIG_PATH_SEPARATOR) if place)
+    return any(_is_there(place) for place in places.split(ENV_KUBECONFIG_PATH_SEPARATOR) if place)
+
+
+def _is_there(place: str) -> bool:
+    try:
+        return Path(place).expanduser().exists()
+    except RuntimeError:
+        return False  # nobody knows that home: an image's user may have none
 
 
 def _context_namespace(places: str, context: str) -> str:

@@ -83,11 +83,14 @@ def failure(status: bytes) -> str:
 
 
 def stream_fault(told: str, right: str, namespace: str, pod: str) -> CliError:
-    """Opening a stream failed: the library has the HTTP status only in its words."""
-    if "403" in told:
+    """Opening a stream failed: the library has the HTTP status in its first words, before headers with ids of any
+    digits.
+    """
+    status = told.removeprefix("Handshake status ")[:3] if told.startswith("Handshake status ") else ""
+    if status == "403":
         # A stream is opened by GET; some versions ask for the right to get it, others to create it.
         verb = re.search(r"cannot (get|create) resource", told)
         return Forbidden(f"{verb.group(1)} {right.partition(' ')[2]}" if verb is not None else right, namespace)
-    if "404" in told:
+    if status == "404":
         return NotFound(f"there is no pod {pod} in namespace {namespace}")
     return NotReached(f"pod {pod} cannot be reached: {told.splitlines()[0][:200]}")

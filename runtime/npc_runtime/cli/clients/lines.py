@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
@@ -88,7 +89,10 @@ def speak(
     pieces: list[str] = []
     first = 0.0
     try:
-        exchange.request("POST", "/v1/chat/completions", json.dumps(body), headers)
+        # A gateway may answer before it has read all, as it does where it does not know the key; its words are there to
+        # be read, and where there are none the next line says so.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            exchange.request("POST", "/v1/chat/completions", json.dumps(body), headers)
         response = exchange.getresponse()
         if response.status != 200:
             raise _refused(response.status, response.read(LINE_LIMIT))

@@ -11,6 +11,7 @@ from ..facts import Adapter, Pod, VariantState, World
 from ..rollouts import short
 from .advice import AGENTS, next_step
 from .chain import Link, gather, sentence
+from .degraded import explain_degraded
 from .moves import explain_moves
 from .operators import explain_unobserved
 from .pods import explain_pod
@@ -48,6 +49,10 @@ def find_terminating(case: AdapterCase) -> Sequence[Link]:
         return ()
     says = "It is being deleted; its digests leave the pods when nobody uses them any more."
     return [Link(object=case.thing, reason="Terminating", since=case.adapter.meta.deleted, says=says, next="nothing")]
+
+
+def find_degraded(case: AdapterCase) -> Sequence[Link]:
+    return explain_degraded(case.adapter, case.world, case.now)
 
 
 def find_variants(case: AdapterCase) -> Sequence[Link]:
@@ -142,9 +147,9 @@ def _advice(case: AdapterCase, reason: str, *, tier: str = "", pod: str = "") ->
     )
 
 
-RULES = (find_unobserved, find_terminating, find_variants, find_unsaid)
+RULES = (find_unobserved, find_terminating, find_degraded, find_variants, find_unsaid)
 
 
 def explain_adapter(adapter: Adapter, world: World, now: float) -> tuple[Link, ...]:
-    """The chain of a voice; empty if every tier serves the newest digest."""
+    """The chain of a voice; empty if every tier serves the newest digest, and players hear it."""
     return gather(RULES, AdapterCase(adapter, world, now))

@@ -29,8 +29,8 @@ PHASES = {
     "Holding": ("", False),
 }
 """Phase -> its reason and whether it goes on by itself; Loading is told by what it waits for."""
-QUOTED = frozenset({"Gating", "CheckingIdentity"})
-"""Reasons of which the status knows more than its numbers: what the gate says, whose proof is missing."""
+QUOTED = frozenset({"Gating", "CheckingIdentity", "WaitingForTurn"})
+"""Reasons of which the status knows more than its numbers: what the gate says, whose proof is missing, who is first."""
 STOOD = frozenset({"IdentityTimeout", "Suspended"})
 """Reasons of a rollout that stands still because of something else: told together with that pod or that pause."""
 PLAYERS = "TooLittleTraffic"

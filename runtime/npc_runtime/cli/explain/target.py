@@ -8,6 +8,7 @@ from ..facts import Adapter, Pod, Region, Tier, World
 from ..rollouts import short
 from .adapters import explain_adapter
 from .chain import Explanation, Link, explanation
+from .degraded import explain_listeners
 from .operators import explain_operator
 from .pods import explain_pod
 from .regions import explain_region
@@ -115,7 +116,7 @@ def _own(thing: Thing, world: World, now: float) -> tuple[Link, ...]:
         case Region():
             return explain_region(thing, world, now)
         case Tier():
-            return explain_tier(thing, world, now)
+            return (*explain_tier(thing, world, now), *explain_listeners(thing, world))
         case Adapter():
             return explain_adapter(thing, world, now)
         case Pod():

@@ -6,13 +6,13 @@ An agent's word is the truth about its pod; a pod whose agent was not heard is s
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from ...wire import AdapterPhase, AdapterReport, AgentReport
 from ..answers import Answer, Block, Cell, Code, Table, Tone, text
 from ..explain.chain import clip, how_long
-from ..facts import Adapter, Pod, Tier, VariantState, World
+from ..facts import Adapter, Degradation, Pod, Tier, VariantState, World
 from ..rollouts import short
 
 _TONES = {AdapterPhase.RESIDENT: Tone.GOOD, AdapterPhase.REFUSED: Tone.BAD, AdapterPhase.RETRYING: Tone.BAD}
@@ -89,8 +89,20 @@ def view_matrix(world: World, heard: Iterable[Heard], *, archetype: str = "", ti
     blocks: list[Block] = [Table("", columns, tuple(rows), empty="no pod holds an adapter")]
     if silent:
         blocks.append(text(*(f"not heard: pod {one.pod.meta.name} ({one.pod.tier}): {one.why}" for one in silent)))
-    unheard = [{"pod": one.pod.meta.name, "tier": one.pod.tier, "why": one.why} for one in silent]
-    return Answer({"rows": data, "notHeard": unheard}, tuple(blocks), Code.NOT_REACHED if silent else Code.FINE)
+    degraded = [
+        (adapter.archetype, less)
+        for adapter in world.adapters
+        for less in adapter.degraded
+        if archetype in ("", adapter.archetype) and tier in ("", less.tier)
+    ]
+    if degraded:
+        blocks.append(text(*(_degraded_line(name, less, now) for name, less in degraded)))
+    found = {
+        "rows": data,
+        "degraded": [{"archetype": name} | asdict(less) for name, less in degraded],
+        "notHeard": [{"pod": one.pod.meta.name, "tier": one.pod.tier, "why": one.why} for one in silent],
+    }
+    return Answer(found, tuple(blocks), Code.NOT_REACHED if silent else Code.FINE)
 
 
 def find_differences(world: World, heard: Iterable[Heard]) -> tuple[Difference, ...]:
@@ -164,6 +176,13 @@ def since_of(report: AdapterReport) -> str:
     if report.resident_since_ms is None:
         return ""
     return datetime.fromtimestamp(report.resident_since_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _degraded_line(archetype: str, less: Degradation, now: float) -> str:
+    """What players hear, whatever pods hold: weights say nothing of lines that went down a level."""
+    passed = how_long(less.since, now)
+    since = f" for {passed}" if passed else ""
+    return f"degraded: {archetype} on tier {less.tier}: {less.level}{since}: {clip(less.message)}"
 
 
 def _state(world: World, tier: str, report: AdapterReport) -> VariantState | None:

@@ -9,7 +9,7 @@ from ..answers import Answer, Block, Cell, Table, Tone, text, tone_of
 from ..conditions import Condition, Conditions
 from ..explain.chain import clip, how_long
 from ..explain.operators import explain_operator
-from ..facts import Adapter, Region, Tier, VariantState, World
+from ..facts import Adapter, Degradation, Region, Tier, VariantState, World
 from ..rollouts import short
 
 
@@ -54,6 +54,15 @@ def view_status(worlds: tuple[World, ...], *, now: float, everywhere: bool = Fal
                 tuple(row(world, _rollout(one, state, now)) for world, one, state in rollouts),
             )
         )
+    degraded = [(world, one, less) for world, one in adapters for less in one.degraded]
+    if degraded:
+        blocks.append(
+            Table(
+                "Degraded",
+                (*names, "NAME", "TIER", "LEVEL", "FOR", "MESSAGE"),
+                tuple(row(world, _degraded(one, less, now)) for world, one, less in degraded),
+            )
+        )
     blocks.append(
         Table(
             "Adapters",
@@ -71,6 +80,7 @@ def view_status(worlds: tuple[World, ...], *, now: float, everywhere: bool = Fal
         "tiers": [_data(one, one.conditions) | _tier_data(one) for _, one in tiers],
         "adapters": [_data(one, one.conditions) | _adapter_data(one) for _, one in adapters],
         "rollouts": [_rollout_data(one, state) for _, one, state in rollouts],
+        "degraded": [_degraded_data(one, less) for _, one, less in degraded],
         "notLookedAt": [{"what": what, "why": why} for what, why in sorted(unread)],
     }
     return Answer(data, tuple(blocks))
@@ -84,7 +94,7 @@ def is_empty(answer: Answer) -> bool:
 
 def _quiet(one: Adapter) -> bool:
     """Whether an adapter needs nobody."""
-    return one.conditions.ready() == "True" and not one.conditions.holds("Stalled")
+    return one.conditions.ready() == "True" and not one.conditions.holds("Stalled") and not one.degraded
 
 
 def _summary(conditions: Conditions) -> Condition:
@@ -172,6 +182,16 @@ def _rollout_data(one: Adapter, state: VariantState) -> dict[str, object]:
         "since": since,
         "verdict": verdict,
     }
+
+
+def _degraded(one: Adapter, less: Degradation, now: float) -> tuple[Cell, ...]:
+    level = Cell(less.level, Tone.BAD)
+    return (Cell(one.meta.name), Cell(less.tier), level, Cell(how_long(less.since, now)), Cell(clip(less.message)))
+
+
+def _degraded_data(one: Adapter, less: Degradation) -> dict[str, object]:
+    """A tier on which players hear less than the voice."""
+    return {"namespace": one.meta.namespace, "name": one.meta.name, "archetype": one.archetype} | asdict(less)
 
 
 def _data(one: Region | Tier | Adapter, conditions: Conditions) -> dict[str, object]:

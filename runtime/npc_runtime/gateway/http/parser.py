@@ -202,21 +202,27 @@ def check_unfinished_head(data: bytes) -> None:
 class ChunkedBody:
     """Decodes one chunked request body, fed piece by piece; bounded in size, without trailers."""
 
-    __slots__ = ("_buffer", "_excess", "_last", "_limit", "_parts", "_remaining", "_size", "done")
+    __slots__ = ("_buffer", "_data", "_excess", "_last", "_limit", "_remaining", "_size", "done")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._buffer = b""
-        self._parts: list[bytes] = []
+        # One buffer and no list of pieces: those of a body in tiny chunks would hold twenty times its bytes.
+        self._data = bytearray()
         self._size = 0
         self._excess = 0
         self._last = False
         self._remaining = -1  # data bytes left in the open chunk, its CR LF not counted; -1 between chunks
         self.done = False
 
+    @property
+    def held(self) -> int:
+        """Bytes that are kept."""
+        return len(self._buffer) + len(self._data)
+
     def body(self) -> bytes:
         """The decoded body; whole only once `done`."""
-        return b"".join(self._parts)
+        return bytes(self._data)
 
     def feed(self, data: bytes) -> bytes:
         """Take what arrived and return what follows the end of the body (empty while it is not done).
@@ -266,7 +272,7 @@ class ChunkedBody:
             taken = data[position : position + self._remaining]
             if not taken:
                 break
-            self._parts.append(taken)
+            self._data += taken
             self._remaining -= len(taken)
             position += len(taken)
         self._buffer = data[position:]

@@ -16,6 +16,7 @@ class StableLine:
     __slots__ = ("_clock", "_control", "_failed", "_place", "_probe", "_tally")
 
     copies = False
+    is_off = False
 
     def __init__(
         self,
@@ -97,6 +98,11 @@ class CandidateLine:
     def copies(self) -> bool:
         """While it is the candidate that answers."""
         return self._stable is None
+
+    @property
+    def is_off(self) -> bool:
+        """Until the stable digest takes over."""
+        return self._stable is None and bool(self._tally.withdrawn)
 
     def on_first_token(self, seconds: float, pod: str) -> None:
         """Compare it, and hold it against the limit."""

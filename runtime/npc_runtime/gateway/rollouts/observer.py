@@ -51,6 +51,12 @@ class Observer(Protocol):
         the answer begins."""
         ...
 
+    @property
+    def is_off(self) -> bool:
+        """Whether the candidate that this line was to be answered by was taken off since: then no pod is asked for
+        it any more."""
+        ...
+
     def on_first_token(self, seconds: float, pod: str) -> None:
         """The first event of a stream came from `pod`, so long after that pod was asked (not after the request)."""
 
@@ -69,7 +75,7 @@ class Observer(Protocol):
         what becomes of the line, which then counts nothing."""
 
     def on_stable(self) -> None:
-        """The candidate is on no pod that could be asked: from here on the stable digest answers this line."""
+        """The candidate is off, or on no pod that could be asked: from here on the stable digest answers this line."""
 
     def on_end(self, outcome: Outcome) -> None:
         """Nothing more comes of this line on this alias, also when it goes on with another tier or without an adapter
@@ -82,6 +88,7 @@ class Nobody:
     __slots__ = ()
 
     copies = False
+    is_off = False
 
     def on_first_token(self, seconds: float, pod: str) -> None:
         """Ignored."""
