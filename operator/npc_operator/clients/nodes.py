@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Protocol
@@ -26,6 +27,8 @@ PAGE = 100
 """Nodes of a page; with the images they hold they have 20 kB each."""
 RETRY_SECONDS = (0.2, 1.0, 5.0, 15.0)
 """Pauses after failures; the last repeats."""
+SOUND_SECONDS = 30.0
+"""A watch that held for so long, or brought news, was none of a row of failures."""
 FORBIDDEN_SECONDS = 300.0
 """After a failure that only a change of rights can help."""
 
@@ -63,35 +66,40 @@ class NodeWatch:
 
     async def run(self) -> None:
         """Watches until cancelled."""
-        since, failures = "", 0
+        since, failures, time = "", 0, asyncio.get_running_loop().time
         while True:
+            began = math.inf
             try:
                 if not since:
                     since = await self._list()
                     self._store.mark_synced(NodeFact)
                     self._store.put(NodesFact, "", NODES, NodesFact(hidden=False))
-                    failures = 0
+                # A list that succeeds is no success yet: what comes of it may be too old each time.
+                began = time()
                 async for kind, node in self._source.watch("v1", "Node", namespace="", name="", since=since):
                     self._learn(kind, node)
                     since = str(node["metadata"]["resourceVersion"])
                     failures = 0
-                pause = RETRY_SECONDS[0]  # the server ends every watch after a while
+                failures = 0 if time() >= began + SOUND_SECONDS else failures
+                pause = _pause(failures)  # the server ends every watch after a while
             except PortError as error:
+                failures = 0 if time() >= began + SOUND_SECONDS else failures
                 if error.reason == "Expired":
-                    since = ""
-                    continue
-                pause = self._pause(error, failures)
+                    since, pause = "", _pause(failures)
+                else:
+                    pause = self._explain(error, failures)
             except Exception:
                 logger.exception("a node could not be understood, looking at all of them again")
                 since, pause = "", RETRY_SECONDS[-1]
             failures += 1
             await asyncio.sleep(pause * (0.8 + 0.2 * self._jitter()))
 
-    def _pause(self, error: PortError, failures: int) -> float:
+    def _explain(self, error: PortError, failures: int) -> float:
+        """Say what hinders the watch, once; returns how long to wait."""
         if error.reason != "Forbidden":
             if failures == 0:
                 logger.warning("nodes cannot be watched: %s", error)
-            return RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
+            return _pause(failures)
         if failures == 0:
             logger.warning(
                 "the operator may not see nodes, so it hears of their end from pods and agents alone;"
@@ -133,3 +141,7 @@ class NodeWatch:
                 self._strange(word)
         self._store.put(NodeFact, "", fact.name, fact, version=version)
         return fact.name
+
+
+def _pause(failures: int) -> float:
+    return RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
