@@ -6,7 +6,7 @@ Whoever leads next goes on from that note. One that is not acted on does no harm
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,7 +21,9 @@ from npc_operator.domain.capacity import (
     read_capacity,
     write_capacity,
 )
+from npc_operator.domain.engines import Engine
 from npc_operator.domain.facts import Tier
+from npc_operator.domain.interruption.record import is_marked, read_record
 from npc_operator.domain.interruption.tier_view import NO_INTERRUPTIONS, TierInterruptions
 from npc_operator.domain.keys import Key
 from npc_operator.domain.replicas import Split, split_replicas
@@ -100,7 +102,23 @@ async def look_at_capacity(
     )
     decision = decide_capacity(facts, now)
     split = None if decision.split is None else pace(decision.split, facts)
+    if split is not None:
+        split = _hold_back(split, desired, engines, told)
     return Capacity(live, split, split or has, write_capacity(decision), told, wake_at=decision.wake_at, error=error)
+
+
+def _hold_back(split: Split, desired: Mapping[str, int], engines: Sequence[Engine], told: TierInterruptions) -> Split:
+    """The split with no slice smaller than it is, as long as one of its pods that leave is not marked: whoever makes
+    that Deployment smaller could end a pod that stays. The mark is written within moments, and its coming makes the
+    tier look again; where it cannot be written, one pod too many is the lesser evil."""
+    held = {
+        engine.pod.slice
+        for engine in engines
+        if engine.pod.uid in told.leaving and not is_marked(read_record(engine.pod.interruption))
+    }
+    return Split(
+        *(max(split.of(slice_), desired.get(slice_, 0)) if slice_ in held else split.of(slice_) for slice_ in SLICES)
+    )
 
 
 def replicas_of(live: Manifest | None) -> int:

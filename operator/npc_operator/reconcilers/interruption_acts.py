@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from npc_operator.api import names
 from npc_operator.domain.facts import Pod
 from npc_operator.domain.interruption.machine import tell_eviction
-from npc_operator.domain.interruption.record import Record
+from npc_operator.domain.interruption.record import Record, is_marked
 from npc_operator.domain.interruption.wishes import Steps, Told
 from npc_operator.ports import Blocked, Clock, Conflict, Kube, Meter, NotFound, ObjectRef, PortError, Recorder
 from npc_operator.reconcilers import events
@@ -213,8 +213,7 @@ def ref_of(pod: Pod) -> ObjectRef:
 
 def _annotations(text: str, steps: Steps) -> dict[str, str]:
     annotations = {names.ANNOTATION_INTERRUPTION: text}
-    record = steps.record
-    if record is not None and (record.replaced is not None or record.unrouted is not None):
+    if is_marked(steps.record):
         # Whoever makes the Deployment smaller meanwhile takes this pod and none that stays.
         annotations[names.ANNOTATION_DELETION_COST] = names.DELETION_COST_GOING
     return annotations

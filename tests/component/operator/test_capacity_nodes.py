@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from npc_operator.api import names
+from npc_operator.ports import PortError
 from tests.component.operator.machines import KARPENTER, NTH, ON_DEMAND, SPOT, Machines
 
 
@@ -84,3 +87,28 @@ async def test_an_on_demand_machine_that_is_drained_never_leaves_the_floor_empty
     assert not world.is_there(pod)
     assert (world.asked(ON_DEMAND), world.asked(SPOT)) == (1, 3)
     assert mode(world) == "Normal"
+
+
+@pytest.mark.parametrize("slice_", [SPOT, ON_DEMAND])
+async def test_nothing_is_made_smaller_before_a_pod_that_leaves_is_marked_as_the_one_to_end(slice_: str) -> None:
+    """Whoever makes a Deployment smaller meanwhile would end pods that stay."""
+    world = Machines(wanted=6, spot=12, on_demand=8, capacity={"onDemandBase": 3}, maxReplicas=12)
+    await world.settle(20)
+    pods = [str(pod["metadata"]["name"]) for pod in world.engine_pods(slice_)]
+    assert len(pods) == 3
+    world.stuck.add(pods[0])
+    node = world.node_of(pods[0])
+    mend = world.api.fail(PortError("no"), where=lambda call: (call.kind, call.name) == ("Pod", pods[0]))
+    world.cordon(node)
+    world.mark(node, KARPENTER)
+    await world.settle(0.5)
+    assert world.asked(slice_) == 4
+    fewer = {"replicas": 4, "capacity": {"onDemandBase": 1 if slice_ == ON_DEMAND else 3}}
+    world.edit(names.KIND_TIER, "gold", lambda live: live["spec"].update(fewer))
+    await world.settle(60)
+    assert world.asked(slice_) == 4, "nothing says which of them is the one to end"
+    mend()
+    await world.settle(3)
+    marked = world.live("Pod", pods[0])["metadata"]["annotations"]
+    assert marked[names.ANNOTATION_DELETION_COST] == names.DELETION_COST_GOING
+    assert world.asked(slice_) == 2

@@ -49,6 +49,12 @@ class Record:
         return json.dumps({"v": VERSION, **told}, separators=(",", ":"))
 
 
+def is_marked(record: Record | None) -> bool:
+    """Whether a pod with this note is also marked as one that costs little to end: both are one write, as soon as the
+    pod is replaced or takes no new line."""
+    return record is not None and (record.replaced is not None or record.unrouted is not None)
+
+
 _TIMES = tuple(item.name for item in fields(Record) if item.name not in ("kind", "since"))
 
 
