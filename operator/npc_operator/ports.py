@@ -185,7 +185,8 @@ class Meter(Protocol):
         ...
 
     def interruption_step(self, namespace: str, step: str, seconds: float) -> None:
-        """An engine pod was Unrouted, Covered, Replaced, Drained or Evicted so long after the first notice."""
+        """An engine pod was Unrouted, Covered, Replaced, Drained or (granted by its budget) Evicted so long after the
+        first word that presses: a cordon, a recommendation, or maintenance that is still far away are none."""
         ...
 
     def interruption_cost(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from npc_operator.api import names
 from npc_operator.domain.facts import Pod
+from npc_operator.domain.interruption.joining import steps_begin
 from npc_operator.domain.interruption.machine import tell_eviction
 from npc_operator.domain.interruption.record import Record, is_marked
 from npc_operator.domain.interruption.wishes import Steps, Told
@@ -26,11 +27,10 @@ STEPS = {
     "covered": "Covered",
     "replaced": "Replaced",
     "drained": "Drained",
-    "evicted": "Evicted",
 }
-"""Of a record's times, those that are measured, and what they are called."""
-
-
+"""Of a record's times, those that are measured as they are decided, and what they are called."""
+EVICTED = "Evicted"
+"""The step that is measured when a budget granted it: the wish alone may stand for minutes."""
 MOST_IN_A_ROW = 64
 """Pods of one tier that are worked on before it is looked at again: news of others must not wait for a whole zone."""
 ASK_AGAIN_SECONDS = 1.0
@@ -182,6 +182,8 @@ class Acts:
             return False  # it changed between the look and the wish
         told = tell_eviction(record)
         events.emit(self._recorder, ref, events.Event(told.reason, told.message, told.warning))
+        if record is not None:
+            self._meter.interruption_step(pod.namespace, EVICTED, max(0.0, self._clock.now() - steps_begin(record)))
         self._evicted.add(pod.uid)
         self._blocked.discard(pod.uid)
         del self._asked[pod.uid]
@@ -200,7 +202,7 @@ class Acts:
         for name, step in STEPS.items():
             at = getattr(after, name)
             if at is not None and (before is None or getattr(before, name) != at):
-                self._meter.interruption_step(pod.namespace, step, max(0.0, at - after.since))
+                self._meter.interruption_step(pod.namespace, step, max(0.0, at - steps_begin(after)))
 
 
 def _text(steps: Steps) -> str:

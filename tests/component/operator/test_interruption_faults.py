@@ -103,6 +103,12 @@ async def test_a_machine_that_was_cordoned_long_ago_is_interrupted_when_its_clou
     world.mark(world.node_of(pod), NTH, added=world.clock.now())
     await world.settle(1)
     assert bought(world) == (2, 4, "Fallback")
+    world.stuck.clear()
+    await world.settle(10)
+    assert not world.is_there(pod)
+    steps = dict(world.meter.steps)
+    assert steps.keys() == {"Covered", "Unrouted", "Replaced", "Drained", "Evicted"}
+    assert max(steps.values()) < 15, "the cordon was no notice of what came an hour later"
 
 
 async def test_a_budget_that_says_no_is_not_asked_for_every_pod_of_a_zone() -> None:

@@ -120,8 +120,10 @@ async def test_an_eviction_that_a_budget_forbids_is_asked_for_until_it_is_allowe
     assert "deletionTimestamp" not in world.live("Pod", pod)["metadata"]
     assert world.recorder.reasons(pod).count("EvictionBlocked") == 1
     assert "InterruptedPodEvicted" not in world.recorder.reasons(pod)
+    assert "Evicted" not in dict(world.meter.steps), "it is not"
     world.api.set_status("PodDisruptionBudget", NAMESPACE, budget, {"disruptionsAllowed": 1})
     await world.settle(3)
+    assert 19 < dict(world.meter.steps)["Evicted"] < 24
     assert not world.is_there(pod)
     assert world.recorder.reasons(pod).count("InterruptedPodEvicted") == 1
 

@@ -18,6 +18,8 @@ SCHEDULED_LEAD_SECONDS = 600.0
 LEAVING = frozenset((Kind.TERMINATION, Kind.INTERRUPTION, Kind.DRAIN, Kind.SCHEDULED))
 """Kinds after which the pod ends. A lost node is not among them: it may only be out of sight, and Kubernetes ends its
 pods when it gives it up."""
+UNPRESSING = frozenset((Kind.SCHEDULED, Kind.REBALANCE, Kind.CORDON))
+"""Kinds that may stand for days before something worse is said."""
 HURRIED = frozenset((Kind.TERMINATION, Kind.INTERRUPTION))
 """Kinds whose node does not wait for a replacement to be ready."""
 
@@ -55,7 +57,11 @@ def join(facts: PodInterruption, now: float) -> Said | None:
         return Said(replace(old, deadline=_earliest(old.deadline, told.deadline)), held)
     if told.kind is not old.kind:
         record = replace(
-            old, kind=told.kind, deadline=_earliest(old.deadline, told.deadline), held_until=told.held_until
+            old,
+            kind=told.kind,
+            raised=_first_said(told.kind, notices, now) if old.kind in UNPRESSING else old.raised,
+            deadline=_earliest(old.deadline, told.deadline),
+            held_until=told.held_until,
         )
         return Said(record, True, (_noticed(record, notices),))
     put_off = told.kind is Kind.SCHEDULED and not held and old.deadline is not None
@@ -83,6 +89,10 @@ def _record_of(notices: tuple[Notice, ...], now: float) -> Record:
     )
 
 
+def _first_said(kind: Kind, notices: tuple[Notice, ...], now: float) -> float:
+    return min(now, *(notice.seen for notice in notices if notice.kind is kind))
+
+
 def _end_of(notice: Notice) -> float:
     last = notice.last_moment
     return notice.seen + PATIENCE_SECONDS if last is None else last
@@ -102,6 +112,7 @@ def _set_back(record: Record, now: float) -> Record:
     return replace(
         record,
         since=now,
+        raised=moved(record.raised),
         deadline=moved(record.deadline),
         held_until=moved(record.held_until),
         replaced=moved(record.replaced),
@@ -114,7 +125,7 @@ def _set_back(record: Record, now: float) -> Record:
 
 def _noticed(record: Record, notices: tuple[Notice, ...]) -> Told:
     first = notices[0]
-    left = "" if record.deadline is None else f"; its time is up in {max(0.0, record.deadline - record.since):.0f} s"
+    left = "" if record.deadline is None else f"; its time is up in {max(0.0, record.deadline - record.begun):.0f} s"
     where = first.node or first.instance or "the pod itself"
     return Told("InterruptionNoticed", f"{first.source} says {first.kind} of {where}{left}", record.kind in HURRIED)
 
@@ -127,12 +138,19 @@ def _brought_forward(old: Record, record: Record) -> tuple[Told, ...]:
 
 
 def withdrawn(record: Record, now: float) -> Told:
-    return Told("InterruptionWithdrawn", f"nobody says {record.kind} of it any more, {ago(record.since, now)}")
+    return Told("InterruptionWithdrawn", f"nobody says {record.kind} of it any more, {ago(record, now)}")
 
 
-def ago(since: float, now: float) -> str:
+def steps_begin(record: Record) -> float:
+    """From when on it is measured how long steps take: what was said days before is no notice of them."""
+    if record.kind is Kind.SCHEDULED and record.deadline is not None:
+        return max(record.begun, record.deadline - SCHEDULED_LEAD_SECONDS)
+    return record.begun
+
+
+def ago(record: Record, now: float) -> str:
     """How long after the notice, in words."""
-    return f"{max(0.0, now - since):.1f} s after the notice"
+    return f"{max(0.0, now - steps_begin(record)):.1f} s after the notice"
 
 
 def _earliest(one: float | None, other: float | None) -> float | None:

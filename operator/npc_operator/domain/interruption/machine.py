@@ -51,18 +51,18 @@ def decide_interruption(facts: PodInterruption, now: float) -> Steps:
         events += (Told("LinesCameBack", "no other pod can take its lines any more, so it takes new ones again"),)
     if facts.covered and cover and record.covered is None:
         record = replace(record, covered=now)
-        events += (Told("AdaptersCovered", f"its adapters are resident elsewhere, {ago(record.since, now)}"),)
+        events += (Told("AdaptersCovered", f"its adapters are resident elsewhere, {ago(record, now)}"),)
     elif not facts.covered and record.covered is not None:
         record = replace(record, covered=None)
     granted = moment.wants_replacement() and record.replaced is None
     if granted:
         record = replace(record, replaced=now)
-        events += (Told("ReplacementRequested", f"one more pod is wanted in its place, {ago(record.since, now)}"),)
+        events += (Told("ReplacementRequested", f"one more pod is wanted in its place, {ago(record, now)}"),)
     if record.drained is not None and facts.lines:
         record = replace(record, drained=None)
     elif record.drained is None and _is_drained(facts, record, now):
         record = replace(record, drained=now)
-        events += (Told("LinesDrained", f"no line runs there any more, {ago(record.since, now)}"),)
+        events += (Told("LinesDrained", f"no line runs there any more, {ago(record, now)}"),)
     moment = _Moment(facts, record, said.confirmed, now)
     evict = moment.evict()
     if evict and record.evicted is None:

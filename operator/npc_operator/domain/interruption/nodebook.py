@@ -38,7 +38,7 @@ def taken_since(notices: Iterable[Notice], record: Record | None) -> float | Non
     if not kinds & TAKEN or (Kind.DRAIN in kinds and Kind.INTERRUPTION not in kinds):
         return None
     if record is not None and record.kind in TAKEN:
-        return record.since
+        return record.begun
     return min(notice.seen for notice in said if notice.kind in TAKEN)
 
 

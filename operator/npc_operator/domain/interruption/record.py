@@ -25,6 +25,9 @@ class Record:
     """The strongest that was said."""
     since: float
     """The first notice was seen."""
+    raised: float | None = None
+    """What was said first did not press (a cordon, a recommendation, maintenance some day), and what counts now was
+    said first at this time."""
     deadline: float | None = None
     """The node goes then, by this operator's clock."""
     held_until: float | None = None
@@ -39,6 +42,11 @@ class Record:
     """No line ran any more."""
     evicted: float | None = None
     """The eviction was asked for."""
+
+    @property
+    def begun(self) -> float:
+        """When what counts now was first said."""
+        return self.since if self.raised is None else self.raised
 
     def write(self) -> str:
         """For the annotation; the same record is always the same text."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from npc_operator.domain.interruption.joining import SCHEDULED_LEAD_SECONDS, steps_begin
 from npc_operator.domain.interruption.machine import ROUTE_MARGIN_SECONDS, decide_interruption
 from npc_operator.domain.interruption.notices import Kind, Notice, Source
 from npc_operator.domain.interruption.rebalance import Replacements, read_replacements
@@ -308,3 +309,33 @@ def test_notices_reach_the_pods_they_are_about() -> None:
     assert pick_notices(told, pod_uid="v", node="spot-1", instance=None) == (by_node,)
     assert pick_notices(told, pod_uid="v", node="spot-2", instance="i-1") == (by_instance,)
     assert pick_notices(told, pod_uid="v", node="", instance=None) == ()
+
+
+@pytest.mark.parametrize("mild", [Kind.CORDON, Kind.REBALANCE])
+def test_what_is_said_an_hour_after_a_milder_word_begins_when_it_is_said(mild: Kind) -> None:
+    first = decide_interruption(facts(notice(mild)), T).record
+    later = T + 3600
+    steps = decide_interruption(facts(notice(mild), spot(seen=later), record=first), later + 1)
+    assert steps.record is not None
+    assert (steps.record.since, steps.record.begun) == (T, later)
+    assert read_record(steps.record.write()) == steps.record
+    told = {event.reason: event.message for event in steps.events}
+    assert "1.0 s after the notice" in told.get("ReplacementRequested", "1.0 s after the notice")
+    assert told["InterruptionNoticed"].endswith("its time is up in 120 s")
+    worse = notice(Kind.TERMINATION, seen=later + 30)
+    steps = decide_interruption(facts(worse, record=steps.record), later + 30)
+    assert steps.record is not None
+    assert steps.record.begun == later, "it went on, it did not begin anew"
+    # A clock that was set back takes all of it along.
+    steps = decide_interruption(facts(worse, record=steps.record), T - 100)
+    assert steps.record is not None
+    assert steps.record.begun == T - 100 + 3600
+
+
+def test_steps_of_maintenance_are_measured_from_when_it_is_begun_with() -> None:
+    told = notice(Kind.SCHEDULED, deadline=T + 9000)
+    record = decide_interruption(facts(told), T).record
+    assert record is not None
+    assert steps_begin(record) == T + 9000 - SCHEDULED_LEAD_SECONDS
+    steps = decide_interruption(facts(told, record=record), T + 8400.5)
+    assert any("0.5 s after the notice" in event.message for event in steps.events)
