@@ -128,13 +128,11 @@ def withdraw(api: KubeApi, node: str) -> bool:
     :raises ClusterError: when there is no such node, or the API server refuses.
     """
     found = api.get(f"/api/v1/nodes/{node}")
-    taints = found["spec"].get("taints") or []
-    conditions = found["status"].get("conditions") or []
-    if any(condition["type"] == AKS_CONDITION for condition in conditions):
+    if not is_noticed(found):
+        return False
+    if _has_condition(found):
         gone = {"status": {"conditions": [{"$patch": "delete", "type": AKS_CONDITION}]}}
         api.call("PATCH", f"/api/v1/nodes/{node}/status", gone, _STRATEGIC)
-    elif not found["spec"].get("unschedulable") and not any(taint["key"] in _TAINTS for taint in taints):
-        return False
 
     def clean(spec: Mapping[str, Any]) -> dict[str, Any]:
         left = [taint for taint in spec.get("taints") or [] if taint["key"] not in _TAINTS]
@@ -142,6 +140,19 @@ def withdraw(api: KubeApi, node: str) -> bool:
 
     _change_spec(api, node, clean)
     return True
+
+
+def is_noticed(node: Mapping[str, Any]) -> bool:
+    """Whether a Node object bears anything that :func:`withdraw` takes off; taints of other kinds are its own."""
+    taints = node["spec"].get("taints") or []
+    return bool(
+        node["spec"].get("unschedulable") or any(taint["key"] in _TAINTS for taint in taints) or _has_condition(node)
+    )
+
+
+def _has_condition(node: Mapping[str, Any]) -> bool:
+    conditions = node.get("status", {}).get("conditions") or []
+    return any(condition["type"] == AKS_CONDITION for condition in conditions)
 
 
 def _change_spec(api: KubeApi, node: str, change: Callable[[Mapping[str, Any]], dict[str, Any]]) -> None:

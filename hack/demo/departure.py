@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from hack.cluster import notices
 from hack.demo.summary import Row
 from hack.stack.kubectl import Object, condition
 from hack.stack.load import Line, Tally
@@ -206,9 +207,8 @@ def stays_until(tier: Object) -> datetime | None:
 
 
 def is_well(node: Object) -> bool:
-    """Ready, open, and nothing is said of its end."""
-    spec = node["spec"]
-    return condition(node, "Ready").get("status") == "True" and not spec.get("unschedulable") and not spec.get("taints")
+    """Ready, open, and nothing is said of its end; taints that it was made with are its own."""
+    return condition(node, "Ready").get("status") == "True" and not notices.is_noticed(node)
 
 
 def is_on(pod: Object, node: str) -> bool:

@@ -20,6 +20,7 @@ from hack.demo.acts import ANSWER_TOKENS, PROMPT, RATE, DemoFault, every_ask
 from hack.demo.console import Console
 from hack.demo.trial import OFF_SECONDS, Trial
 from hack.stack import commands
+from hack.stack.kubectl import Kubectl
 from hack.stack.load import Ask, Load
 from hack.stack.references import References
 from hack.stack.regions import Region
@@ -142,17 +143,18 @@ async def _follow(console: Console, region: Region, trial: Trial) -> None:
         await asyncio.sleep(0.5)  # the watch ended (API server away): begin another
 
 
-async def tidy(console: Console, region: Region) -> bool:
+async def tidy(console: Console, kubectl: Kubectl, namespace: str) -> bool:
     """Take away what a run that was ended in its midst has left: the rule; whether there was one.
 
     The digests and the strategy come back with the next installation, which knows what they were.
     """
-    seen = await region.kubectl.find("archetypeadapter", VOICE, region.namespace)
+    seen = await kubectl.find("archetypeadapter", VOICE, namespace)
     rules = ((seen or {}).get("spec", {}).get("answers") or {}).get("mustNotMatch") or []
     if FORBIDDEN not in rules:
         return False
-    console.say(f"an earlier run of this chapter was ended in its midst: {VOICE} is put back first")
-    await _patch(region, {"answers": {"mustNotMatch": [rule for rule in rules if rule != FORBIDDEN] or None}})
+    console.say(f"an earlier `make demo-rollback` was ended in its midst: {VOICE} is put back first")
+    left = [rule for rule in rules if rule != FORBIDDEN] or None
+    await kubectl.patch("archetypeadapter", VOICE, namespace, {"spec": {"answers": {"mustNotMatch": left}}})
     return True
 
 

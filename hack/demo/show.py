@@ -30,6 +30,7 @@ READY_SECONDS = 600.0
 async def up(console: Console) -> None:
     """Everything, or an exception that says what is not as it should be."""
     stack, known = await _bring_up(console)
+    await put_back(console, stack)
     region = await _install(console, stack)
     console.step("Everything is ready")
     await _look(console, region)
@@ -62,9 +63,6 @@ async def take_away(console: Console) -> None:
     stack, known = await _bring_up(console)
     if stack.cluster.driver not in spot.ENDS_MACHINES:
         raise DemoFault(f"a cluster of the driver {stack.cluster.driver!r} is there, and its nodes are not ours to end")
-    left = await regions.find(stack, _plan(stack))
-    if left is not None:
-        await spot.put_back(console, left)
     region = await find_usable(console, stack, _plan(stack)) or await _install(console, stack)
     began = console.elapsed
     console.step(f"The spot node of {spot.TIER} is taken away under a steady load of streaming lines")
@@ -82,6 +80,7 @@ async def find_usable(console: Console, stack: Stack, plan: RegionPlan) -> Regio
     Objects alone do not tell: their statuses are memories while no operator is there, and one of another version knows
     nothing of what is shown.
     """
+    disturbed = await put_back(console, stack)
     region = await regions.find(stack, plan)
     if region is None:
         return None
@@ -89,15 +88,24 @@ async def find_usable(console: Console, stack: Stack, plan: RegionPlan) -> Regio
         console.say(f"the region {REGION} runs what another version of this checkout has built: it is made anew")
         await regions.uninstall(stack.kubectl, stack.helm, REGION, REGION)
         return None
-    tidied = await rollback.tidy(console, region)
     objects = await region.objects()
     operator = await stack.kubectl.find("deployment", install.OPERATOR_DEPLOYMENT, OPERATOR_NAMESPACE)
     whole = len(objects) >= _size(plan) and all(is_settled(seen) for seen in objects)
     open_voices = [seen for seen in objects if seen["kind"] == "ArchetypeAdapter" and not rollback.is_forgiven(seen)]
-    if tidied or not whole or open_voices or operator is None or not install.is_rolled_out(operator):
+    if disturbed or not whole or open_voices or operator is None or not install.is_rolled_out(operator):
         return None
     console.say(f"the region {REGION} is there and everything of it is ready")
     return region
+
+
+async def put_back(console: Console, stack: Stack) -> bool:
+    """Put back what a chapter that was ended in its midst has left, whichever it was and whichever comes next; whether
+    anything was. Digests and strategies come back with the installation that follows then.
+    """
+    if REGION not in await stack.helm.releases("npc-region"):
+        return await spot.mend_nodes(console, stack)  # there may not even be tiers to ask for
+    mended = await spot.put_back(console, stack, REGION)
+    return await rollback.tidy(console, stack.kubectl, REGION) or mended
 
 
 async def _other_images(stack: Stack) -> set[str]:

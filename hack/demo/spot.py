@@ -21,7 +21,8 @@ from hack.demo.acts import ANSWER_TOKENS, PROMPT, DemoFault, every_ask
 from hack.demo.console import Console
 from hack.demo.departure import Departure
 from hack.stack import commands
-from hack.stack.kubectl import Object
+from hack.stack.install import Stack
+from hack.stack.kubectl import Kubectl, Object
 from hack.stack.load import Ask, Load
 from hack.stack.references import References
 from hack.stack.regions import Region
@@ -76,12 +77,12 @@ async def take_away(console: Console, region: Region, references: References) ->
     """The whole chapter; the node and the tiers are afterwards as they were. Raises DemoFault."""
     console.say(f"for this chapter {FALLBACK} speaks where {TIER} cannot:")
     try:
-        await _fall_back(console, region, FALLBACKS)
+        await _fall_back(console, region.kubectl, region.namespace, FALLBACKS)
         node, leaving = await _on_spot(console, region)
         departure = Departure(TIER, node, leaving)
         await _run(console, region, references, departure)
     finally:
-        await put_back(console, region)
+        await put_back(console, region.stack, region.namespace)
     tier = await region.kubectl.get("gputier", TIER, region.namespace)
     console.say(f"by the operator's own account: {departures.bill(tier)}")
     until = departures.stays_until(tier)
@@ -92,13 +93,26 @@ async def take_away(console: Console, region: Region, references: References) ->
         )
 
 
-async def put_back(console: Console, region: Region) -> None:
-    """Every node well, and the tiers' fallbacks as the demo's region has them; silent where nothing is to be done."""
-    for node in region.stack.cluster.nodes:
-        if not departures.is_well(await region.kubectl.get("node", node, "")):
+async def put_back(console: Console, stack: Stack, namespace: str) -> bool:
+    """Every node well, and the tiers' fallbacks as the demo's region has them; silent where nothing is to be done.
+    Whether anything was.
+    """
+    mended = await mend_nodes(console, stack)
+    return await _fall_back(console, stack.kubectl, namespace, FALLBACKS_BEFORE) or mended
+
+
+async def mend_nodes(console: Console, stack: Stack) -> bool:
+    """Every node running, without notices, open; whether one was not. Those of a cluster whose machines are not ours
+    to end are left alone.
+    """
+    mended = False
+    for node in stack.cluster.nodes if stack.cluster.driver in ENDS_MACHINES else ():
+        seen = await stack.kubectl.find("node", node, "")
+        if seen is None or not departures.is_well(seen):
             console.say(f"{node} is made well again: running, without notices, open")
             await commands.run_tool("hack.cluster", "node", "revive", node)
-    await _fall_back(console, region, FALLBACKS_BEFORE)
+            mended = True
+    return mended
 
 
 async def _run(console: Console, region: Region, references: References, departure: Departure) -> None:
@@ -112,12 +126,12 @@ async def _run(console: Console, region: Region, references: References, departu
         console.say(f"{len(load.tally.lines)} lines answered; now {node} gets its notice: {NOTICE_SECONDS} s")
         console.command(f"python -m hack.cluster node notice {node} --seconds {NOTICE_SECONDS} --as nth")
         departure.noticed = time.time()
-        await asyncio.to_thread(api.give_notice, node, seconds=NOTICE_SECONDS, source="nth")
+        await commands.in_thread(lambda: api.give_notice(node, seconds=NOTICE_SECONDS, source="nth"))
         await until(lambda: departure.all_gone, LEFT_SECONDS, f"the pods of {TIER} on {node} gone")
 
         console.say("what else of ours is there is evicted, as the handler would:")
         await _drain(console, region, node)
-        await asyncio.to_thread(api.kill_node, node)
+        await commands.in_thread(lambda: api.kill_node(node))
         departure.off = time.time()
         console.say(f"kill -9: the machine of {node} has ended; the lines go on")
         await load.until_started_after(time.monotonic(), STEADY_LINES)
@@ -169,15 +183,19 @@ async def _drain(console: Console, region: Region, node: str) -> None:
     await region.kubectl.run(*words)
 
 
-async def _fall_back(console: Console, region: Region, wanted: Mapping[str, str | None]) -> None:
+async def _fall_back(console: Console, kubectl: Kubectl, namespace: str, wanted: Mapping[str, str | None]) -> bool:
+    """Whether a tier had another one to fall back to."""
+    changed = False
     for tier, fallback in wanted.items():
-        seen = await region.kubectl.find("gputier", tier, region.namespace)
+        seen = await kubectl.find("gputier", tier, namespace)
         if seen is None or seen["spec"].get("fallbackTier") == fallback:
             continue  # none: an earlier run ended before it was installed
         word = "null" if fallback is None else f'"{fallback}"'
         patch = '{"spec": {"fallbackTier": ' + word + "}}"
-        console.command(f"kubectl patch gput {tier} -n {region.namespace} --type merge -p '{patch}'")
-        await region.kubectl.patch("gputier", tier, region.namespace, {"spec": {"fallbackTier": fallback}})
+        console.command(f"kubectl patch gput {tier} -n {namespace} --type merge -p '{patch}'")
+        await kubectl.patch("gputier", tier, namespace, {"spec": {"fallbackTier": fallback}})
+        changed = True
+    return changed
 
 
 Until = Callable[[Callable[[], bool], float, str], Any]

@@ -6,8 +6,11 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[2]
 """The checkout."""
@@ -62,6 +65,18 @@ async def run_tool(module: str, *arguments: str) -> str:
     if process.returncode:
         raise CommandError(f"{' '.join(('python -m', module, *arguments))} failed; it said why above")
     return out.decode()
+
+
+async def in_thread(call: Callable[[], T]) -> T:
+    """What `call` returns, made in a thread. A thread cannot be interrupted: who is cancelled waits for it first, so
+    that what is put back afterwards is not overtaken by it.
+    """
+    running = asyncio.ensure_future(asyncio.to_thread(call))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.gather(running, return_exceptions=True)
+        raise
 
 
 async def interrupt(process: asyncio.subprocess.Process) -> None:

@@ -230,10 +230,10 @@ async def test_a_request_that_hangs_is_not_taken_for_a_verdict_that_does_not_com
 
 
 async def test_what_a_killed_run_has_left_is_taken_away_and_nothing_else(castle: Castle) -> None:
-    console = Console(io.StringIO())
-    assert not await rollback.tidy(console, castle.region())
+    console, kubectl = Console(io.StringIO()), castle.region().kubectl
+    assert not await rollback.tidy(console, kubectl, "eu-west")
     castle.spec["answers"] = {"mustNotMatch": ["sun", rollback.FORBIDDEN]}
-    assert await rollback.tidy(console, castle.region())
+    assert await rollback.tidy(console, kubectl, "eu-west")
     assert castle.spec["answers"] == {"mustNotMatch": ["sun"]}
 
 

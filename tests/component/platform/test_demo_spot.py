@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import io
 import json
+import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from types import SimpleNamespace
@@ -42,6 +43,7 @@ class Cloud:
         self.pods: dict[str, dict[str, Any]] = {}
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.changed = asyncio.Event()
+        self.driver = "local"
         self.count = 0
         self.served = 0
         self.did: list[str] = []
@@ -50,6 +52,10 @@ class Cloud:
         """Nobody hears of notices."""
         self.breaks = False
         """A line breaks while the machine ends."""
+        self.busy: threading.Event | None = None
+        """The API server takes its time for a notice until this is set."""
+        self.asked = threading.Event()
+        """A notice is being written."""
         self.url = ""
         self.port = 0
 
@@ -96,6 +102,9 @@ class Cloud:
     def give_notice(self, name: str, *, seconds: float, source: str) -> None:
         assert (name, seconds, source) == (NODE, 120, "nth")
         self.did.append("notice")
+        self.asked.set()
+        if self.busy is not None:
+            assert self.busy.wait(60)
         self.node["spec"] = {"unschedulable": True, "taints": [{"key": "x", "effect": "NoSchedule"}]}
         if not self.deaf:
             asyncio.run_coroutine_threadsafe(self.choreography(), self.loop)
@@ -186,7 +195,7 @@ class Cloud:
             plan=SimpleNamespace(
                 adapters={"vampire": {}, "merchant": {}}, tiers={"gold": {}, "silver": {}, "bronze": {}}
             ),
-            stack=SimpleNamespace(cluster=SimpleNamespace(nodes=(OTHER, NODE))),
+            stack=SimpleNamespace(kubectl=kubectl, cluster=SimpleNamespace(driver=self.driver, nodes=(OTHER, NODE))),
             engine_pods=self.engine_pods,
         )
         return cast("Region", made)
@@ -285,16 +294,39 @@ async def test_an_interrupted_chapter_puts_everything_back(cloud: Cloud, monkeyp
     assert cloud.did[-1] == "revive"
 
 
-async def test_it_begins_from_what_a_run_that_was_killed_left(cloud: Cloud) -> None:
+@pytest.mark.usefixtures("before")
+async def test_a_notice_that_is_being_written_when_it_is_interrupted_is_put_back_too(cloud: Cloud) -> None:
+    cloud.busy, cloud.deaf = threading.Event(), True
+    running = asyncio.create_task(show(cloud))
+    try:
+        assert await asyncio.to_thread(cloud.asked.wait, 60)
+        running.cancel()
+        # As far as it comes while the notice is not there yet.
+        await asyncio.wait({running}, timeout=0.3)
+    finally:
+        cloud.busy.set()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert cloud.did == ["notice", "revive"]
+
+
+async def test_what_a_run_that_was_killed_left_is_put_back_and_nothing_twice(cloud: Cloud) -> None:
     cloud.fallbacks |= {"silver": None, "bronze": FALLBACK}
     cloud.give_node_up()
-    out = io.StringIO()
-    await spot.put_back(Console(out), cloud.region())
+    out, stack = io.StringIO(), cloud.region().stack
+    assert await spot.put_back(Console(out), stack, "eu-west")
     assert cloud.did == ["revive"]
     assert cloud.fallbacks == {"gold": "silver", "silver": "bronze", "bronze": None}
     assert "spot-1 is made well again" in out.getvalue()
-    await spot.put_back(Console(again := io.StringIO()), cloud.region())
+    assert not await spot.put_back(Console(again := io.StringIO()), stack, "eu-west")
     assert (cloud.did, again.getvalue()) == (["revive"], ""), "nothing is done where all is well"
+
+
+async def test_nodes_that_are_not_ours_to_end_are_left_as_they_are(cloud: Cloud) -> None:
+    cloud.driver = "context"
+    cloud.give_node_up()
+    assert not await spot.put_back(Console(out := io.StringIO()), cloud.region().stack, "eu-west")
+    assert (cloud.did, out.getvalue()) == ([], "")
 
 
 async def test_without_a_spot_pod_that_serves_it_says_so(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -292,6 +292,10 @@ def test_a_node_is_well_when_it_is_ready_and_open_and_nothing_is_said_of_it() ->
     assert not is_well(node(unschedulable=True))
     assert not is_well(node(taints=[{"key": "karpenter.sh/disrupted", "effect": "NoSchedule"}]))
     assert not is_well({"spec": {}, "status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}})
+    foretold = node()
+    foretold["status"]["conditions"].append({"type": "VMEventScheduled", "status": "True"})
+    assert not is_well(foretold)
+    assert is_well(node(taints=[{"key": "dedicated", "value": "npc", "effect": "NoSchedule"}])), "its own"
 
 
 def test_the_chapter_begins_with_a_pod_that_serves_there_and_that_nothing_is_said_of() -> None:
