@@ -40,6 +40,10 @@ class Blocked(PortError):
     """A PodDisruptionBudget does not allow it now."""
 
 
+class Unsettled(PortError):
+    """What was said is remembered, and cannot be written down yet; nothing failed. `reason` says what is missing."""
+
+
 class StaleLeader(PortError):
     """The receiver has a newer order than ours: `current` says which."""
 
@@ -278,6 +282,10 @@ class InterruptionQueue(Protocol):
         """Take these off the queue for good; returns the handles of those that could not be."""
         ...
 
+    async def postpone(self, waits: Mapping[str, int]) -> None:
+        """Hand these out again only so many seconds from now (0 to 43,200), by handle."""
+        ...
+
     async def set_aside(self, message: QueueMessage, reason: str) -> str:
         """A message that cannot be understood. Returns what becomes of it: `Redrive` (the queue has a dead letter
         queue, which gets it after its own number of receptions), `Retry` (it will be handed out again) or `Deleted`."""
@@ -291,5 +299,7 @@ class Listener(Protocol):
         """Returns when what was said cannot be lost any more: it is written down at every pod that it concerns, or it
         concerns none. `namespaces` are the only ones whose pods it may concern, because whoever can name a queue can
         send to it; None for a queue of the operator's own. Hearing it again is harmless. Raises PortError if it could
-        not be written down, or if nodes are not known yet: the message then comes again."""
+        not be written down, or if nodes are not known yet: the message then comes again. Raises Unsettled if nobody
+        knows a node of that machine yet (UNKNOWN_MACHINE), or if it is not noted yet of a tier whose pods may not be
+        written to (NOT_NOTED)."""
         ...

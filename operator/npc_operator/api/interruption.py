@@ -56,5 +56,8 @@ class InterruptionStatus(ApiModel):
     """Nodes with spot pods that went away of late, and when: JSON of the operator's own."""
     replacements: str = Field(default="", max_length=98304)
     """Nodes that were replaced of late because of a recommendation, and when: JSON of the operator's own."""
+    heard: str = Field(default="", max_length=65536)
+    """What queues said of the machines of this tier's pods while its suspension keeps that from being written at the
+    pods: JSON of the operator's own."""
     ledger: str = Field(default="", max_length=65536)
     """What the counts were made from: JSON of the operator's own, while the interruption lasts."""

@@ -11,7 +11,7 @@ have neither; never the node's role. None are configured here, and none are in a
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from botocore.config import Config
@@ -104,6 +104,21 @@ class SqsQueue:
             answer = await _in_thread(delete)
             failed += [part[int(item["Id"])] for item in answer.get("Failed", ())]
         return tuple(failed)
+
+    async def postpone(self, waits: Mapping[str, int]) -> None:
+        handles = list(waits)
+        for start in range(0, len(handles), BATCH):
+            entries = [
+                {"Id": str(index), "ReceiptHandle": handle, "VisibilityTimeout": waits[handle]}
+                for index, handle in enumerate(handles[start : start + BATCH])
+            ]
+
+            def postpone(entries: list[dict[str, Any]] = entries) -> Any:
+                return self._client.change_message_visibility_batch(QueueUrl=self._url, Entries=entries)
+
+            answer = await _in_thread(postpone)
+            if failed := answer.get("Failed", ()):
+                logger.warning("messages could not be put off and come again soon", extra={"messages": len(failed)})
 
     async def set_aside(self, message: QueueMessage, reason: str) -> str:
         fate = "Retry"

@@ -20,7 +20,7 @@ from npc_operator.domain.facts import NodeFact, Tier
 from npc_operator.domain.interruption.notices import Notice
 from npc_operator.domain.interruption.queues import OWN, QueueFact, QueueRef, queue_of
 from npc_operator.loop.store import Change, Store
-from npc_operator.ports import Clock, InterruptionQueue, Listener, PortError
+from npc_operator.ports import Clock, InterruptionQueue, Listener, PortError, Unsettled
 
 if TYPE_CHECKING:
     from npc_operator.clients.interruption_queue import SqsQueue
@@ -167,12 +167,17 @@ class InterruptionQueues:
         scope: Scope = frozenset() if reading is None else reading.scope
         try:
             async with asyncio.timeout(ACT_SECONDS):
-                await asyncio.gather(*(self._listener.hear(notice, namespaces=scope) for notice in notices))
+                heard = await asyncio.gather(
+                    *(self._listener.hear(notice, namespaces=scope) for notice in notices), return_exceptions=True
+                )
         except TimeoutError as error:
             raise PortError("it took too long", reason=reasons.NOTICES_NOT_KEPT) from error
-        except PortError as error:
-            # Whoever could not be reached, it was not the queue.
-            raise PortError(str(error), reason=reasons.NOTICES_NOT_KEPT) from error
+        faults = [one for one in heard if isinstance(one, BaseException)]
+        for fault in sorted(faults, key=lambda one: isinstance(one, Unsettled)):
+            if isinstance(fault, PortError) and not isinstance(fault, Unsettled):
+                # Whoever could not be reached, it was not the queue.
+                raise PortError(str(fault), reason=reasons.NOTICES_NOT_KEPT) from fault
+            raise fault
 
     def _say(self, queue: QueueRef, trouble: str | None) -> None:
         known = self._store.get(QueueFact, "", queue.key) or QueueFact(queue)

@@ -3,12 +3,17 @@
 A message whose act failed, or that was in hand when leadership was lost, is not deleted and comes again; acting twice
 is harmless, because a notice has an identity. What is understood and means nothing is deleted and counted. What is no
 message at all is set aside and counted.
+
+A machine of which no Node is listed may be somebody else's, or be on its way into the cluster. Its message is put off
+until the longest notice is over, instead of coming again every few seconds: where rules speak of a whole account, most
+messages are foreign, and must neither hold up others nor fill a dead letter queue.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -16,8 +21,9 @@ from typing import Protocol
 
 from npc_operator.domain import reasons
 from npc_operator.domain.interruption.notices import Notice
+from npc_operator.domain.interruption.queues import UNKNOWN_MACHINE
 from npc_operator.domain.interruption.sources.eventbridge import parse_message
-from npc_operator.ports import Clock, InterruptionQueue, PortError, QueueMessage
+from npc_operator.ports import Clock, InterruptionQueue, PortError, QueueMessage, Unsettled
 
 BATCH = 10
 WAIT_SECONDS = 20
@@ -30,6 +36,12 @@ NOTHING = "None"
 UNKEPT_SECONDS = 60.0
 """So long after its last failure a message still counts as trouble: it comes again after its visibility timeout, unless
 it went to the dead letter queue."""
+
+FOREIGN_SECONDS = 120
+"""So long after it was sent a message may wait for a Node of its machine: as long as EC2's notice. Then
+it is foreign."""
+FOREIGN_RECEPTIONS = 3
+"""Receptions after which it waits no more, should both clocks disagree."""
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +88,23 @@ class Seen:
     """By what became of them."""
     failed: int = 0
     """Messages that were left on the queue because acting on them failed."""
+    waiting: int = 0
+    """Messages that were left on the queue because what they say could not be settled yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Fate:
+    """What becomes of a message that was understood."""
+
+    outcome: str
+    """Acted, Ignored, Failed or Waiting: the first two are deleted."""
+    reason: str = ""
+    wait: int = 0
+    """Seconds to put it off; 0: it comes again by itself."""
+
+    @property
+    def done(self) -> bool:
+        return self.outcome in ("Acted", "Ignored")
 
 
 class InterruptionReader:
@@ -142,20 +171,24 @@ class InterruptionReader:
                 strange.append((message, malformed))
             else:
                 understood.append(_Understood(message, (), NOTHING, ignored[0].reason))
-        kept = await asyncio.gather(*(self._act_on(one) for one in understood))
-        await self._delete([one for one, done in zip(understood, kept, strict=True) if done])
+        fates = await asyncio.gather(*(self._act_on(one) for one in understood))
+        settled = list(zip(understood, fates, strict=True))
+        await self._delete([(one, fate) for one, fate in settled if fate.done])
+        await self._leave([(one, fate) for one, fate in settled if not fate.done])
         for message, reason in strange:
             fate = await self._queue.set_aside(message, reason)
             self.seen.set_aside[fate] += 1
             self._meter.counted(NOTHING, fate, reason)
         return len(messages)
 
-    async def _act_on(self, one: _Understood) -> bool:
-        """Whether the message may be deleted."""
+    async def _act_on(self, one: _Understood) -> _Fate:
         if not one.notices:
-            return True
+            return _Fate("Ignored", one.reason)
         try:
             await self._act(one.notices)
+        except Unsettled as unsettled:
+            self._unkept.pop(one.message.id, None)
+            return self._wait_with(one.message, unsettled.reason)
         except PortError as error:
             reason = error.reason
             logger.warning("notices could not be acted on, their message stays: %s", error, extra={"reason": reason})
@@ -165,24 +198,43 @@ class InterruptionReader:
         else:
             self._unkept.pop(one.message.id, None)
             self.seen.notices.update(notice.kind.value for notice in one.notices)
-            return True
-        self.seen.failed += 1
+            return _Fate("Acted")
         self._unkept[one.message.id] = (self._clock.monotonic(), reason)
-        self._meter.counted(one.kind, "Failed", reason)
-        return False
+        return _Fate("Failed", reason)
 
-    async def _delete(self, understood: list[_Understood]) -> None:
+    def _wait_with(self, message: QueueMessage, reason: str) -> _Fate:
+        """A message that is not settled: for how long it waits, if it waits at all."""
+        if reason != UNKNOWN_MACHINE:
+            return _Fate("Waiting", reason)
+        age = 0.0 if message.sent is None else max(0.0, self._clock.now() - message.sent)
+        left = math.ceil(FOREIGN_SECONDS - age)
+        again = message.receptions > 1 and message.sent is None
+        if left <= 0 or again or message.receptions >= FOREIGN_RECEPTIONS:
+            self.seen.ignored[reason] += 1
+            return _Fate("Ignored", reason)
+        return _Fate("Waiting", reason, left)
+
+    async def _leave(self, settled: list[tuple[_Understood, _Fate]]) -> None:
+        """What stays on the queue, for as long as it need not be seen again."""
+        for one, fate in settled:
+            self.seen.failed += fate.outcome == "Failed"
+            self.seen.waiting += fate.outcome == "Waiting"
+            self._meter.counted(one.kind, fate.outcome, fate.reason)
+        if waits := {one.message.handle: fate.wait for one, fate in settled if fate.wait}:
+            await self._queue.postpone(waits)
+
+    async def _delete(self, settled: list[tuple[_Understood, _Fate]]) -> None:
         """What was acted on, and what there was nothing to act on. What cannot be deleted comes again, and is counted
         again."""
-        if not understood:
+        if not settled:
             return
-        failed = await self._queue.delete(tuple(one.message.handle for one in understood))
+        failed = await self._queue.delete(tuple(one.message.handle for one, _ in settled))
         if failed:
             logger.warning("messages could not be deleted and come again", extra={"messages": len(failed)})
         now = self._clock.now()
-        for one in understood:
-            self._meter.counted(one.kind, "Ignored" if one.reason else "Acted", one.reason)
-            if not one.reason and one.message.sent is not None:
+        for one, fate in settled:
+            self._meter.counted(one.kind, fate.outcome, fate.reason)
+            if fate.outcome == "Acted" and one.message.sent is not None:
                 self._meter.aged(one.kind, max(0.0, now - one.message.sent))
 
     def _unkept_reason(self) -> str:

@@ -36,8 +36,8 @@ class QueueMetrics:
         registry.register(_Troubles(self))
 
     def counted(self, kind: str, outcome: str, reason: str) -> None:
-        """One message. `kind` is a notice's, or None; outcome is Acted, Ignored, Failed, or what became of one that was
-        set aside (Redrive, Retry, Deleted)."""
+        """One message. `kind` is a notice's, or None; outcome is Acted, Ignored, Failed, Waiting, or what became of one
+        that was set aside (Redrive, Retry, Deleted)."""
         self._messages.labels(kind, outcome, reason).inc()
 
     def aged(self, kind: str, seconds: float) -> None:

@@ -96,6 +96,11 @@ class Hearing:
         if sum(map(len, self._queues.values())) > MAX_HELD:
             self._queues.pop(next(iter(self._queues)))
 
+    def queued(self, pod: Pod, now: float) -> list[Notice]:
+        """What queues said of the machine of a pod, as far as it is not out of date."""
+        node = self.node(pod)
+        return [] if node is None or node.instance is None else self._of_queues(node.instance, pod.namespace, now)
+
     def forget(self, uids: Iterable[str]) -> None:
         """These pods are gone."""
         for uid in uids:

@@ -66,12 +66,18 @@ class Costs:
             over=after if after.over and (base is None or not base.over) else None,
         )
 
-    def tell(self, *, pods: int, unrouted: int, nodes: str, replacements: str) -> InterruptionStatus:
+    def tell(self, *, pods: int, unrouted: int, nodes: str, replacements: str, heard: str) -> InterruptionStatus:
         """What the tier's status says now."""
         self._refresh()
         told = self._told
         self._told = told.model_copy(
-            update={"pods": pods, "unrouted": unrouted, "nodes": nodes, "replacements": replacements}
+            update={
+                "pods": pods,
+                "unrouted": unrouted,
+                "nodes": nodes,
+                "replacements": replacements,
+                "heard": heard,
+            }
         )
         return self._told
 

@@ -12,13 +12,17 @@ import logging
 from collections.abc import Iterable, Set
 
 from npc_operator.api import names
+from npc_operator.domain.engines import OVER
 from npc_operator.domain.facts import NodeFact, Pod, Tier
+from npc_operator.domain.interruption.heardbook import is_heard, read_heard, write_heard
 from npc_operator.domain.interruption.notices import Notice
+from npc_operator.domain.interruption.queues import NOT_NOTED, UNKNOWN_MACHINE
+from npc_operator.domain.interruption.record import read_record
 from npc_operator.domain.interruption.tier_view import TierInterruptions, build_view
 from npc_operator.domain.interruption.visibility import NODES, NodesFact
 from npc_operator.domain.keys import Key, KeyKind
 from npc_operator.domain.outcomes import Done, Outcome, Retry, Wait
-from npc_operator.ports import Clock, Kube, Meter, PortError, Recorder
+from npc_operator.ports import Clock, Kube, Meter, PortError, Recorder, Unsettled
 from npc_operator.reconcilers import events
 from npc_operator.reconcilers.changes import node_of
 from npc_operator.reconcilers.hearing import Hearing
@@ -61,8 +65,8 @@ class Interruptions:
         tier = self._world.store.get(Tier, key.namespace, key.name)
         if told is not None or tier is None:
             return told or TierInterruptions()
-        held, now = begin(tier), self._clock.now()
-        return _tell(tier, held, self._looker.look(tier, held, now))
+        held, now = self._begin(tier), self._clock.now()
+        return self._tell(tier, held, self._looker.look(tier, held, now), now)
 
     async def hear(self, notice: Notice, *, namespaces: frozenset[str] | None = None) -> None:
         """ports.Listener: what a queue said of a machine."""
@@ -72,10 +76,10 @@ class Interruptions:
         nodes = store.get(NodesFact, "", NODES)
         if nodes is not None and nodes.hidden:
             raise PortError("nodes may not be seen, so nobody knows which pods are on that machine", reason="NotSynced")
+        self._hearing.hold(notice, namespaces)
         machines = () if notice.instance is None else store.having(NodeFact, "", instance_of, notice.instance)
         if not machines:
-            return
-        self._hearing.hold(notice, namespaces)
+            raise Unsettled("no node of that machine is listed", reason=UNKNOWN_MACHINE)
         tiers = {
             (namespace, pod.tier)
             for namespace in list(store.namespaces(Pod))
@@ -88,6 +92,11 @@ class Interruptions:
             _, errors = await self._step(Key(KeyKind.INTERRUPTIONS, namespace, tier), pods)
             if errors:
                 raise PortError("; ".join(errors[:3]), reason="NotWritten")
+        for namespace, name in sorted(tiers):
+            found = store.get(Tier, namespace, name)
+            if found is not None and found.spec.suspend and not is_heard(found.status.interruptions.heard, notice):
+                # Its status is written by whoever looks after the tier; when this is said again, it is there.
+                raise Unsettled("what was said is not in the tier's status yet", reason=NOT_NOTED)
 
     async def reconcile(self, key: Key) -> Outcome:
         """One look at a tier, and one step for each of its pods that goes."""
@@ -118,7 +127,7 @@ class Interruptions:
             return None, []
         held = self._held.get((key.namespace, key.name))
         if held is None or held.uid != tier.meta.uid:
-            held = self._held[key.namespace, key.name] = begin(tier)
+            held = self._held[key.namespace, key.name] = self._begin(tier)
         held.urgent |= first
         async with held.lock:
             if first and not held.urgent & first:
@@ -142,7 +151,7 @@ class Interruptions:
         before = {uid: record_of(engine.pod, held) for uid, engine in look.engines.items()}
         self._keep_records(tier, held, look)
         self._account(tier, held, look, now)
-        self._world.store.put(TierInterruptions, tier.meta.namespace, tier.meta.name, _tell(tier, held, look))
+        self._world.store.put(TierInterruptions, tier.meta.namespace, tier.meta.name, self._tell(tier, held, look, now))
         done = Result()
         if _may_act(tier):
             wishes = [Wish(engine.pod, before[uid], look.wave.steps[uid]) for uid, engine in look.engines.items()]
@@ -166,6 +175,36 @@ class Interruptions:
         return min(times, default=None)
 
     # --- remembering and telling ---
+
+    def _begin(self, tier: Tier) -> Held:
+        for notice in read_heard(tier.status.interruptions.heard):
+            self._hearing.hold(notice, frozenset({tier.meta.namespace}))
+        return begin(tier)
+
+    def _tell(self, tier: Tier, held: Held, look: Look, now: float) -> TierInterruptions:
+        pods = {uid: engine.pod for uid, engine in look.engines.items()}
+        steps, books = look.wave.steps, look.wave.replacements
+        status = held.costs.tell(
+            pods=len(pods),
+            unrouted=sum(steps[uid].unroute for uid in pods),
+            nodes=look.nodes.write(),
+            replacements=books.write() if books.at else "",
+            heard=self._unwritten(tier, pods.values(), now),
+        )
+        return build_view(pods, steps, recent=look.nodes.times(), status=status, acts=_may_act(tier))
+
+    def _unwritten(self, tier: Tier, pods: Iterable[Pod], now: float) -> str:
+        """What queues said that is not written at the pods it concerns: all of it while the tier is suspended, and once
+        it is not, until that has been made up for."""
+        before = {notice.key for notice in read_heard(tier.status.interruptions.heard)}
+        if not (tier.spec.suspend or before):
+            return ""
+        return write_heard(
+            notice
+            for pod in pods
+            for notice in self._hearing.queued(pod, now)
+            if tier.spec.suspend or (notice.key in before and not _holds_a_word(pod))
+        )
 
     def _keep_records(self, tier: Tier, held: Held, look: Look) -> None:
         here = {engine.pod.uid: engine.pod for engine in self._world.engines(tier.meta.namespace, tier.meta.name)}
@@ -206,10 +245,10 @@ def instance_of(node: NodeFact) -> str | None:
 
 
 def engines_on(world: World, namespace: str, node: str) -> Iterable[Pod]:
-    """The engine pods of a namespace that are on a node."""
+    """The engine pods of a namespace that are on a node and not over."""
     for name in world.store.having(Pod, namespace, node_of, node):
         pod = world.store.get(Pod, namespace, name)
-        if pod is not None and pod.component == names.COMPONENT_ENGINE:
+        if pod is not None and pod.component == names.COMPONENT_ENGINE and pod.phase not in OVER:
             yield pod
 
 
@@ -217,13 +256,7 @@ def _may_act(tier: Tier) -> bool:
     return not tier.spec.suspend and tier.meta.deletion_timestamp is None
 
 
-def _tell(tier: Tier, held: Held, look: Look) -> TierInterruptions:
-    pods = {uid: engine.pod for uid, engine in look.engines.items()}
-    steps, books = look.wave.steps, look.wave.replacements
-    status = held.costs.tell(
-        pods=len(pods),
-        unrouted=sum(steps[uid].unroute for uid in pods),
-        nodes=look.nodes.write(),
-        replacements=books.write() if books.at else "",
-    )
-    return build_view(pods, steps, recent=look.nodes.times(), status=status, acts=_may_act(tier))
+def _holds_a_word(pod: Pod) -> bool:
+    """Whether something that a queue said is written at the pod."""
+    record = read_record(pod.interruption)
+    return record is not None and record.held_until is not None

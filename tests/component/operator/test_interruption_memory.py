@@ -132,25 +132,6 @@ async def test_what_cannot_be_written_is_not_heard() -> None:
     assert world.recorder.reasons(pod)[0] == "InterruptionNoticed"
 
 
-async def test_a_machine_that_is_not_ours_is_heard_and_means_nothing() -> None:
-    world = await start()
-    world.api.forget_calls()
-    notice = said_of(world, world.spot_pod())
-    await world.reconcilers.interruptions.hear(
-        Notice(
-            source=notice.source,
-            kind=notice.kind,
-            node=None,
-            instance="i-0",
-            pod_uid=None,
-            seen=notice.seen,
-            deadline=None,
-        )
-    )
-    await world.settle(5)
-    assert world.writes() == []
-
-
 async def test_a_queue_speaks_of_its_own_namespaces_alone() -> None:
     world = await start()
     pod = world.spot_pod()

@@ -20,7 +20,7 @@ from moto.server import ThreadedMotoServer
 from npc_operator.clients.interruption_queue import REFUSALS, SqsQueue
 from npc_operator.clients.interruption_reader import InterruptionReader
 from npc_operator.domain.interruption.notices import Notice
-from npc_operator.ports import PortError
+from npc_operator.ports import PortError, QueueMessage
 from tests.support.fake_clock import FakeClock
 from tests.unit.domain.interruption.samples import load, names
 
@@ -150,6 +150,20 @@ async def test_what_could_not_be_acted_on_comes_again(sqs: Sqs) -> None:
         await reader.read(5)
     assert len(acts.seen) == 1
     assert sqs.left() == (0, 0)
+
+
+async def test_a_message_that_is_put_off_is_nobodys_until_then_and_is_not_lost(sqs: Sqs) -> None:
+    sqs.send(*two_notices())
+    queue = SqsQueue(sqs.url, REGION, endpoint=sqs.endpoint, visibility_seconds=600)
+    sqs.queues.append(queue)
+    messages: list[QueueMessage] = []
+    while len(messages) < 2:
+        messages += await queue.receive(10, 1)
+    await queue.postpone({messages[0].handle: 1})
+    assert sqs.left() == (0, 2)
+    (again,) = await queue.receive(10, 5)
+    assert (again.id, again.receptions) == (messages[0].id, 2)
+    await queue.postpone({})
 
 
 async def test_one_message_that_cannot_be_acted_on_holds_up_no_other(sqs: Sqs) -> None:

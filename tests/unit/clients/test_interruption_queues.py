@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pytest
@@ -16,13 +17,18 @@ from npc_operator.clients.interruption_queues import (
     InterruptionQueues,
     troubles,
 )
-from npc_operator.clients.interruption_reader import PERMANENT_RETRY_SECONDS, UNKEPT_SECONDS
+from npc_operator.clients.interruption_reader import (
+    FOREIGN_RECEPTIONS,
+    FOREIGN_SECONDS,
+    PERMANENT_RETRY_SECONDS,
+    UNKEPT_SECONDS,
+)
 from npc_operator.domain import reasons
 from npc_operator.domain.facts import NodeFact, Tier
 from npc_operator.domain.interruption.notices import Notice
-from npc_operator.domain.interruption.queues import OWN, QueueFact, QueueRef
+from npc_operator.domain.interruption.queues import NOT_NOTED, OWN, UNKNOWN_MACHINE, QueueFact, QueueRef
 from npc_operator.loop.store import Store
-from npc_operator.ports import PortError, QueueMessage
+from npc_operator.ports import PortError, QueueMessage, Unsettled
 from tests.support.builders import tier_fact
 from tests.support.fake_clock import FakeClock, run_virtual, settle
 from tests.unit.domain.interruption.samples import load
@@ -43,6 +49,9 @@ class MemoryQueue:
     deleted: list[str] = field(default_factory=list)
     waiters: int = 0
     closed: bool = False
+    sent: float | None = 0.0
+    receptions: int = 1
+    put_off: list[int] = field(default_factory=list)
 
     async def receive(self, max_messages: int, wait_seconds: int) -> tuple[QueueMessage, ...]:
         self.waiters += 1
@@ -54,7 +63,9 @@ class MemoryQueue:
                 await asyncio.sleep(wait_seconds)
             found, self.bodies = self.bodies[:max_messages], self.bodies[max_messages:]
             self.handed |= {body: body for body in found}
-            return tuple(QueueMessage(body[:9] + str(len(body)), body, body, 1, sent=0.0) for body in found)
+            return tuple(
+                QueueMessage(body[:9] + str(len(body)), body, body, self.receptions, sent=self.sent) for body in found
+            )
         finally:
             self.waiters -= 1
 
@@ -63,6 +74,10 @@ class MemoryQueue:
         for handle in handles:
             del self.handed[handle]
         return ()
+
+    async def postpone(self, waits: Mapping[str, int]) -> None:
+        assert waits.keys() <= self.handed.keys()
+        self.put_off += waits.values()
 
     async def set_aside(self, message: QueueMessage, reason: str) -> str:
         del self.handed[message.handle]
@@ -296,6 +311,86 @@ def test_what_cannot_be_written_down_stays_on_the_queue_and_is_said(fault: Excep
         assert queue.deleted == [SPOT]
         assert rig.trouble(OWN) == ""
         assert rig.tally.messages["Interruption", "Acted", ""] == 1
+        await rig.end()
+
+    run_virtual(scenario)
+
+
+def test_a_message_about_a_machine_that_nobody_knows_is_put_off_and_nobody_is_troubled() -> None:
+    async def scenario(clock: FakeClock) -> None:
+        rig = Rig(clock, own=MINE)
+        rig.queues[MINE] = queue = MemoryQueue([SPOT], sent=clock.now() - 30)
+        rig.ears.fault = Unsettled("whose is it?", reason=UNKNOWN_MACHINE)
+        await settle()
+        assert queue.deleted == []
+        assert queue.put_off == [FOREIGN_SECONDS - 30]
+        assert rig.trouble(OWN) == ""
+        assert rig.tally.messages == {("Interruption", "Waiting", UNKNOWN_MACHINE): 1}
+        # Its Node was listed meanwhile.
+        rig.ears.fault = None
+        queue.again()
+        await asyncio.sleep(21)
+        assert queue.deleted == [SPOT]
+        assert rig.tally.messages["Interruption", "Acted", ""] == 1
+        await rig.end()
+
+    run_virtual(scenario)
+
+
+@pytest.mark.parametrize(
+    ("age", "receptions"),
+    [
+        pytest.param(FOREIGN_SECONDS, 2, id="as old as the longest notice"),
+        pytest.param(-1e6, FOREIGN_RECEPTIONS, id="from a queue whose clock is ahead"),
+        pytest.param(None, 2, id="of an age that nobody knows, once it was waited for"),
+    ],
+)
+def test_a_machine_that_nobody_knows_in_the_end_is_foreign(age: float | None, receptions: int) -> None:
+    async def scenario(clock: FakeClock) -> None:
+        rig = Rig(clock, own=MINE)
+        rig.queues[MINE] = queue = MemoryQueue([SPOT], receptions=receptions)
+        queue.sent = None if age is None else clock.now() - age
+        rig.ears.fault = Unsettled("whose is it?", reason=UNKNOWN_MACHINE)
+        await settle()
+        assert queue.deleted == [SPOT]
+        assert rig.tally.messages == {("Interruption", "Ignored", UNKNOWN_MACHINE): 1}
+        assert rig.tally.ages == []
+        await rig.end()
+
+    run_virtual(scenario)
+
+
+def test_what_is_not_in_a_suspended_tiers_status_yet_comes_again_by_itself() -> None:
+    async def scenario(clock: FakeClock) -> None:
+        rig = Rig(clock, own=MINE)
+        rig.queues[MINE] = queue = MemoryQueue([SPOT], receptions=99)
+        rig.ears.fault = Unsettled("not yet", reason=NOT_NOTED)
+        await settle()
+        assert (queue.deleted, queue.put_off) == ([], [])
+        assert rig.trouble(OWN) == ""
+        assert rig.tally.messages == {("Interruption", "Waiting", NOT_NOTED): 1}
+        await rig.end()
+
+    run_virtual(scenario)
+
+
+def test_of_several_machines_in_one_message_a_failure_counts_before_one_that_nobody_knows() -> None:
+    async def scenario(clock: FakeClock) -> None:
+        rig = Rig(clock, own=MINE)
+        message = load("eventbridge-health-scheduled")["input"]
+        rig.queues[MINE] = queue = MemoryQueue([json.dumps(message)], sent=clock.now())
+        faults = [Unsettled("whose is it?", reason=UNKNOWN_MACHINE), PortError("API server away")]
+        heard: list[str] = []
+
+        async def hear(notice: Notice, *, namespaces: frozenset[str] | None = None) -> None:
+            heard.append(str(notice.instance))
+            raise faults[len(heard) % 2]
+
+        rig.ears.hear = hear  # type: ignore[method-assign]
+        await settle()
+        assert len(heard) == 2
+        assert (queue.deleted, queue.put_off) == ([], [])
+        assert rig.trouble(OWN) == "NoticesNotKept"
         await rig.end()
 
     run_virtual(scenario)

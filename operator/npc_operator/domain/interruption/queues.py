@@ -12,6 +12,10 @@ from npc_operator.domain.conditions import Finding, condition
 
 QUEUE_READY = "InterruptionQueueReady"
 """The condition: there while the tier, or the operator, names a queue. The tier serves whatever it says."""
+UNKNOWN_MACHINE = "UnknownMachine"
+"""Why a message waits, or was nothing: no node of its machine is listed."""
+NOT_NOTED = "NotNotedYet"
+"""Why a message waits: its tier is suspended, and what it says is not in the tier's status yet."""
 OWN = "own"
 """Under which name, in no namespace, the fact of the operator's own queue is filed; others are under their key."""
 
