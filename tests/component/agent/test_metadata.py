@@ -41,13 +41,17 @@ from tests.unit.agent.test_settings import REQUIRED
 from tests.unit.domain.interruption.samples import load
 
 
+STOOD_STILL_SECONDS = 15.0
+"""What a busy machine may add to what is timed once; a poll that is waited out, and so late, takes 60 s."""
+
+
 @dataclass
 class Watched:
     watch: MetadataWatch
     news: asyncio.Queue[tuple[InterruptionReport | None, bool]]
 
     async def next(self) -> tuple[str, bool]:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(50):
             report, draining = await self.news.get()
         return ("" if report is None else report.kind), draining
 
@@ -83,7 +87,7 @@ async def test_ec2_is_asked_with_a_token_and_its_notice_and_withdrawal_are_told(
         report = seen.watch.report
         assert report is not None
         assert report.deadline_ms is not None
-        assert 110 < report.deadline_ms / 1000 - time.time() <= 120
+        assert 120 - STOOD_STILL_SECONDS < report.deadline_ms / 1000 - time.time() <= 120
         assert report.source == "AWS"
         del machine.documents[ACTION]
         assert await seen.next() == ("", False)
@@ -92,12 +96,12 @@ async def test_ec2_is_asked_with_a_token_and_its_notice_and_withdrawal_are_told(
 
 async def test_ec2_drains_25_seconds_before_the_end_and_not_before() -> None:
     async with Ec2() as machine:
-        machine.documents[ACTION] = action(DRAIN_SECONDS + 2)
+        machine.documents[ACTION] = action(DRAIN_SECONDS + 4)
         async with watching("AWS", machine.url) as seen:
             assert await seen.next() == ("Interruption", False)
             end = seen.watch.report.deadline_ms / 1000  # type: ignore[union-attr, operator]
             assert await seen.next() == ("Interruption", True)
-            assert 0 <= time.time() - (end - DRAIN_SECONDS) < 1
+            assert 0 <= time.time() - (end - DRAIN_SECONDS) < STOOD_STILL_SECONDS
 
 
 def test_agent_and_operator_leave_lines_the_same_time() -> None:
@@ -132,7 +136,7 @@ async def test_a_hop_limit_of_one_is_told_once_and_says_nothing_of_the_machine(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with Ec2(hop_limit=1) as machine, watching("AWS", machine.url) as seen:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(50):
             await machine.token_asked.wait()
             while "hop limit" not in caplog.text:
                 machine.token_asked.clear()
@@ -167,9 +171,9 @@ async def test_compute_engine_tells_of_a_preemption_as_it_happens() -> None:
         began = time.monotonic()
         machine.set("preempted", "TRUE")
         assert await seen.next() == ("Interruption", False)
-        assert time.monotonic() - began < 2, "a long poll, no waiting for the next one"
+        assert time.monotonic() - began < STOOD_STILL_SECONDS, "a long poll, no waiting for the next one"
         assert await seen.next() == ("Interruption", True)
-        assert time.monotonic() - began < 30 - DRAIN_SECONDS + 2
+        assert time.monotonic() - began < 30 - DRAIN_SECONDS + STOOD_STILL_SECONDS
         assert machine.asked["/computeMetadata/v1/instance/preempted"] < 6, "it is not asked again and again"
 
 
@@ -234,7 +238,7 @@ async def test_gateways_and_operator_hear_it_from_the_agent(world: Path, engine:
 
 
 async def until_accepting(agent: Harness, accepting: bool) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(50):
         routable = await agent.routable()
         while routable.accepting is not accepting:
             routable = await agent.routable(after=routable.revision, boot=routable.boot_id, wait=5)

@@ -181,8 +181,8 @@ async def test_the_operator_hears_of_lines_on_a_pod_that_left_the_table_until_th
         assert report["counted"] == table.stamp.model_dump(mode="json", by_alias=True)
         assert report["departures"] == [{"uid": f"uid-{engine.port}", "lines": 3}]
         assert [(await line).status for line in lines] == [200] * 3
-        after = f"/v1/status?boot={report['bootId']}&after={report['revision']}&wait=20"
-        _, report = await asyncio.wait_for(rig.admin("GET", after), 10)
+        after = f"/v1/status?boot={report['bootId']}&after={report['revision']}&wait=50"
+        _, report = await asyncio.wait_for(rig.admin("GET", after), 40)
         assert report["departures"] == []
 
 
@@ -196,8 +196,8 @@ async def test_lines_that_went_wrong_are_told_by_tier(rig: Rig, engine: Engine, 
     assert (await rig.say()).status != 200
     _, report = await rig.admin("GET", "/v1/status")
     while not report["lines"]:
-        news = f"/v1/status?boot={report['bootId']}&after={report['revision']}&wait=20"
-        _, report = await asyncio.wait_for(rig.admin("GET", news), 10)
+        news = f"/v1/status?boot={report['bootId']}&after={report['revision']}&wait=50"
+        _, report = await asyncio.wait_for(rig.admin("GET", news), 40)
     (told,) = report["lines"]
     assert told["tier"] == "gold"
     assert told["lost"] >= 1

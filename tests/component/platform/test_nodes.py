@@ -78,7 +78,7 @@ async def watching(source: Source, *strange: list[str]) -> AsyncIterator[Store]:
 
 
 async def until(holds: Any) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not holds():  # noqa: ASYNC110 - what is waited for is in a store without events of its own
             await asyncio.sleep(0.002)
 

@@ -37,7 +37,7 @@ async def watching(kube: KubeClient) -> AsyncIterator[Store]:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while not holds():  # noqa: ASYNC110 - what is waited for is in a store without events of its own
             await asyncio.sleep(0.05)
 
