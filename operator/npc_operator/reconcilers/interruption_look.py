@@ -16,7 +16,7 @@ from npc_operator.domain.facts import NodeFact, Pod, Tier
 from npc_operator.domain.interruption.crowd import Crowd, is_going
 from npc_operator.domain.interruption.joining import join
 from npc_operator.domain.interruption.nodebook import SAME_SECONDS, NodeBook, read_nodes, taken_since
-from npc_operator.domain.interruption.notices import Kind
+from npc_operator.domain.interruption.notices import Kind, Notice
 from npc_operator.domain.interruption.rebalance import REPLACEMENT_SECONDS, Replacements, read_replacements
 from npc_operator.domain.interruption.record import Record, read_record
 from npc_operator.domain.interruption.sources.node import is_closed
@@ -32,9 +32,10 @@ from npc_operator.reconcilers.interruption_costs import Costs
 from npc_operator.reconcilers.routebook import RouteBook
 from npc_operator.reconcilers.world import World
 
-PART = 500
-"""Pods that are looked at in a row: some 20 ms. Few tiers have so many, and those that have fewer are decided about
-without a break."""
+PART = 2000
+"""Pods that are looked at in a row: some 20 ms, where nothing is said of most of them. At each break everybody else has
+a turn, which on a busy machine takes longer than the part did, and the decision waits for it. Few tiers have so many,
+and those that have fewer are decided about without a break."""
 
 
 @dataclass(slots=True)
@@ -108,10 +109,12 @@ class Looker:
         for number, engine in enumerate(engines, start=1):
             if number % PART == 0:
                 yield
-            pod, facts = engine.pod, self._facts(tier, engine, held, now)
+            pod, record = engine.pod, record_of(engine.pod, held)
+            notices = self._hearing.about(engine, record, now)
+            if not notices and record is None and not pod.interruption:
+                continue  # as most pods of a large tier, so nothing more is made of them
+            facts = self._facts(tier, engine, notices, record, now)
             said = join(facts, now)
-            if said is None and facts.record is None and not pod.interruption:
-                continue
             stirred[pod.uid] = (engine, facts)
             if facts.record is not None and facts.record.kind is Kind.REBALANCE and facts.record.replaced is not None:
                 replacements = replacements.known(pod.node, facts.record.replaced)
@@ -144,13 +147,14 @@ class Looker:
             forgets_at=min(ends, default=None),
         )
 
-    def _facts(self, tier: Tier, engine: Engine, held: Held, now: float) -> PodInterruption:
+    def _facts(
+        self, tier: Tier, engine: Engine, notices: tuple[Notice, ...], record: Record | None, now: float
+    ) -> PodInterruption:
         """What is known of one pod alone; what others can do for it comes later."""
-        record = record_of(engine.pod, held)
         asks = tier.spec.interruption.agent_metadata != "Off"
         heard = self._world.store.synced(NodeFact) and not self._hearing.is_off_the_cluster(engine.pod)
         return PodInterruption(
-            notices=self._hearing.about(engine, record, now),
+            notices=notices,
             known=heard and (engine.agent is not None or not asks),
             record=record,
             deleting=engine.pod.deleting,

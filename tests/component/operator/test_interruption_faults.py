@@ -14,7 +14,7 @@ from npc_operator.domain.facts import Pod, Tier
 from npc_operator.domain.interruption.record import MAX_RECORD
 from npc_operator.domain.interruption.tier_view import TierInterruptions
 from npc_operator.ports import PortError
-from npc_operator.reconcilers.interruption_look import PART
+from npc_operator.reconcilers import interruption_look
 from tests.component.operator.machines import KARPENTER, KEY, NTH, ON_DEMAND, SPOT, Machines
 from tests.component.operator.test_capacity_nodes import mode, up
 from tests.component.operator.test_interruption_memory import said_of
@@ -146,7 +146,11 @@ def budget_of(world: Machines) -> str:
     return str(name)
 
 
-async def test_a_look_at_thousands_of_pods_lets_others_in_between() -> None:
+PART = 100
+
+
+async def test_a_look_at_thousands_of_pods_lets_others_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interruption_look, "PART", PART)
     world = await start()
     pod, ticks = world.spot_pod(), 0
     for number in range(4 * PART):
@@ -169,7 +173,10 @@ async def test_a_look_at_thousands_of_pods_lets_others_in_between() -> None:
     assert world.told().unrouted == {world.live("Pod", pod)["metadata"]["uid"]}
 
 
-async def test_a_tier_that_is_deleted_while_its_pods_are_looked_at_is_forgotten() -> None:
+async def test_a_tier_that_is_deleted_while_its_pods_are_looked_at_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(interruption_look, "PART", PART)
     world = await start()
     for number in range(2 * PART):
         fact = pod_fact(f"gold-more-{number}", node=f"spot-more-{number}")

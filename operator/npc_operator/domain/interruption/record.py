@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 
 from npc_operator.domain.interruption.notices import Kind
 
@@ -50,11 +50,13 @@ class Record:
 
     def write(self) -> str:
         """For the annotation; the same record is always the same text."""
-        told = {key: value for key, value in asdict(self).items() if value is not None}
-        for key, value in told.items():
-            if isinstance(value, float):
-                told[key] = round(value, 3)
-        return json.dumps({"v": VERSION, **told}, separators=(",", ":"))
+        told: dict[str, object] = {"v": VERSION, "kind": self.kind.value}
+        # A wave writes thousands of these, many times: dataclasses.asdict would copy each of them in depth.
+        for name in _WRITTEN:
+            at = getattr(self, name)
+            if at is not None:
+                told[name] = round(at, 3)
+        return json.dumps(told, separators=(",", ":"))
 
 
 def is_marked(record: Record | None) -> bool:
@@ -63,7 +65,8 @@ def is_marked(record: Record | None) -> bool:
     return record is not None and (record.replaced is not None or record.unrouted is not None)
 
 
-_TIMES = tuple(item.name for item in fields(Record) if item.name not in ("kind", "since"))
+_WRITTEN = tuple(item.name for item in fields(Record) if item.name != "kind")
+_TIMES = tuple(name for name in _WRITTEN if name != "since")
 
 
 def read_record(text: str | None) -> Record | None:
