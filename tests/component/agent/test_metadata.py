@@ -40,7 +40,6 @@ from tests.support.fake_engine import FakeEngine
 from tests.unit.agent.test_settings import REQUIRED
 from tests.unit.domain.interruption.samples import load
 
-
 STOOD_STILL_SECONDS = 15.0
 """What a busy machine may add to what is timed once; a poll that is waited out, and so late, takes 60 s."""
 
@@ -95,13 +94,18 @@ async def test_ec2_is_asked_with_a_token_and_its_notice_and_withdrawal_are_told(
 
 
 async def test_ec2_drains_25_seconds_before_the_end_and_not_before() -> None:
-    async with Ec2() as machine:
-        machine.documents[ACTION] = action(DRAIN_SECONDS + 4)
-        async with watching("AWS", machine.url) as seen:
-            assert await seen.next() == ("Interruption", False)
-            end = seen.watch.report.deadline_ms / 1000  # type: ignore[union-attr, operator]
-            assert await seen.next() == ("Interruption", True)
-            assert 0 <= time.time() - (end - DRAIN_SECONDS) < STOOD_STILL_SECONDS
+    late: list[float] = []
+    # A machine that stands still is late, too: another try tells.
+    while not late or (late[-1] >= 1 and len(late) < 3):
+        async with Ec2() as machine:
+            machine.documents[ACTION] = action(DRAIN_SECONDS + 4)
+            async with watching("AWS", machine.url) as seen:
+                assert await seen.next() == ("Interruption", False)
+                end = seen.watch.report.deadline_ms / 1000  # type: ignore[union-attr, operator]
+                assert await seen.next() == ("Interruption", True)
+                late.append(time.time() - (end - DRAIN_SECONDS))
+                assert late[-1] >= 0
+    assert late[-1] < 1
 
 
 def test_agent_and_operator_leave_lines_the_same_time() -> None:
