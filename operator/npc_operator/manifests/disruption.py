@@ -4,7 +4,8 @@ gateway.
 One pod may always be missing, so a node's drain is never blocked for ever, not even for a tier of one replica;
 AlwaysAllow lets broken pods be evicted. Engines say it as minAvailable, one below what is wanted: maxUnavailable counts
 from what both Deployments ask for, and replacements and spot pods that wait for nodes are asked for beyond what is
-wanted. While the market is dry they would be the one that is missing, and no pod of the tier could be evicted.
+wanted. While the market is dry they would be the one that is missing, and no pod of the tier could be evicted. Where
+more are ready than are wanted, several may go at once: what they leave is the same (docs/decisions/0014).
 """
 
 from __future__ import annotations

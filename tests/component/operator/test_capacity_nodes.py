@@ -112,3 +112,24 @@ async def test_nothing_is_made_smaller_before_a_pod_that_leaves_is_marked_as_the
     marked = world.live("Pod", pods[0])["metadata"]["annotations"]
     assert marked[names.ANNOTATION_DELETION_COST] == names.DELETION_COST_GOING
     assert world.asked(slice_) == 2
+
+
+async def test_drained_pods_wait_for_their_replacements_although_the_budget_would_let_several_go() -> None:
+    """Six are ready where four are wanted, so the budget lets three go at once."""
+    world = Machines(wanted=4, spot=12, on_demand=6, capacity={"overprovisionReplicas": 2}, maxReplicas=12)
+    await world.settle(20)
+    assert world.live("PodDisruptionBudget", "gold-engine")["spec"]["minAvailable"] == 3
+    drained = [str(pod["metadata"]["name"]) for pod in world.engine_pods(SPOT)][:3]
+    world.hold_new_agents = True
+    for pod in drained:
+        world.cordon(world.node_of(pod))
+        world.mark(world.node_of(pod), KARPENTER)
+    await world.settle(60)
+    assert all(world.note(pod).get("drained") for pod in drained)
+    assert all(world.is_there(pod) for pod in drained), "three would stay, and four are wanted"
+    world.hold_new_agents = False
+    for agent in world.pods("gold").values():
+        agent.holding = False
+        agent.work()
+    await world.settle(20)
+    assert not any(world.is_there(pod) for pod in drained)
