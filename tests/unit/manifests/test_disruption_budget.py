@@ -17,7 +17,7 @@ TIER = tier_fact("gold")
 
 def allowed(spec: Mapping[str, Any], *, asked: int, ready: int) -> int:
     """How many ready pods may be evicted now: `asked` is what the pods' Deployments want together."""
-    desired = spec["minAvailable"] if "minAvailable" in spec else asked - spec["maxUnavailable"]
+    desired: int = spec["minAvailable"] if "minAvailable" in spec else asked - spec["maxUnavailable"]
     return max(0, ready - desired)
 
 
