@@ -8,7 +8,7 @@ from npc_operator.domain.keys import Key
 from npc_operator.domain.outcomes import Done, Outcome, Retry, Wait
 from npc_operator.ports import PortError, StaleLeader
 from npc_operator.reconcilers.context import Context
-from npc_operator.reconcilers.routebook import Waiting
+from npc_operator.reconcilers.route_tables import Waiting
 
 UNHEARD_LOOK_SECONDS = 30.0
 TAKEN_BACK_SECONDS = 1.0

@@ -40,7 +40,7 @@ from npc_operator.reconcilers import events
 from npc_operator.reconcilers.context import Context
 from npc_operator.reconcilers.material import certificate_end, make_certificate, make_token
 from npc_operator.reconcilers.owners import find_owners
-from npc_operator.reconcilers.routebook import read_routes
+from npc_operator.reconcilers.route_tables import read_routes
 
 
 async def reconcile_namespace(context: Context, key: Key) -> Outcome:

@@ -21,7 +21,7 @@ from npc_operator.ports import PortError
 from npc_operator.reconcilers import events
 from npc_operator.reconcilers.children import Ensured
 from npc_operator.reconcilers.context import Context, split_results
-from npc_operator.reconcilers.routebook import Waiting
+from npc_operator.reconcilers.route_tables import Waiting
 
 GRACE_SECONDS = 5.0
 """A gateway that has not taken a table younger than this still counts as present: routes change more often than a

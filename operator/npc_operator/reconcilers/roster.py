@@ -7,40 +7,18 @@ over ready-made parts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-from npc_operator.api.archetypeadapter import Variant
-from npc_operator.domain.adapter import Check, VariantFacts, check_variant, suspended_by
-from npc_operator.domain.aliases import pick_alias
-from npc_operator.domain.desired import (
-    Piece,
-    build_piece,
-    collect_entries,
-    is_unsettled,
-    pick_quarantined,
-    share_pod,
-)
+from npc_operator.domain.desired import Piece, collect_entries, share_pod
 from npc_operator.domain.facts import Adapter, AgentFact, Pod, Region, SecretFact, Tier
 from npc_operator.domain.interruption.tier_view import TierInterruptions, covering_pods
 from npc_operator.domain.placement import EVERYTHING_FITS, Claim, Placement, place
 from npc_operator.domain.region import pick_active_region, pick_holder
 from npc_operator.domain.spreading import Seat, list_seats, must_spread, sits, spread
-from npc_operator.loop.slim import Pool, share
 from npc_operator.loop.store import Change, Store
-from npc_runtime.wire import Alias, DesiredAdapter, Probe
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One variant of one adapter: the verdict about it, and what it contributes."""
-
-    variant: Variant
-    check: Check
-    piece: Piece | None
-    alias: Alias | None
-    unsettled: bool = False
-    """Nothing is known to be stable, so that what pods have of it may turn out to be."""
+from npc_operator.reconcilers.roster_parts import Part, Parts
+from npc_runtime.wire import Alias, DesiredAdapter
 
 
 @dataclass(slots=True)
@@ -66,7 +44,7 @@ class Roster:
         self._known: dict[str, Adapter] = {}
         self._dirty: set[str] = set()
         self._everything = True
-        self._probes: Pool[Probe] = Pool(lambda probe: probe.prompt)
+        self._parts = Parts(store, namespace)
         self._homes: dict[str, dict[str, frozenset[str]]] = {}
         """By tier: pods by served name, where pods do not all hold the same."""
         self._aliases: tuple[Alias, ...] | None = None
@@ -274,7 +252,7 @@ class Roster:
         if adapter is not None:
             holder = pick_holder(self._known[other] for other in self._archetypes[adapter.spec.archetype])
             for variant in adapter.spec.variants:
-                built[variant.tier] = self._build(adapter, variant, region, holder.meta.name if holder else "")
+                built[variant.tier] = self._parts.build(adapter, variant, region, holder.meta.name if holder else "")
         for tier in {*self._tiers, *built}:
             roster = self._tiers.setdefault(tier, TierRoster())
             old, new = roster.parts.get(name), built.get(tier)
@@ -289,50 +267,6 @@ class Roster:
             if (old.alias if old else None) != (new.alias if new else None):
                 self._aliases = None
             self.version += 1
-
-    def _build(self, adapter: Adapter, variant: Variant, region: Region | None, holder: str) -> Part:
-        tier = self._store.get(Tier, self._namespace, variant.tier)
-        reference = variant.source.secret_ref
-        secret = None if reference is None else self._store.get(SecretFact, self._namespace, reference.name)
-        facts = VariantFacts(adapter=adapter, variant=variant, holder=holder, region=region, tier=tier, secret=secret)
-        check = check_variant(facts)
-        if not check.usable():
-            return Part(variant, check, None, None)
-        frozen = suspended_by(adapter, tier, region) is not None
-        quarantined = pick_quarantined(adapter, region)
-        piece = self._slim(
-            build_piece(
-                adapter,
-                variant,
-                # A new leader has read no Secret at first: until it has, pods keep what the status says.
-                frozen=frozen or check.unread is not None,
-                barred=not check.may_load(),
-                credentials=self._credentials,
-                quarantined=quarantined,
-            )
-        )
-        alias = pick_alias(adapter, variant, frozen=frozen, quarantined=quarantined)
-        return Part(
-            variant=variant,
-            check=check,
-            piece=piece,
-            alias=None if alias is None else share(alias),
-            unsettled=is_unsettled(adapter, variant.tier),
-        )
-
-    def _slim(self, piece: Piece) -> Piece:
-        """The same, with what is alike in a thousand entries kept once."""
-        return replace(piece, stable=self._slim_entry(piece.stable), candidate=self._slim_entry(piece.candidate))
-
-    def _slim_entry(self, entry: DesiredAdapter | None) -> DesiredAdapter | None:
-        if entry is None:
-            return None
-        # Most voices are asked the same question.
-        return share(entry.model_copy(update={"probe": self._probes.shared(entry.probe)}))
-
-    def _credentials(self, name: str) -> Mapping[str, str] | None:
-        secret = self._store.get(SecretFact, self._namespace, name)
-        return None if secret is None else secret.data
 
 
 def _lay_out(claims: Sequence[Claim], seats: Sequence[Seat], slots: int) -> Placement:

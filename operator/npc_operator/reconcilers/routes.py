@@ -17,7 +17,7 @@ from npc_operator.ports import NotFound, ObjectRef, PortError
 from npc_operator.reconcilers import events
 from npc_operator.reconcilers.children import check_ownership
 from npc_operator.reconcilers.context import Context
-from npc_operator.reconcilers.routebook import Waiting, read_routes
+from npc_operator.reconcilers.route_tables import Waiting, read_routes
 from npc_runtime.wire import RouteTable
 
 PACE_SECONDS = 5.0

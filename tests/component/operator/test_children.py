@@ -16,7 +16,7 @@ from npc_operator.manifests.engine_pod import build_pod_template
 from npc_operator.manifests.labels import controller_reference, gateway_labels
 from npc_operator.manifests.pod_layout import EngineInputs
 from npc_operator.ports import Images, PortError
-from npc_operator.reconcilers.routebook import read_routes
+from npc_operator.reconcilers.route_tables import read_routes
 from tests.component.operator.harness import World
 from tests.support.builders import NAMESPACE, adapter, region, tier
 from tests.support.fake_kube import Call

@@ -10,7 +10,7 @@ from npc_operator.domain.conditions import rfc3339
 from npc_operator.domain.doors import GONE_MARGIN_SECONDS
 from npc_operator.domain.facts import AgentFact, SecretFact
 from npc_operator.reconcilers import routes
-from npc_operator.reconcilers.routebook import read_routes
+from npc_operator.reconcilers.route_tables import read_routes
 from npc_runtime.wire import AdapterPhase, EngineState, served_name
 from tests.component.operator.harness import World
 from tests.support.builders import NAMESPACE, digest, region, secret, tier

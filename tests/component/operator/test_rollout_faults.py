@@ -12,7 +12,7 @@ from npc_operator.domain import reasons
 from npc_operator.domain.keys import Key, KeyKind
 from npc_operator.domain.outcomes import Done, Outcome
 from npc_operator.domain.routes import routed_names
-from npc_operator.reconcilers.routebook import read_routes
+from npc_operator.reconcilers.route_tables import read_routes
 from npc_runtime.wire import served_name
 from tests.component.operator.harness import World
 from tests.component.operator.players import Players

@@ -80,7 +80,7 @@ async def test_nothing_of_a_namespace_is_remembered_when_all_of_it_is_gone() -> 
     await world.settle()
     memory = everything_remembered(world)
     grown = {place for place, keys in memory.items() if any("brief" in str(key) for key in keys)}
-    assert {"World._rosters", "RouteBook._pages", "RouteBook._parts", "AgentReconciler._orders"} <= grown
+    assert {"World._rosters", "RouteBook._pages", "RouteTables._parts", "AgentReconciler._orders"} <= grown
     for kind in (names.KIND_ADAPTER, names.KIND_REGION, names.KIND_TIER, "Secret"):
         for found in [one for one in world.peek(kind) if one["metadata"]["namespace"] == "brief"]:
             world.api.remove(kind, "brief", found["metadata"]["name"])
@@ -112,12 +112,12 @@ def everything_remembered(world: World) -> dict[str, list[object]]:
     """Keys of what the route book, the world and the agents' orders keep, by where they are kept."""
     found: dict[str, list[object]] = {}
     parts = world.reconcilers
-    for owner in (parts._world, parts._context.routes, parts._agent, parts._routes):
+    tables = parts._context.routes._tables
+    for owner in (parts._world, parts._context.routes, tables, parts._agent, parts._routes):
         for name, value in vars(owner).items():
             if isinstance(value, dict):
                 found[f"{type(owner).__name__}.{name}"] = list(value)
-    parts_of_regions = getattr(parts._context.routes, "_parts", {}).values()
-    found["parts of regions"] = [name for parts_ in parts_of_regions for name in parts_.endpoints]
+    found["parts of regions"] = [name for parts_ in tables._parts.values() for name in parts_.endpoints]
     return found
 
 
