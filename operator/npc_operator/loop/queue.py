@@ -49,12 +49,26 @@ class _Gathering:
     due: float
 
 
-class KeyedQueue(Generic[K]):
-    """Lives on one event loop, with one consumer. `jitter` gives numbers in [0, 1)."""
+@dataclass(frozen=True, slots=True)
+class Share(Generic[K]):
+    """Keys whose runs wait for others, who may all fall silent together: `most` of them run at a time, so that there
+    are hands left for the rest."""
 
-    def __init__(self, clock: Ticks, *, jitter: Callable[[], float] = random.random) -> None:
+    belongs: Callable[[K], bool]
+    most: int
+
+
+class KeyedQueue(Generic[K]):
+    """Lives on one event loop, with one consumer. `jitter` gives numbers in [0, 1); `share` bounds some of the keys."""
+
+    def __init__(
+        self, clock: Ticks, *, jitter: Callable[[], float] = random.random, share: Share[K] | None = None
+    ) -> None:
         self._clock = clock
         self._jitter = jitter
+        self._share = share
+        self._sharing = 0
+        """Keys of the share that run."""
         self._ready: tuple[OrderedDict[K, None], ...] = tuple(OrderedDict() for _ in Lane)
         self._gathering: dict[K, _Gathering] = {}
         self._running: set[K] = set()
@@ -155,17 +169,30 @@ class KeyedQueue(Generic[K]):
         """The next key if one is ready now."""
         self._ripen(self._clock.monotonic())
         for lane in self._ready:
-            if lane:
-                key, _ = lane.popitem(last=False)
+            key = self._first(lane)
+            if key is not None:
+                del lane[key]
                 self._running.add(key)
+                self._sharing += self._shares(key)
                 self._waiting_since.pop(key, None)
                 self._later.pop(key, None)
                 return key
         return None
 
+    def _first(self, lane: OrderedDict[K, None]) -> K | None:
+        if self._share is None or self._sharing < self._share.most:
+            return next(iter(lane), None)
+        return next((key for key in lane if not self._share.belongs(key)), None)
+
+    def _shares(self, key: K) -> bool:
+        return self._share is not None and self._share.belongs(key)
+
     def done(self, key: K) -> None:
         """The run ended. What was marked meanwhile is gathered with what still comes."""
         now = self._clock.monotonic()
+        if key in self._running and self._shares(key):
+            self._sharing -= 1
+            self._wake.set()  # another one of them may run
         self._running.discard(key)
         self._ended[key] = now
         self._ended.move_to_end(key)

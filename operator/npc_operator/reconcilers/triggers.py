@@ -62,6 +62,13 @@ def triggers(store: Store, change: Change) -> Iterable[Key]:
     return () if rule is None else rule(store, change)
 
 
+def waits_for_pods(key: Key) -> bool:
+    """Whether a run of the key waits for one of the many: engine pods fall silent by the hundred when a zone does, and
+    each order to one takes its time until it has failed. Whoever decides what to do about that must not wait behind
+    them."""
+    return key.kind is KeyKind.AGENT
+
+
 def pick_lane(store: Store, key: Key) -> Lane:
     """Which keys hurry: orders to agents and gateways, and a voice with a candidate that NPCs hear. Taking that back
     must not wait until a thousand others have looked again."""

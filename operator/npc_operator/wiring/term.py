@@ -20,11 +20,11 @@ from npc_operator.clients.secrets import Secrets, trust_of
 from npc_operator.clients.supervision import endless
 from npc_operator.domain.keys import Key
 from npc_operator.edge.resync import Resync
-from npc_operator.loop.queue import KeyedQueue, Lane
+from npc_operator.loop.queue import KeyedQueue, Lane, Share
 from npc_operator.loop.runner import Runner
 from npc_operator.loop.store import Change, Store
 from npc_operator.ports import Clock, Images, Outside, Stamps
-from npc_operator.reconcilers.triggers import pick_lane
+from npc_operator.reconcilers.triggers import pick_lane, waits_for_pods
 from npc_operator.settings import Settings
 from npc_operator.wiring.decisions import Decisions
 
@@ -53,7 +53,8 @@ class Leadership:
         self._kube = kube
         self._metrics = metrics
         self._decisions = decisions
-        self.queue: KeyedQueue[Key] = KeyedQueue(clock)
+        orders = Share(waits_for_pods, most=max(1, settings.workers * 3 // 4))
+        self.queue: KeyedQueue[Key] = KeyedQueue(clock, share=orders)
         self.synced = False
         trust = trust_of(store)
         self._agents = AgentClient(trust=trust, metrics=metrics)

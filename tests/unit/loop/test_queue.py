@@ -7,8 +7,8 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npc_operator.loop.queue import BACKOFF_MOST_SECONDS, GATHER_SECONDS, QUIET_SECONDS, KeyedQueue, Lane
-from tests.support.fake_clock import FakeClock, run_virtual
+from npc_operator.loop.queue import BACKOFF_MOST_SECONDS, GATHER_SECONDS, QUIET_SECONDS, KeyedQueue, Lane, Share
+from tests.support.fake_clock import FakeClock, run_virtual, settle
 
 
 def queue_of(clock: FakeClock, *, jitter: float = 0.0) -> KeyedQueue[str]:
@@ -135,6 +135,43 @@ def test_within_a_lane_it_is_first_come_first_served() -> None:
         queue.add(key)
     queue.add("a")
     assert drain(queue) == ["a", "b", "c"]
+
+
+def sharing(clock: FakeClock, most: int) -> KeyedQueue[str]:
+    """Keys that begin with p are orders to pods."""
+    return KeyedQueue(clock, jitter=lambda: 0.0, share=Share(lambda key: key.startswith("p"), most=most))
+
+
+def test_keys_that_wait_for_many_leave_hands_for_the_others_whatever_their_lane() -> None:
+    queue = sharing(FakeClock(), most=2)
+    for key, lane in (("p1", Lane.URGENT), ("p2", Lane.URGENT), ("p3", Lane.URGENT), ("tier", Lane.NORMAL)):
+        queue.add(key, lane)
+    queue.add("p0", Lane.BACKGROUND)
+    assert drain(queue) == ["p1", "p2", "tier"]
+    queue.add("interruption", Lane.INTERRUPT)
+    assert drain(queue) == ["interruption"]
+    queue.done("tier")
+    assert drain(queue) == []
+    queue.done("p1")
+    assert drain(queue) == ["p3"]
+    queue.done("p2")
+    queue.done("p3")
+    assert drain(queue) == ["p0"]
+
+
+def test_whoever_waits_for_a_key_hears_that_one_of_many_may_run_again() -> None:
+    async def scenario(clock: FakeClock) -> None:
+        queue = sharing(clock, most=1)
+        queue.add("p1")
+        queue.add("p2")
+        assert await queue.get() == "p1"
+        waiting = asyncio.create_task(queue.get())
+        await settle()
+        assert not waiting.done()
+        queue.done("p1")
+        assert await waiting == "p2"
+
+    run_virtual(scenario)
 
 
 def test_a_delayed_key_runs_when_it_is_due_and_not_before() -> None:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from npc_operator.domain.outcomes import Done, Outcome, Retry, Terminal, Wait
-from npc_operator.loop.queue import KeyedQueue
+from npc_operator.loop.queue import KeyedQueue, Lane, Share
 from npc_operator.loop.runner import Runner
 from npc_operator.ports import PortError
 from tests.support.fake_clock import FakeClock, run_virtual
@@ -219,5 +219,39 @@ def test_a_fault_beside_the_reconcile_ends_the_runner_and_is_not_lost() -> None:
         with pytest.raises(RuntimeError, match="ended by itself") as caught:
             await runner.run()
         assert isinstance(caught.value.__cause__, ValueError)
+
+    run_virtual(scenario)
+
+
+def test_who_decides_about_a_silent_zone_does_not_wait_behind_the_orders_to_its_pods() -> None:
+    """Hundreds of agents whose machines are gone take 15 seconds each to fail."""
+
+    async def scenario(clock: FakeClock) -> None:
+        orders: Share[str] = Share(lambda key: key.startswith("pod-"), most=3)
+        queue: KeyedQueue[str] = KeyedQueue(clock, jitter=lambda: 0.0, share=orders)
+        ran: dict[str, float] = {}
+
+        async def handle(key: str) -> Outcome:
+            ran[key] = clock.monotonic() - began
+            if key.startswith("pod-"):
+                await asyncio.sleep(15)
+                raise PortError("nobody answers")
+            return Done()
+
+        runner = Runner(queue=queue, handle=handle, clock=clock, observer=Counts(), concurrency=4)
+        task = asyncio.create_task(runner.run())
+        began = clock.monotonic()
+        for number in range(20):
+            queue.add(f"pod-{number}", Lane.URGENT)
+        await asyncio.sleep(1)
+        for key, lane in (("tier", Lane.NORMAL), ("routes", Lane.URGENT), ("interruptions", Lane.INTERRUPT)):
+            queue.add(key, lane)
+        await asyncio.sleep(0.5)
+        assert {key for key in ran if not key.startswith("pod-")} == {"tier", "routes", "interruptions"}
+        await asyncio.sleep(20 * 15 / 3)
+        assert len(ran) == 23, "and every pod has its turn"
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
     run_virtual(scenario)
