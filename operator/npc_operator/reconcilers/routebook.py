@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import base64
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from npc_operator.api import names
+from npc_operator.api.archetypeadapter import ArchetypeAdapterStatus
 from npc_operator.api.npcregion import NPCRegionSpec
 from npc_operator.domain.callers import SALT, build_identity, hash_api_keys
 from npc_operator.domain.conditions import parse_rfc3339
@@ -104,8 +106,12 @@ class RouteBook:
         self._silent: dict[tuple[str, str], _Silence] = {}
         self._pages: dict[tuple[str, str], _Page] = {}
         self._acknowledged: dict[tuple[str, str], tuple[str, str, Stamp]] = {}
+        self._sent: dict[tuple[str, str], tuple[str, tuple[tuple[int, int], ...]]] = {}
+        """By gateway: its pod's uid, and the tables that were pushed to it since the last that it is known to go by."""
         self._parts: dict[tuple[str, str], _Parts] = {}
         self._kept: dict[tuple[str, str], frozenset[tuple[str, str]]] = {}
+        self._coming: dict[str, dict[str, frozenset[tuple[str, str]]]] = {}
+        """By namespace and adapter: what routes may name as soon as a status is written."""
 
     def present(self, namespace: str, region: Region, now: float) -> RouteTable | Waiting:
         """The table the region's gateways should have. Its stamp changes with its content, or to beat another leader's
@@ -137,18 +143,52 @@ class RouteBook:
         page = self._pages.get((namespace, region))
         return 0.0 if page is None else max(0.0, now - page.since)
 
+    def send(self, door: Door, table: RouteTable) -> None:
+        """This table is about to be pushed: from now on the gateway may go by it, heard or not, until it says that it
+        goes by a newer one."""
+        applied = self.applied(door)
+        since = (0, 0) if applied is None else applied.order()
+        place, uid = (door.pod.namespace, door.pod.name), door.pod.uid
+        known = [order for order in self._open_pushes(door) if order > since]
+        self._sent[place] = (uid, (*known, table.stamp.order()))
+
+    def _open_pushes(self, door: Door) -> tuple[tuple[int, int], ...]:
+        uid, orders = self._sent.get((door.pod.namespace, door.pod.name), ("", ()))
+        return orders if uid == door.pod.uid else ()
+
     def acknowledge(self, pod: Pod, boot_id: str, stamp: Stamp) -> None:
         """A gateway answered a push: every worker of it goes by this table now."""
         self._acknowledged[pod.namespace, pod.name] = (pod.uid, boot_id, stamp)
 
-    def keep(self, namespace: str, region: str, table: RouteTable | None) -> None:
-        """This is what the region's Secret holds now, if anything: a gateway that starts goes by it before anybody
-        hears of it."""
-        self._kept[namespace, region] = frozenset() if table is None else routed_names(table)
+    def keep(self, namespace: str, region: str, *tables: RouteTable | None) -> None:
+        """This is what the region's Secret holds now, if anything, or one of these while it is being written: a gateway
+        that starts goes by it before anybody hears of it."""
+        self._kept[namespace, region] = frozenset().union(*(routed_names(table) for table in tables if table))
+
+    def expect(self, adapter: Adapter, status: ArchetypeAdapterStatus) -> None:
+        """This status is about to be written. Routes follow it whatever the spec has come to name meanwhile, so pods
+        keep what it speaks of until it is settled what became of that."""
+        coming = self._coming.setdefault(adapter.meta.namespace, {})
+        named = {
+            (variant.tier, served_name(adapter.spec.archetype, revision.digest))
+            for variant in status.variants
+            for revision in (variant.stable, variant.candidate)
+            if revision is not None
+        }
+        # With what an earlier write spoke of that nobody answered: it may still be made.
+        coming[adapter.meta.name] = coming.get(adapter.meta.name, frozenset()) | named
+
+    def settle(self, namespace: str, adapter: str) -> None:
+        """What was expected of an adapter is in the store, or will not come."""
+        coming = self._coming.get(namespace, {})
+        coming.pop(adapter, None)
+        if not coming:
+            self._coming.pop(namespace, None)
 
     def forget_gateway(self, namespace: str, name: str) -> None:
         """The pod is gone."""
         self._acknowledged.pop((namespace, name), None)
+        self._sent.pop((namespace, name), None)
         self._silent.pop((namespace, name), None)
 
     def forget_region(self, namespace: str, name: str) -> None:
@@ -206,6 +246,8 @@ class RouteBook:
         if region is None:
             return False
         wanted = (tier, served_name)
+        if any(wanted in coming for coming in self._coming.get(namespace, {}).values()):
+            return True
         kept = self._kept.get((namespace, region.meta.name))
         if kept is None or wanted in kept:
             return True  # unknown at the beginning of a leadership, until the Secret was read
@@ -222,9 +264,20 @@ class RouteBook:
                 # With unknown routes it may use anything.
                 if may_serve(door.pod, heard=door.fact is not None):
                     return True
-            elif wanted in content:
+            elif wanted in content or (stamp is not None and self._is_on_its_way(door, stamp, wanted, contents)):
                 return True
         return False
+
+    def _is_on_its_way(
+        self,
+        door: Door,
+        applied: Stamp,
+        wanted: tuple[str, str],
+        contents: Mapping[tuple[int, int], frozenset[tuple[str, str]]],
+    ) -> bool:
+        """Whether a table that was pushed to a gateway, and that it did not answer yet, lets it use something."""
+        later = (order for order in self._open_pushes(door) if order > applied.order())
+        return any(order not in contents or wanted in contents[order] for order in later)
 
     def offers_banned(self, namespace: str, region: Region, stamp: Stamp | None) -> bool:
         """Whether routes with this stamp may name what is quarantined or was taken back: that much of them changes even
