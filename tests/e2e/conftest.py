@@ -38,7 +38,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     made = item.funcargs.get("stack") if isinstance(item, pytest.Function) else None
     if report.failed and isinstance(made, Stack):
-        report.sections.append(("the cluster just after", evidence.collect(made)))
+        crash = getattr(report.longrepr, "reprcrash", None)
+        failure = f"{item.name}: {getattr(crash, 'message', 'failed')}"
+        report.sections.append(("the cluster just after", evidence.collect(made, failure.replace("\n", " ")[:300])))
     return report
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from hack.cluster.paths import Layout, state_dir
 from hack.stack.install import OPERATOR_DEPLOYMENT, OPERATOR_NAMESPACE, Stack
 
-EVENTS = 40
-LOG_LINES = 30
+EVENTS = 25
+LOG_LINES = 12
 
 LOOKS = (
     ("get", "nodes", "-o", "wide"),
@@ -21,12 +21,14 @@ LOOKS = (
 )
 
 
-def collect(stack: Stack) -> str:
+def collect(stack: Stack, failure: str) -> str:
     """Nodes, pods, our objects, the last events, and the ends of the logs of operator, kubelets and controllers.
 
-    Never raises for what is not there: it must not hide the failure that it is about.
+    What failed stands before each of them: of a long output often only a part is kept. Never raises for what is not
+    there: it must not hide the failure that it is about.
     """
-    return "\n".join([*(_look(stack, arguments) for arguments in LOOKS), *map(_end_of, _logs())])
+    looks = [*(_look(stack, arguments) for arguments in LOOKS), *map(_end_of, _logs())]
+    return "\n".join(f"# {failure}\n{look}" for look in looks)
 
 
 def _look(stack: Stack, arguments: tuple[str, ...]) -> str:

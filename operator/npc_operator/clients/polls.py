@@ -126,6 +126,8 @@ class Polls:
             except PortError as error:
                 if failures == 0:
                     logger.info("no word: %s", error, extra={"key": f"pod/{key[0]}/{key[1]}"})
+                # Whoever says nothing new would be waited for, and would count as not heard all that time.
+                revision, boot_id = 0, ""
             except Exception:
                 logger.exception(
                     "a report could not be merged, asking for all of it", extra={"key": f"pod/{key[0]}/{key[1]}"}

@@ -54,6 +54,7 @@ async def reconcile_adapter(context: Context, key: Key) -> Outcome:
         context.turns.forget(key.namespace, key.name)
         context.crashes.forget_adapter(key.namespace, key.name)
         context.degradation.forget(key.namespace, key.name)
+        context.routes.settle(key.namespace, key.name)
         return Done()
     now = context.clock.now()
     decisions = [decide_variant(context, adapter, variant, now) for variant in adapter.spec.variants]
@@ -69,7 +70,9 @@ async def reconcile_adapter(context: Context, key: Key) -> Outcome:
             keep_record(adapter, decision)
             count(context.meter, adapter, decision)
 
+    context.routes.expect(adapter, status)
     later = await context.publisher.publish(adapter, status, urgent=urgent, more=told, tell=record)
+    context.routes.settle(key.namespace, key.name)
     again = [decision.requeue_after for decision in decisions if decision.requeue_after is not None]
     again += [after for after in (later, look.again) if after is not None]
     if has_doubts(context, adapter):

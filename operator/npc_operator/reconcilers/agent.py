@@ -128,6 +128,8 @@ class AgentReconciler:
             desired = self._order(key.namespace, pod.tier, entries, given)
             # Before it is sent: it may be obeyed while the answer is under way.
             context.orders.note(build_engine(pod, agent), entries, desired.stamp)
+            # Until it answers it may go by this order or by the last: even a set it had before is then sent again.
+            self._handed.pop((key.namespace, key.name), None)
             try:
                 accepted = await context.agents.push(key.namespace, pod.ip, desired, pod_uid=pod.uid)
             except StaleLeader as stale:

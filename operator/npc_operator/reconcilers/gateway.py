@@ -42,6 +42,7 @@ async def reconcile_gateway(context: Context, key: Key) -> Outcome:
             return Wait(table.reason, 1.0)
         if context.routes.up_to_date(door, table):
             return Done()
+        context.routes.send(door, table)
         try:
             accepted = await context.gateways.push(key.namespace, door.pod.ip, table, pod_uid=door.pod.uid)
         except StaleLeader as stale:

@@ -9,8 +9,10 @@ a table of ours.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from npc_operator.api.archetypeadapter import ArchetypeAdapterStatus
 from npc_operator.domain.conditions import parse_rfc3339
 from npc_operator.domain.desired import pick_quarantined
 from npc_operator.domain.doors import gone_at, may_serve
@@ -18,6 +20,7 @@ from npc_operator.domain.facts import Adapter, GatewayFact, Pod, Region
 from npc_operator.domain.routes import routed_names, same_routes
 from npc_operator.ports import Clock, Stamps
 from npc_operator.reconcilers.route_tables import RouteTables, Waiting
+from npc_operator.reconcilers.underway import UnderWay
 from npc_operator.reconcilers.world import Door, World
 from npc_runtime.wire import RouteTable, Stamp, served_name
 
@@ -60,6 +63,7 @@ class RouteBook:
         self._pages: dict[tuple[str, str], _Page] = {}
         self._acknowledged: dict[tuple[str, str], tuple[str, str, Stamp]] = {}
         self._tables = RouteTables(world)
+        self._under_way = UnderWay()
         self._kept: dict[tuple[str, str], frozenset[tuple[str, str]]] = {}
 
     def present(self, namespace: str, region: Region, now: float) -> RouteTable | Waiting:
@@ -92,18 +96,32 @@ class RouteBook:
         page = self._pages.get((namespace, region))
         return 0.0 if page is None else max(0.0, now - page.since)
 
+    def send(self, door: Door, table: RouteTable) -> None:
+        """This table is about to be pushed: from now on the gateway may go by it, heard or not, until it says that it
+        goes by a newer one."""
+        self._under_way.send(door, self.applied(door), table.stamp)
+
     def acknowledge(self, pod: Pod, boot_id: str, stamp: Stamp) -> None:
         """A gateway answered a push: every worker of it goes by this table now."""
         self._acknowledged[pod.namespace, pod.name] = (pod.uid, boot_id, stamp)
 
-    def keep(self, namespace: str, region: str, table: RouteTable | None) -> None:
-        """This is what the region's Secret holds now, if anything: a gateway that starts goes by it before anybody
-        hears of it."""
-        self._kept[namespace, region] = frozenset() if table is None else routed_names(table)
+    def keep(self, namespace: str, region: str, *tables: RouteTable | None) -> None:
+        """This is what the region's Secret holds now, if anything, or one of these while it is being written: a gateway
+        that starts goes by it before anybody hears of it."""
+        self._kept[namespace, region] = frozenset().union(*(routed_names(table) for table in tables if table))
+
+    def expect(self, adapter: Adapter, status: ArchetypeAdapterStatus) -> None:
+        """This status is about to be written; routes will follow it."""
+        self._under_way.expect(adapter, status)
+
+    def settle(self, namespace: str, adapter: str) -> None:
+        """What was expected of an adapter is in the store, or will not come."""
+        self._under_way.settle(namespace, adapter)
 
     def forget_gateway(self, namespace: str, name: str) -> None:
         """The pod is gone."""
         self._acknowledged.pop((namespace, name), None)
+        self._under_way.forget_gateway(namespace, name)
         self._silent.pop((namespace, name), None)
 
     def forget_region(self, namespace: str, name: str) -> None:
@@ -161,6 +179,8 @@ class RouteBook:
         if region is None:
             return False
         wanted = (tier, served_name)
+        if self._under_way.is_coming(namespace, wanted):
+            return True
         kept = self._kept.get((namespace, region.meta.name))
         if kept is None or wanted in kept:
             return True  # unknown at the beginning of a leadership, until the Secret was read
@@ -177,9 +197,20 @@ class RouteBook:
                 # With unknown routes it may use anything.
                 if may_serve(door.pod, heard=door.fact is not None):
                     return True
-            elif wanted in content:
+            elif wanted in content or (stamp is not None and self._is_on_its_way(door, stamp, wanted, contents)):
                 return True
         return False
+
+    def _is_on_its_way(
+        self,
+        door: Door,
+        applied: Stamp,
+        wanted: tuple[str, str],
+        contents: Mapping[tuple[int, int], frozenset[tuple[str, str]]],
+    ) -> bool:
+        """Whether a table that was pushed to a gateway, and that it did not answer yet, lets it use something."""
+        later = self._under_way.pushed_after(door, applied.order())
+        return any(order not in contents or wanted in contents[order] for order in later)
 
     def leaves_out(self, namespace: str, region: str, stamp: Stamp, uid: str) -> bool:
         """Whether a table with this stamp is known not to name a pod."""

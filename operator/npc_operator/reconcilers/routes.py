@@ -88,6 +88,9 @@ class RoutesReconciler:
         self._unkept.pop(place, None)
         manifest = build_routes_secret(region.meta, packed)
         if live is None or find_drift(manifest, live, manager=names.MANAGER_CHILDREN):
+            # Until it is answered the Secret may hold either.
+            context.routes.keep(*place, kept, table)
+            self._held.pop(place, None)
             try:
                 await context.kube.apply(manifest, manager=names.MANAGER_CHILDREN)
             except NotFound:

@@ -3,6 +3,10 @@ operator or not.
 
 One long poll per pod of the table, always open. Failing to reach an agent withdraws nothing: it is only remembered
 that nobody speaks for the pod.
+
+An answer may be older than the table that it is heard under: an adapter that is let go and wanted back at once is off
+the agent's list for a moment, and of that moment a gateway may hear after the table that offers the adapter again. So
+what a table offers anew is withdrawn only by an answer to a question that was asked since, and it is asked at once.
 """
 
 from __future__ import annotations
@@ -53,6 +57,10 @@ class AgentsWatch:
         self._server_name = ""
         self._answered: set[EndpointKey] = set()
         self._asked: set[EndpointKey] = set()
+        self._tables = 0
+        """Tables seen so far."""
+        self._offered: dict[EndpointKey, dict[str, int]] = {}
+        """What the last one offers on each pod, and since which table without a break."""
 
     @property
     def in_contact(self) -> int:
@@ -63,6 +71,14 @@ class AgentsWatch:
     def asked_everyone(self) -> bool:
         """Whether each agent of the table was asked at least once, answered or not."""
         return self._asked >= self._tasks.keys()
+
+    def expect(self, table: CompiledTable) -> None:
+        """This table is about to be applied: questions asked before know nothing of what it offers anew."""
+        self._tables += 1
+        known, self._offered = self._offered, {}
+        for facts in table.endpoints:
+            since = known.get(facts.key, {})
+            self._offered[facts.key] = {name: since.get(name, self._tables) for name in facts.resident or ()}
 
     def follow(self, table: CompiledTable) -> None:
         """Poll the agents of this table's pods, with its tokens and CA, and no others."""
@@ -105,7 +121,7 @@ class AgentsWatch:
         boot_id, revision = "", -1
         pause = _FIRST_PAUSE_SECONDS
         while True:
-            began = asyncio.get_running_loop().time()
+            began, asked_under = asyncio.get_running_loop().time(), self._tables
             try:
                 said = await self._ask(key, boot_id, revision)
             except (aiohttp.ClientError, OSError, ValidationError, _NoAnswer) as error:
@@ -123,10 +139,17 @@ class AgentsWatch:
             pause = _FIRST_PAUSE_SECONDS
             repeated = (said.boot_id, said.revision) == (boot_id, revision)
             boot_id, revision = said.boot_id, said.revision
+            if untold := self._offered_after(key, asked_under).difference(said.resident):
+                said = said.model_copy(update={"resident": (*said.resident, *sorted(untold))})
+                boot_id, revision = "", -1  # answered at once, whatever is new
             self._hear(key, said)
             if repeated and asyncio.get_running_loop().time() - began < _IDLE_PAUSE_SECONDS:
                 # An agent that answers "nothing new" at once is shutting down; it must not make this a busy loop.
                 await asyncio.sleep(_IDLE_PAUSE_SECONDS)
+
+    def _offered_after(self, key: EndpointKey, table: int) -> set[str]:
+        """What is offered on a pod only since a later table than this one."""
+        return {name for name, since in self._offered.get(key, {}).items() if since > table}
 
     def _lost(self, key: EndpointKey) -> None:
         self._asked.add(key)

@@ -67,7 +67,12 @@ class Gateway:
         self._agents = AgentsWatch(
             port=settings.agent_port, mounted_ca=self._internal.ca, hear=self.plane.hear, lose=self.plane.lose
         )
-        self.routes = Routes(applier=self.plane, state_dir=settings.state_dir, on_change=self._follow)
+        self.routes = Routes(
+            applier=self.plane,
+            state_dir=settings.state_dir,
+            on_coming=self._agents.expect,
+            on_change=self._follow,
+        )
         self._telling = Telling(ask=self.plane.candidates, tell=self.routes.tell)
         self._degradation = Degradation(ask=self.plane.degraded, tell=self.routes.tell_degraded)
         self._disturbances = DisturbanceWatch(

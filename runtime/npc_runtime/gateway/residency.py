@@ -4,7 +4,7 @@ Two sources speak about one pod, and neither carries the other's clock, so each 
 
 - the table offers (the operator saw a proof); an agent never adds a name the table does not offer;
 - the agent withdraws: not accepting, or an offered name missing from its answer. That is fresher than the table it
-  was heard under;
+  was asked under (`agents_watch` sees to it that a later table's new names are not withdrawn by it);
 - a name that a later table offers anew is usable at once: the operator heard of the proof first, by milliseconds;
 - a name withdrawn while offered stays withdrawn until the agent lists it again, or a table without it was seen (then
   the operator knows of the withdrawal, and its next offer is a new proof);

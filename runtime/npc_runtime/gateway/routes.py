@@ -38,9 +38,18 @@ class Applier(Protocol):
 class Routes:
     """The table in force."""
 
-    def __init__(self, *, applier: Applier, state_dir: Path, on_change: Callable[[CompiledTable], None]) -> None:
+    def __init__(
+        self,
+        *,
+        applier: Applier,
+        state_dir: Path,
+        on_coming: Callable[[CompiledTable], None],
+        on_change: Callable[[CompiledTable], None],
+    ) -> None:
+        """`on_coming` is called with a table just before it is applied, `on_change` once it is in force."""
         self._applier = applier
         self._state_dir = state_dir
+        self._on_coming = on_coming
         self._on_change = on_change
         self._turn = asyncio.Lock()
         self._changed = asyncio.Event()
@@ -102,6 +111,7 @@ class Routes:
         async with self._turn:
             if table.stamp.order() < self.stamp.order():
                 raise StaleOrder(self.stamp)
+            self._on_coming(table)
             await self._applier.apply_everywhere(table)
             self.current = table
             self._on_change(table)

@@ -29,6 +29,9 @@ class Agent:
         self.open = 0
         """Polls that are waiting for an answer now."""
         self.polled = asyncio.Event()
+        self.released = asyncio.Event()
+        """Not set: answers are made, and then are under way until it is."""
+        self.released.set()
         self.port = pick_port()  # one that is still free when it comes back
         self._changed = asyncio.Event()
         self._runner: web.AppRunner | None = None
@@ -77,4 +80,6 @@ class Agent:
                 await changed.wait()
             finally:
                 self.open -= 1
-        return web.Response(body=self.word.to_bytes(), content_type="application/json")
+        body = self.word.to_bytes()
+        await self.released.wait()
+        return web.Response(body=body, content_type="application/json")

@@ -12,6 +12,7 @@ import pytest
 
 from npc_runtime import wire
 from npc_runtime.gateway import app
+from npc_runtime.gateway.table import EndpointKey
 from tests.component.gateway.agents import Agent
 from tests.component.gateway.certificates import make_internal
 from tests.component.gateway.engines import Engine
@@ -107,6 +108,52 @@ async def test_a_draining_pod_gets_no_new_line_while_another_takes_them(
                 answers = await asyncio.gather(*(rig.say() for _ in range(10)))
                 assert {answer.status for answer in answers} == {200}
                 assert engine.chats == asked
+
+
+async def offer_anew_under_an_answer_on_its_way(rig: Rig, engine: Engine, agent: Agent) -> list[int]:
+    """A table offers NAME, which the one before did not, while an answer of before is under way. Returns, kept up to
+    date, how many pods NAME could be asked of after each word of the agent."""
+    engine.loaded.add(NEXT)
+    agent.say(resident=(NEXT,))
+    world = await region(rig, engine, resident={engine.port: (NEXT,)}, aliases={("gold", "vampire"): [(NEW, 100)]})
+    await eventually(lambda: agent.open == 1)
+    agent.released.clear()
+    agent.say(resident=(NEXT,))
+    await eventually(lambda: agent.open == 0)
+    world.resident = {engine.port: (NAME, NEXT)}
+    world.aliases = {("gold", "vampire"): [(OLD, 100)]}
+    await rig.push(world.table())
+    seen: list[int] = []
+    hear = rig.service.fleet.hear
+
+    def noting(key: EndpointKey, said: wire.Routable) -> None:
+        hear(key, said)
+        seen.append(rig.usable("gold", NAME))
+
+    rig.service.fleet.hear = noting  # type: ignore[method-assign]
+    return seen
+
+
+async def test_an_answer_of_before_a_table_does_not_withdraw_what_that_offers_anew(
+    watched: Rig, engine: Engine, agent: Agent
+) -> None:
+    seen = await offer_anew_under_an_answer_on_its_way(watched, engine, agent)
+    agent.say(resident=(NAME, NEXT))
+    agent.released.set()
+    await eventually(lambda: len(seen) >= 2)
+    assert set(seen) == {1}
+    assert (await watched.say()).status == 200
+
+
+async def test_what_a_table_offers_anew_is_withdrawn_at_once_where_the_agent_does_not_have_it(
+    watched: Rig, engine: Engine, agent: Agent
+) -> None:
+    seen = await offer_anew_under_an_answer_on_its_way(watched, engine, agent)
+    agent.released.set()
+    # The agent has nothing new to say, and is asked all the same.
+    await eventually(lambda: len(seen) >= 2)
+    assert seen[1] == 0
+    assert (await watched.say()).status == 503
 
 
 async def test_an_agent_cannot_add_what_the_table_does_not_offer(watched: Rig, engine: Engine, agent: Agent) -> None:

@@ -9,6 +9,7 @@ from npc_operator.domain import reasons
 from npc_operator.domain.conditions import rfc3339
 from npc_operator.domain.doors import GONE_MARGIN_SECONDS
 from npc_operator.domain.facts import AgentFact, SecretFact
+from npc_operator.ports import PortError
 from npc_operator.reconcilers import routes
 from npc_operator.reconcilers.route_tables import read_routes
 from npc_runtime.wire import AdapterPhase, EngineState, served_name
@@ -127,6 +128,29 @@ async def test_what_was_wanted_back_before_it_went_is_taken_at_once_when_the_age
         agent.late = False
     await world.settle(seconds=1)
     assert routed(world) == {OLD_NAME}
+
+
+async def test_what_is_wanted_back_after_an_order_that_nobody_answered_is_ordered_again() -> None:
+    world = await region_with_vampire()
+    for agent in world.pods("gold").values():
+        agent.verdicts[NEW_NAME] = LOADING
+    world.set_digest("vampire", NEW)
+    await world.settle(seconds=10)
+
+    def lose(what: str) -> None:
+        if what.startswith("push desired"):
+            raise PortError("no answer in time")
+
+    world.agents.before = lose
+    world.set_digest("vampire", OLD)
+    await world.settle(seconds=0.5)
+    world.agents.before = lambda what: None
+    world.set_digest("vampire", NEW)
+    for agent in world.pods("gold").values():
+        agent.verdicts[NEW_NAME] = PROVEN
+        agent.work()
+    await world.settle()
+    assert routed(world) == {NEW_NAME}
 
 
 async def test_one_pod_that_has_not_proven_it_holds_the_move() -> None:

@@ -132,6 +132,18 @@ def test_silence_marks_the_last_word_as_memory_at_once_and_the_next_word_as_news
     run_virtual(scenario)
 
 
+def test_who_was_not_heard_is_asked_for_everything_so_that_the_answer_does_not_wait_for_news() -> None:
+    async def scenario(clock: FakeClock) -> None:
+        async with listening(clock, ENGINE, GATEWAY) as (_, agents, gateways):
+            agents.say(report(7, "a"), PortError("reset"))
+            gateways.say(GatewayReport(boot_id="g1", revision=3, stamp=STAMP), PortError("reset"))
+            await asyncio.sleep(0.2)
+            assert agents.asked == [("10.0.0.1", 0, ""), ("10.0.0.1", 7, "b1"), ("10.0.0.1", 0, "")]
+            assert gateways.asked == [("10.0.0.2", 0, ""), ("10.0.0.2", 3, "g1"), ("10.0.0.2", 0, "")]
+
+    run_virtual(scenario)
+
+
 def test_a_starting_agent_is_asked_again_within_a_second_each_time() -> None:
     async def scenario(clock: FakeClock) -> None:
         async with listening(clock, ENGINE) as (store, agents, _):
