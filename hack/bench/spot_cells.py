@@ -1,11 +1,12 @@
 """The cells of the spot benchmark: which worlds are played, with which settings, on which seeds.
 
 `REPORT_SEEDS` were fixed before anything was tuned and are used for nothing but the report; settings were chosen on
-`TUNING_SEED`. A profile depends on the tier, its size and the mean life of its spot nodes, all of which a user knows;
+`TUNING_SEED`. A profile depends on the tier, its size and the mean life of its spot nodes, which a user can estimate;
 not on engine starts or outages.
 
 `python -m hack.bench.spot_cells` prints every cell; `--json FILE` keeps them for `spot_plot`, `--trace FILE` plays a
-recorded market (the CSV of `spot_trace`) with `--replicas` and `--engine-start` instead.
+recorded market instead: a CSV with the header `seconds,zone,capacity`, described in `spot_trace` and, with an example,
+in docs/benchmarks.md. `--replicas`, `--engine-start` and `--notice` say which tier meets it.
 """
 
 from __future__ import annotations
@@ -172,9 +173,9 @@ def play_all(tell: Callable[[str], None], *, seeds: Sequence[int] = REPORT_SEEDS
     return found
 
 
-def play_trace(market: Market, *, replicas: int, engine_start: float) -> Iterator[str]:
+def play_trace(market: Market, *, replicas: int, engine_start: float, notice: float = 120.0) -> Iterator[str]:
     """A recorded market with 0 to 4 overprovisioned replicas."""
-    world = World(replicas=replicas, engine_start=engine_start)
+    world = World(replicas=replicas, engine_start=engine_start, notice=notice)
     known = play_omniscient(world, market, Capacity(), slack=0.0).cost
     spot, safe = play(world, market, Capacity(), pure_spot), play(world, market, Capacity(), all_on_demand)
     yield f"all on demand: cost {safe.cost:.1%}, availability {safe.availability:.3%}"
@@ -190,23 +191,44 @@ def write_json(found: Sequence[Played], path: Path) -> None:
     path.write_text(json.dumps([asdict(played) for played in found], indent=1) + "\n", encoding="utf-8")
 
 
-def main() -> int:
-    """Exit code 0."""
-    parser = argparse.ArgumentParser(prog="python -m hack.bench.spot_cells", description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write every cell there")
-    parser.add_argument("--trace", type=Path, metavar="FILE", help="play this recorded market instead")
-    parser.add_argument("--replicas", type=int, default=20, help="with --trace (default: %(default)s)")
-    parser.add_argument("--engine-start", type=float, default=180.0, help="with --trace (default: %(default)g)")
-    arguments = parser.parse_args()
-    if arguments.trace:
-        market = read_market(arguments.trace)
-        for line in play_trace(market, replicas=arguments.replicas, engine_start=arguments.engine_start):
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0; 2, with a sentence, for a wrong command line or a recording that cannot be read."""
+    parser = argparse.ArgumentParser(
+        prog="python -m hack.bench.spot_cells",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write every cell there; not with --trace")
+    parser.add_argument("--trace", type=Path, metavar="FILE", help="play this recorded market instead of the cells")
+    parser.add_argument("--replicas", type=int, help="with --trace: wanted replicas, 1 to 1000 (default: 20)")
+    parser.add_argument("--engine-start", type=float, help="with --trace: seconds (default: 180)")
+    parser.add_argument("--notice", type=float, help="with --trace: seconds (default: 120)")
+    found = parser.parse_args(arguments)
+    if found.trace:
+        replicas = 20 if found.replicas is None else found.replicas
+        engine_start = 180.0 if found.engine_start is None else found.engine_start
+        notice = 120.0 if found.notice is None else found.notice
+        if found.json:
+            parser.error("--json keeps cells, and --trace plays none")
+        if not 1 <= replicas <= 1000:
+            parser.error("--replicas must be 1 to 1000")
+        for name, value in (("--engine-start", engine_start), ("--notice", notice)):
+            if not 0 <= value <= HOUR:
+                parser.error(f"{name} must be 0 to 3600")
+        try:
+            market = read_market(found.trace)
+        except (OSError, ValueError) as error:
+            parser.error(str(error))
+        for line in play_trace(market, replicas=replicas, engine_start=engine_start, notice=notice):
             print(line)
         return 0
+    for name in ("replicas", "engine_start", "notice"):
+        if getattr(found, name) is not None:
+            parser.error(f"--{name.replace('_', '-')} goes with --trace; cells have their own")
     print(f"| {HEAD} |\n|{'---|' * (HEAD.count('|') + 1)}", flush=True)
-    found = play_all(lambda line: print(line, flush=True))
-    if arguments.json:
-        write_json(found, arguments.json)
+    played = play_all(lambda line: print(line, flush=True))
+    if found.json:
+        write_json(played, found.json)
     return 0
 
 

@@ -1,5 +1,6 @@
 """What a tier costs on spot, and how much of its time it can serve: a discrete-event simulation that asks the
-operator's own `decide_capacity` and `pace`, as its reconciler does, with nothing around them but the market.
+operator's own `decide_capacity` and `pace`, as its reconciler does, with the memory in between as a tier's status holds
+it, and nothing around them but the market.
 
 The world
 - A market of `spot_trace`. A replica pays from the moment its node is taken until the node is gone: 1 an hour on
@@ -33,8 +34,15 @@ from itertools import pairwise
 from typing import Literal
 
 from hack.bench.spot_trace import Market
-from npc_operator.api.capacity import Capacity
-from npc_operator.domain.capacity import CapacityFacts, CapacityState, SliceFact, decide_capacity, pace
+from npc_operator.api.capacity import Capacity, CapacityStatus
+from npc_operator.domain.capacity import (
+    CapacityFacts,
+    SliceFact,
+    decide_capacity,
+    pace,
+    read_capacity,
+    write_capacity,
+)
 from npc_operator.domain.replicas import Split
 
 SPOT_PRICE = 0.3
@@ -287,14 +295,15 @@ def play(world: World, market: Market, capacity: Capacity, decide: Decide | None
 
 
 def our_policy() -> Decide:
-    """The operator's decision with its memory, and its pace."""
-    state: CapacityState | None = None
+    """The operator's decision, its memory as a tier's status holds it, and its pace: what `reconcilers.capacity` does
+    with a look."""
+    status = CapacityStatus()
 
     def decide(facts: CapacityFacts, now: float) -> tuple[Split, float | None]:
-        nonlocal state
-        facts = replace(facts, state=state)
+        nonlocal status
+        facts = replace(facts, state=read_capacity(status))
         decision = decide_capacity(facts, now)
-        state = decision.state
+        status = write_capacity(decision)
         if decision.split is None:
             raise ValueError("everything is known here")
         return pace(decision.split, facts), decision.wake_at

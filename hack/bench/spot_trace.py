@@ -8,9 +8,14 @@ Made up (`make_market`): in each slot interruptions are a Poisson process, so th
 with the given mean. Zone outages, on top: each zone is taken away with all its slots, a Poisson process too, for an
 exponential time; one in ten such outages takes all zones.
 
-Recorded (`read_market`): a CSV with the header `seconds,zone,capacity`. From `seconds` after the beginning on, `zone`
-holds at most `capacity` of our nodes; rows of a zone are in order of time, the first at 0. Where the capacity falls,
-the slots with the highest numbers are interrupted. The latest time in the file is the end of the recording.
+So there is always room outside of outages: a slot whose node was interrupted can be taken again at once.
+
+Recorded (`read_market`): a CSV (UTF-8, commas) with the header `seconds,zone,capacity`. From `seconds` after the
+beginning on (a number, need not be whole), `zone` (any name) holds at most `capacity` of our nodes (a whole number, at
+most 1000). Rows of a zone are in order of time, the first at 0; zones may be mixed, empty lines are skipped. Where the
+capacity falls, the slots with the highest numbers are interrupted. The latest time in the file is the end of the
+recording; what its rows say of the capacity is never used. Anything else is refused with its line. An example is in
+docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -32,6 +37,9 @@ OUTAGE_LENGTH = 1 * HOUR
 """Mean length of an outage."""
 REGIONAL = 0.1
 """Share of the outages that take all zones."""
+HEADER = ["seconds", "zone", "capacity"]
+MOST_CAPACITY = 1000
+"""Of a zone in a recording: more nodes than any tier here could hold. Each one is played."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,24 +130,29 @@ def _cut(cuts: list[float], gone: list[tuple[float, float]], seconds: float) -> 
 
 
 def read_market(path: Path) -> Market:
-    """A recorded market. Raises ValueError, naming the line, if the file is not as the module says."""
+    """A recorded market. Raises OSError, or ValueError that names the file and the line if it is not as the module
+    says."""
     rows: dict[str, list[tuple[float, int]]] = {}
     seconds = 0.0
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if reader.fieldnames != ["seconds", "zone", "capacity"]:
-            raise ValueError(f"{path}: the header must be seconds,zone,capacity")
-        for number, row in enumerate(reader, start=2):
-            try:
-                time, capacity = float(row["seconds"]), int(row["capacity"])
-            except (TypeError, ValueError) as error:
-                raise ValueError(f"{path}, line {number}: {error}") from error
-            known = rows.setdefault(row["zone"], [])
-            first_is_late = not known and time != 0
-            if capacity < 0 or not math.isfinite(time) or first_is_late or (known and time <= known[-1][0]):
-                raise ValueError(f"{path}, line {number}: times of a zone begin at 0 and rise, capacities are >= 0")
-            known.append((time, capacity))
-            seconds = max(seconds, time)
+    # What spreadsheets write begins with a byte order mark.
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file, strict=True)
+        try:
+            if next(reader, None) != HEADER:
+                raise ValueError(f"the header must be {','.join(HEADER)}")
+            for row in filter(None, reader):
+                time, zone, capacity = _read_row(row)
+                known = rows.setdefault(zone, [])
+                if not known and time != 0:
+                    raise ValueError(f"the times of zone {zone!r} must begin at 0")
+                if known and time <= known[-1][0]:
+                    raise ValueError(f"the times of zone {zone!r} must rise")
+                known.append((time, capacity))
+                seconds = max(seconds, time)
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}: {error}") from error
+        except (ValueError, csv.Error) as error:
+            raise ValueError(f"{path}, line {max(1, reader.line_num)}: {error}") from error
     if seconds <= 0:
         raise ValueError(f"{path}: nothing is recorded")
     zones = []
@@ -148,6 +161,19 @@ def read_market(path: Path) -> Market:
         most = max(capacity for _, capacity in steps)
         zones.append(tuple(_slot_of(steps, slot) for slot in range(most)))
     return Market(seconds, tuple(zones), path.name)
+
+
+def _read_row(row: list[str]) -> tuple[float, str, int]:
+    if len(row) != len(HEADER):
+        raise ValueError(f"{len(row)} values instead of {len(HEADER)}")
+    time, zone, capacity = float(row[0]), row[1], int(row[2])
+    if not (math.isfinite(time) and time >= 0):
+        raise ValueError(f"seconds must be a number >= 0, not {row[0]}")
+    if not zone.strip():
+        raise ValueError("the zone has no name")
+    if not 0 <= capacity <= MOST_CAPACITY:
+        raise ValueError(f"capacity must be >= 0 and <= {MOST_CAPACITY}, not {capacity}")
+    return time, zone, capacity
 
 
 def _slot_of(steps: list[tuple[float, int]], slot: int) -> Slot:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from hack.bench import spot_cells
 from hack.bench.row_spot import read_spot
 from hack.bench.spot_cells import REPORT_SEEDS, TUNING_SEED, Cell, cells, play_cell, play_trace, write_json
 from hack.bench.spot_market import NODE_SECONDS, SPOT_PRICE, World, all_on_demand, play, pure_spot
 from hack.bench.spot_omniscient import play_omniscient
 from hack.bench.spot_trace import HOUR, Market, Slot, make_market, read_market
-from npc_operator.api.capacity import Capacity
+from npc_operator.api.capacity import Capacity, CapacityStatus
 
 WORLD = World(replicas=2, engine_start=60.0)
 """A start takes 3 + 45 + 60 = 108 s."""
@@ -60,6 +61,24 @@ def test_without_room_on_spot_ours_goes_on_on_demand() -> None:
     ours = play(WORLD, GONE, Capacity())
     assert ours.availability == pytest.approx(1 - (108 - 95) / 20_000)
     assert ours.on_demand == pytest.approx(1 + (6_000 - 3) / 10_000)
+
+
+def test_it_is_the_operators_own_decision_that_is_played(monkeypatch: pytest.MonkeyPatch) -> None:
+    back = market(((0.0, 4_000.0), (5_000.0, 10_000.0)))
+    before = play(WORLD, back, Capacity())
+    # Spot is back at 5,000 + 45 + 60 s; the stand-in goes 300 s later, and the operator looks within a second of it.
+    assert before.on_demand * 10_000 == pytest.approx(10_000 + 1_000 + 105 + 300, abs=10)
+    monkeypatch.setattr("npc_operator.domain.capacity.decide.REVERSAL_SECONDS", 5_000.0)
+    later = play(WORLD, back, Capacity())
+    assert later.on_demand * 10_000 == pytest.approx(10_000 + 5_000, abs=10)
+
+
+def test_its_memory_is_what_a_status_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    back = market(((0.0, 4_000.0), (5_000.0, 10_000.0)))
+    monkeypatch.setattr("hack.bench.spot_market.write_capacity", lambda _decision: CapacityStatus())
+    # Whoever remembers nothing sees no loss, but a pod that waits for 60 s, and takes the stand-in for one of just now,
+    # again and again.
+    assert play(WORLD, back, Capacity()).on_demand * 10_000 == pytest.approx(10_000 + 6_000 - 63, abs=10)
 
 
 def test_an_overprovisioned_replica_covers_one_interruption() -> None:
@@ -129,13 +148,24 @@ def test_a_recorded_market_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("seconds,capacity\n", "the header"),
+        ("seconds,capacity\n", "line 1: the header must be seconds,zone,capacity"),
+        ("", "line 1: the header"),
         ("seconds,zone,capacity\n", "nothing is recorded"),
-        ("seconds,zone,capacity\n5,a,1\n", "line 2"),
-        ("seconds,zone,capacity\n0,a,1\n0,a,2\n", "line 3"),
-        ("seconds,zone,capacity\n0,a,-1\n", "line 2"),
-        ("seconds,zone,capacity\n0,a,many\n", "line 2"),
-        ("seconds,zone,capacity\n0,a\n", "line 2"),
+        ("seconds,zone,capacity\n0,a,1\n", "nothing is recorded"),
+        ("seconds,zone,capacity\n5,a,1\n", "line 2: .* begin at 0"),
+        ("seconds,zone,capacity\n0,a,1\n0,a,2\n", "line 3: .* rise"),
+        ("seconds,zone,capacity\n0,a,-1\n", "line 2: .* >= 0"),
+        ("seconds,zone,capacity\n0,a,many\n", "line 2: .*many"),
+        ("seconds,zone,capacity\n0,a,1\nsoon,a,1\n", "line 3: .*soon"),
+        ("seconds,zone,capacity\n0,a,1\ninf,a,1\n", "line 3: "),
+        ("seconds,zone,capacity\n0,a,1.5\n", "line 2: .*1.5"),
+        ("seconds,zone,capacity\n0,a\n", "line 2: 2 values instead of 3"),
+        ("seconds,zone,capacity\n0,a,1,2\n", "line 2: 4 values instead of 3"),
+        ("seconds,zone,capacity\n0,,1\n", "line 2: .* zone"),
+        ("seconds,zone,capacity\n0,a,1\n\n\n9,a,-1\n", "line 5: "),
+        ('seconds,zone,capacity\n0,"a\nb",1\n9,c,1\n', "line 4: "),
+        ("seconds,zone,capacity\n0,a,1001\n", "line 2: .* 1000"),
+        ("seconds,zone,capacity\n0,a,\x00\n", "line 2: "),
     ],
 )
 def test_a_recording_with_a_fault_is_refused_with_its_line(text: str, told: str, tmp_path: Path) -> None:
@@ -143,6 +173,63 @@ def test_a_recording_with_a_fault_is_refused_with_its_line(text: str, told: str,
     path.write_text(text)
     with pytest.raises(ValueError, match=told):
         read_market(path)
+
+
+def test_a_recording_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "trace.csv"
+    path.write_bytes(b"seconds,zone,capacity\n0,a,\xff\n")
+    with pytest.raises(ValueError, match=r"trace\.csv: .*utf-8"):
+        read_market(path)
+
+
+def test_a_recording_may_be_as_spreadsheets_write_it(tmp_path: Path) -> None:
+    path = tmp_path / "trace.csv"
+    path.write_bytes(b"\xef\xbb\xbf" + CSV.replace("\n", "\r\n").encode())
+    plain = tmp_path / "plain.csv"
+    plain.write_text(CSV)
+    assert read_market(path) == read_market(plain)
+
+
+def test_the_recording_of_the_manual_can_be_played(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (Path(__file__).parents[3] / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    path = tmp_path / "trace.csv"
+    path.write_text(text.split("```csv\n", 1)[1].split("```", 1)[0])
+    assert spot_cells.main(["--trace", str(path), "--replicas", "2", "--engine-start", "60", "--notice", "30"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == "all on demand: cost 100.0%, availability 100.000%"
+    assert [line.split(":")[0] for line in told[1:4]] == ["pure spot", "omniscient", "ours, 0 overprovisioned"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--trace", "absent.csv"], "absent.csv"),
+        (["--trace", "bad.csv"], "bad.csv, line 2"),
+        (["--trace", "good.csv", "--replicas", "0"], "--replicas"),
+        (["--trace", "good.csv", "--engine-start", "-1"], "--engine-start"),
+        (["--trace", "good.csv", "--engine-start", "nan"], "--engine-start"),
+        (["--trace", "good.csv", "--notice", "-1"], "--notice"),
+        (["--trace", "good.csv", "--json", "out.json"], "--json"),
+        (["--replicas", "3"], "--replicas"),
+        (["--notice", "30"], "--notice"),
+    ],
+)
+def test_a_wrong_command_line_is_refused_in_words(
+    arguments: list[str],
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(spot_cells, "play_all", lambda _tell: [])
+    Path("bad.csv").write_text("seconds,zone,capacity\n0,a,many\n")
+    Path("good.csv").write_text(CSV)
+    with pytest.raises(SystemExit) as ended:
+        spot_cells.main(arguments)
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err
+    assert not Path("out.json").exists()
 
 
 def test_every_cell_of_the_issue_is_played() -> None:
