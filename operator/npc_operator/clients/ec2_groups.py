@@ -165,7 +165,7 @@ def _settings(desired: GroupDescription) -> dict[str, Any]:
                 "Overrides": overrides,
             },
             "InstancesDistribution": {
-                "OnDemandBaseCapacity": 0,
+                "OnDemandBaseCapacity": desired.on_demand_base,
                 "OnDemandPercentageAboveBaseCapacity": desired.on_demand_percentage,
                 "OnDemandAllocationStrategy": desired.on_demand_strategy,
                 "SpotAllocationStrategy": desired.spot_strategy,
@@ -207,6 +207,7 @@ def parse_group(group: Mapping[str, Any]) -> LiveGroup:
             subnets=tuple(one.strip() for one in subnets.split(",") if one.strip()),
             instance_types=tuple(one["InstanceType"] for one in overrides if one.get("InstanceType")),
             requirements=dict(requirements[0]) if requirements else None,
+            on_demand_base=int(spread.get("OnDemandBaseCapacity") or 0),
             on_demand_percentage=int(spread.get("OnDemandPercentageAboveBaseCapacity", -1)),
             on_demand_strategy=str(spread.get("OnDemandAllocationStrategy") or ""),
             spot_strategy=str(spread.get("SpotAllocationStrategy") or ""),

@@ -1,7 +1,8 @@
 """The AutoScaling groups of a tier: what each should be, and what is to be done about what is there.
 
 Desired capacity does not occur in here: AWS begins at the minimum, and the cluster autoscaler decides from then on.
-Nothing is changed or deleted that does not carry all our tags for this cluster, namespace, tier and slice.
+Nothing is changed or deleted that does not carry all our tags for this cluster, namespace, tier and slice; and nothing
+is deleted that we never tagged ourselves, by making or adopting it (the tag with the tier's uid, which we alone write).
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ class GroupDescription:
     instance_types: tuple[str, ...]
     requirements: Mapping[str, Any] | None
     """`InstanceRequirements`, instead of instance types."""
+    on_demand_base: int
+    """How many are on-demand before the percentage counts: none, or the spot slice would not be all spot."""
     on_demand_percentage: int
     on_demand_strategy: str
     spot_strategy: str
@@ -172,6 +175,8 @@ def plan_group(
     if group.deleting:
         return Await(have.name, "it is being deleted")
     if desired is None:
+        if not have.tags.get(names.LABEL_TIER_UID):
+            return Keep()
         if have.min_size or have.max_size:
             return Shrink(have.name)
         return Await(have.name, f"{group.instances} instances end") if group.instances else Delete(have.name)
@@ -188,6 +193,7 @@ def find_changes(have: GroupDescription, want: GroupDescription) -> tuple[str, .
         "subnets": sorted(have.subnets) != sorted(want.subnets),
         "instance types": have.instance_types != want.instance_types,
         "instance requirements": _spoken(have.requirements) != _spoken(want.requirements),
+        "on-demand base": have.on_demand_base != want.on_demand_base,
         "on-demand percentage": have.on_demand_percentage != want.on_demand_percentage,
         "on-demand allocation strategy": have.on_demand_strategy != want.on_demand_strategy,
         "spot allocation strategy": have.spot_strategy != want.spot_strategy,
@@ -221,6 +227,7 @@ def _describe(meta: ObjectMeta, spec: GpuTierSpec, wanted: AutoScalingGroup, sli
         subnets=wanted.subnets,
         instance_types=wanted.instance_types,
         requirements=None if wanted.instance_requirements is None else _requirements(wanted.instance_requirements),
+        on_demand_base=0,
         on_demand_percentage=0 if spot else 100,
         on_demand_strategy=ON_DEMAND_STRATEGIES[wanted.on_demand_allocation_strategy],
         spot_strategy=SPOT_STRATEGIES[wanted.spot_allocation_strategy],

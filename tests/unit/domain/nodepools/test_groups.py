@@ -62,6 +62,8 @@ def tagged(**tags: str) -> LiveGroup:
 EMPTY = replace(WANTED, min_size=0, max_size=0)
 FOREIGN = LiveGroup(replace(WANTED, tags={"team": "other"}))
 
+TAGGED_BY_HAND = LiveGroup(replace(WANTED, tags=IDENTITY))
+
 
 @pytest.mark.parametrize(
     ("live", "desired", "plan"),
@@ -73,6 +75,7 @@ FOREIGN = LiveGroup(replace(WANTED, tags={"team": "other"}))
         ([changed(spot_strategy="lowest-price")], WANTED, Update(WANTED.name, ("spot allocation strategy",))),
         ([changed(capacity_rebalance=False)], WANTED, Update(WANTED.name, ("capacity rebalance",))),
         ([changed(on_demand_percentage=50)], WANTED, Update(WANTED.name, ("on-demand percentage",))),
+        ([changed(on_demand_base=2)], WANTED, Update(WANTED.name, ("on-demand base",))),
         ([changed(subnets=WANTED.subnets[::-1])], WANTED, Keep()),
         ([changed(instance_types=WANTED.instance_types[::-1])], WANTED, Update(WANTED.name, ("instance types",))),
         ([tagged(extra="theirs")], WANTED, Keep()),
@@ -82,6 +85,8 @@ FOREIGN = LiveGroup(replace(WANTED, tags={"team": "other"}))
         ([LiveGroup(replace(NAMELESS, max_size=1))], WANTED, Update("by-hand", ("maximum",))),
         ([LiveGroup(WANTED, deleting=True)], WANTED, Await(WANTED.name, "it is being deleted")),
         ([FOREIGN], None, Keep()),
+        ([TAGGED_BY_HAND], WANTED, Adopt(WANTED.name)),
+        ([TAGGED_BY_HAND], None, Keep()),
         ([], None, Keep()),
         ([LIVE], None, Shrink(WANTED.name)),
         ([LiveGroup(replace(WANTED, min_size=1))], None, Shrink(WANTED.name)),
@@ -109,7 +114,9 @@ def test_a_group_of_our_name_without_our_tags_is_left_alone() -> None:
 
 
 @given(
-    tags=st.dictionaries(st.sampled_from([*IDENTITY, "other"]), st.sampled_from(["", "x", *IDENTITY.values()])),
+    tags=st.dictionaries(
+        st.sampled_from([*IDENTITY, names.LABEL_TIER_UID, "other"]), st.sampled_from(["", "x", *IDENTITY.values()])
+    ),
     instances=st.integers(0, 3),
     wanted=st.booleans(),
 )
@@ -120,6 +127,8 @@ def test_whatever_its_tags_nothing_is_changed_that_lacks_one_of_ours(
     plan = plan_group([group], WANTED if wanted else None, identity=IDENTITY)
     if isinstance(plan, Update | Adopt | Shrink | Delete):
         assert IDENTITY.items() <= tags.items()
+    if isinstance(plan, Shrink | Delete):
+        assert tags.get(names.LABEL_TIER_UID)
 
 
 def test_the_slices_are_all_and_nothing_on_demand() -> None:
