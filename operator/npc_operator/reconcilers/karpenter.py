@@ -1,6 +1,8 @@
 """A tier's NodePools: applied as wanted, put back where somebody changed them, removed where they are not wanted.
 
-They are listed and not watched, because a cluster need not know the kind; so drift is put back at the next look.
+They are listed and not watched, because a cluster need not know the kind; so drift is put back at the next look. Ours
+is what has the name and not another tier's labels, and what we applied with this tier's labels: a copy that somebody
+made of one, labels and all, is theirs.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from npc_operator.api.meta import ObjectMeta
 from npc_operator.domain import reasons
 from npc_operator.domain.conditions import Finding
 from npc_operator.domain.drift import find_drift, owned_fields
+from npc_operator.domain.nodepools.groups import SLICES
 from npc_operator.manifests.node_pool import API_VERSION, KIND, pool_selector
 from npc_operator.ports import Conflict, Manifest, NotFound, ObjectRef, PortError
 from npc_operator.reconcilers import events
@@ -38,10 +41,15 @@ async def keep_node_pools(context: Context, meta: ObjectMeta, wanted: Sequence[d
         return Looked(faults=(MISSING,) if wanted else (), empty=True)
     except PortError as error:
         return failed(f"{KIND}s", error)
-    looks = [await _keep(context, meta, manifest, live.get(manifest["metadata"]["name"])) for manifest in wanted]
     named = {manifest["metadata"]["name"] for manifest in wanted}
-    looks += [await _remove(context, meta, pool) for name, pool in sorted(live.items()) if name not in named]
+    looks = [await _keep(context, meta, manifest, live.get(manifest["metadata"]["name"])) for manifest in wanted]
+    others = sorted((_names(meta) | live.keys()) - named)
+    looks += [await _clear(context, meta, name, live.get(name)) for name in others]
     return join(looks)
+
+
+def _names(meta: ObjectMeta) -> set[str]:
+    return {names.node_pool(meta.namespace, meta.name, slice_) for slice_ in SLICES}
 
 
 async def _keep(context: Context, meta: ObjectMeta, manifest: dict[str, Any], live: Manifest | None) -> Looked:
@@ -68,6 +76,20 @@ async def _keep(context: Context, meta: ObjectMeta, manifest: dict[str, Any], li
     return Looked(kept=(what,)) if unready is None else Looked(faults=(unready,), busy=True)
 
 
+async def _clear(context: Context, meta: ObjectMeta, name: str, live: Manifest | None) -> Looked:
+    """See to it that there is none of ours of this name; `live` as found by its labels, which it may have lost."""
+    if live is not None and name not in _names(meta) and not _was_applied(live):
+        return Looked(empty=True)
+    if live is None:
+        try:
+            live = await context.kube.get(ObjectRef(API_VERSION, KIND, "", name))
+        except PortError as error:
+            return failed(f"{KIND} {name}", error)
+        if live is None or not _is_ours(live, meta):
+            return Looked(empty=True)
+    return await _remove(context, meta, live)
+
+
 async def _remove(context: Context, meta: ObjectMeta, pool: Manifest) -> Looked:
     metadata = pool["metadata"]
     if metadata.get("deletionTimestamp"):
@@ -87,12 +109,15 @@ async def _remove(context: Context, meta: ObjectMeta, pool: Manifest) -> Looked:
 def _is_ours(live: Manifest, meta: ObjectMeta) -> bool:
     """One whose labels somebody took away: our manager applied it, and nothing says that it was for another tier."""
     labels = live["metadata"].get("labels") or {}
-    ours = owned_fields(live, manager=names.MANAGER_CHILDREN) is not None
     return (
-        ours
+        _was_applied(live)
         and labels.get(names.LABEL_NAMESPACE, meta.namespace) == meta.namespace
         and labels.get(names.LABEL_TIER, meta.name) == meta.name
     )
+
+
+def _was_applied(live: Manifest) -> bool:
+    return owned_fields(live, manager=names.MANAGER_CHILDREN) is not None
 
 
 def _find_unready(live: Manifest) -> Finding | None:
