@@ -18,6 +18,8 @@ class FakeGroups:
     """What was asked to be changed."""
     failure: PortError | None = None
     """What every call fails with."""
+    silent_regions: set[str] = field(default_factory=set)
+    """Where nothing answers."""
     troubles: dict[str, str] = field(default_factory=dict)
     """Why a group's newest activity failed."""
     before: Callable[[str], None] = lambda _what: None
@@ -25,6 +27,8 @@ class FakeGroups:
 
     async def find(self, region: str, *, named: Collection[str], tagged: Mapping[str, str]) -> tuple[LiveGroup, ...]:
         self._fail()
+        if region in self.silent_regions:
+            raise PortError(f"{region}: no such host", reason="Unreachable")
         return tuple(
             group
             for (where, name), group in sorted(self.live.items())

@@ -34,12 +34,20 @@ QUOTA_WORDS = ("limit", "quota")
 """In what EC2 says of an instance that it did not start: VcpuLimitExceeded, MaxSpotInstanceCountExceeded and more."""
 
 
+async def reach_groups(groups: NodeGroups, meta: ObjectMeta, place: Place) -> Looked | None:
+    """Whether AWS answers there at all, before anything is noted or made; says why it does not."""
+    try:
+        await groups.find(place.region, named=(), tagged=_tags_of(meta, place))
+    except PortError as error:
+        return _failed(f"{KIND}s in {place.region}", error)
+    return None
+
+
 async def keep_groups(
     context: Context, groups: NodeGroups, meta: ObjectMeta, place: Place, wanted: Mapping[str, GroupDescription]
 ) -> Looked:
     """Make the tier's groups in one region exactly these, by slice; none for a slice that is left out."""
-    tags = identity_of(cluster=place.cluster, namespace=meta.namespace, tier=meta.name, slice_="")
-    del tags[names.LABEL_SLICE]
+    tags = _tags_of(meta, place)
     named = [names.auto_scaling_group(place.cluster, meta.namespace, meta.name, slice_) for slice_ in SLICES]
     try:
         live = await groups.find(place.region, named=named, tagged=tags)
@@ -54,6 +62,13 @@ async def keep_groups(
         plan = plan_group(concerned, desired, identity=identity)
         looks.append(await _act(context, groups, meta, place.region, plan, desired))
     return join(looks)
+
+
+def _tags_of(meta: ObjectMeta, place: Place) -> dict[str, str]:
+    """What the groups of both slices carry."""
+    tags = identity_of(cluster=place.cluster, namespace=meta.namespace, tier=meta.name, slice_="")
+    del tags[names.LABEL_SLICE]
+    return tags
 
 
 async def _act(

@@ -7,10 +7,12 @@ is said in a condition; the tier goes on without.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 from npc_operator.api import names
 from npc_operator.api.meta import ObjectMeta
 from npc_operator.domain import reasons
-from npc_operator.domain.conditions import Finding, join_messages, parse_rfc3339
+from npc_operator.domain.conditions import Finding, join_messages
 from npc_operator.domain.facts import Child, Tier, Unreadable
 from npc_operator.domain.keys import Key
 from npc_operator.domain.nodepools import (
@@ -35,21 +37,37 @@ from npc_operator.reconcilers.context import Context
 from npc_operator.reconcilers.headroom import keep_headroom
 from npc_operator.reconcilers.karpenter import keep_node_pools
 from npc_operator.reconcilers.looked import Looked, failed, join
-from npc_operator.reconcilers.node_groups import keep_groups
+from npc_operator.reconcilers.node_groups import keep_groups, reach_groups
 
 LOOK_SECONDS = 30.0
 """Drift of what is not watched is put back within this time."""
 CLOUD_LOOK_SECONDS = 60.0
 """AWS throttles an account's reads together: 100 tiers make 5 requests a second."""
 BUSY_LOOK_SECONDS = 5.0
+CLOUD_LOOKS_AT_ONCE = 4
+"""A cloud that does not answer holds each look for up to two minutes, and must not hold all of the operator's hands."""
+TURN_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class _Memory:
+    """Of one tier, by this leadership: what a watch that is late does not say yet."""
+
+    uid: str
+    noted: frozenset[Place] = frozenset()
+    """As it was written last."""
+    removing_since: float | None = None
+    """When this leadership first looked at the deleted tier."""
 
 
 class NodePoolsReconciler:
-    """One per leadership; what it remembers is in the store and on the tiers."""
+    """One per leadership. It needs nothing of what an earlier one knew: that is on the tiers."""
 
     def __init__(self, context: Context, groups: NodeGroups) -> None:
         self._context = context
         self._groups = groups
+        self._memories: dict[tuple[str, str], _Memory] = {}
+        self._cloud_looks = 0
 
     async def reconcile(self, key: Key) -> Outcome:
         """One look at everything a tier may have, and one step closer to what it should have."""
@@ -62,39 +80,70 @@ class NodePoolsReconciler:
         meta = tier.meta if tier is not None else unreadable.meta if unreadable is not None else None
         if meta is None:
             store.drop(NodePoolsFact, key.namespace, key.name)
+            self._memories.pop((key.namespace, key.name), None)
             return Done()
         deleting = meta.deletion_timestamp is not None
         if not deleting and (tier is None or tier.spec.suspend):
             return Done(requeue_after=LOOK_SECONDS if tier is not None and wanted_places(tier.spec) else None)
-        recorded = parse_places(meta.annotations.get(names.ANNOTATION_NODE_POOLS, ""))
+        memory = self._remember(meta)
+        recorded = _said(meta) | memory.noted
         wanted = frozenset() if deleting or tier is None else wanted_places(tier.spec)
-        if not (recorded or wanted or names.FINALIZER_NODE_POOLS in meta.finalizers):
+        held = names.FINALIZER_NODE_POOLS in meta.finalizers
+        if deleting and held and tier is not None and not any(place.outside for place in recorded):
+            recorded |= wanted_places(tier.spec)  # somebody took the note away: its spec is the next best word
+        if not (recorded or wanted or held):
             store.drop(NodePoolsFact, key.namespace, key.name)
             return Done()
-        return await self._work(meta, tier, recorded, wanted)
+        if not any(place.region for place in recorded | wanted):
+            return await self._work(meta, tier, recorded, wanted)
+        if self._cloud_looks >= CLOUD_LOOKS_AT_ONCE:
+            return Wait("other tiers wait for the cloud", TURN_SECONDS)
+        self._cloud_looks += 1
+        try:
+            return await self._work(meta, tier, recorded, wanted)
+        finally:
+            self._cloud_looks -= 1
+
+    def _remember(self, meta: ObjectMeta) -> _Memory:
+        """What is known of this very tier, and not of one of its name before it."""
+        at = (meta.namespace, meta.name)
+        if at not in self._memories or self._memories[at].uid != meta.uid:
+            self._memories[at] = _Memory(meta.uid)
+        return self._memories[at]
 
     async def _work(
         self, meta: ObjectMeta, tier: Tier | None, recorded: frozenset[Place], wanted: frozenset[Place]
     ) -> Outcome:
-        held = names.FINALIZER_NODE_POOLS in meta.finalizers
-        since = None if meta.deletion_timestamp is None else parse_rfc3339(meta.deletion_timestamp)
+        held, noted = names.FINALIZER_NODE_POOLS in meta.finalizers, _said(meta)
         now = self._context.clock.now()
-        if since is None:
+        looks: dict[Place, Looked] = {}
+        since = None
+        if meta.deletion_timestamp is None:
+            # A place is noted once it answers: a region that does not exist would stay on the tier for ever.
+            for place in sorted(wanted - recorded):
+                if place.region and (silent := await reach_groups(self._groups, meta, place)) is not None:
+                    looks[place] = silent
+            wanted = wanted.difference(looks)
             before = decide_hold(recorded=recorded, wanted=wanted, empty=(), deleting_since=None, now=now)
-            if before != Hold(recorded, held) and (refused := await self._note(meta, before)) is not None:
-                return self._conclude(meta, refused, wanted)
-            recorded, held = before.places, before.finalizer
-        looks = {place: await self._look(meta, tier, place, place in wanted) for place in sorted(recorded | wanted)}
+            if before != Hold(noted, held) and (refused := await self._note(meta, before)) is not None:
+                return self._conclude(meta, join([refused, *looks.values()]), wanted.union(looks))
+            recorded, noted, held = before.places, before.places, before.finalizer
+        else:
+            memory = self._remember(meta)
+            memory.removing_since = since = now if memory.removing_since is None else memory.removing_since
+        looks |= {place: await self._look(meta, tier, place, place in wanted) for place in sorted(recorded | wanted)}
         empty = {place for place, look in looks.items() if look.empty}
         after = decide_hold(recorded=recorded, wanted=wanted, empty=empty, deleting_since=since, now=now)
+        if since is not None and not held:
+            after = replace(after, finalizer=False)  # none can be added any more
         if after.abandoned:
             told = events.abandoned(tuple(str(place) for place in after.abandoned))
             events.emit(self._context.recorder, events.object_ref(names.KIND_TIER, meta), told)
         whole = join(list(looks.values()))
-        if after != Hold(recorded, held, after.abandoned) or after.abandoned:
+        if after != Hold(noted, held):
             refused = await self._note(meta, after)
             whole = whole if refused is None else join([whole, refused])
-        return self._conclude(meta, whole, recorded | wanted)
+        return self._conclude(meta, whole, (recorded | wanted).union(looks), leaving=after.places - wanted)
 
     async def _look(self, meta: ObjectMeta, tier: Tier | None, place: Place, wanted: bool) -> Looked:
         pools = tier.spec.node_pools if tier is not None and wanted else None
@@ -126,14 +175,17 @@ class NodePoolsReconciler:
             return None if meta.deletion_timestamp else Looked(errors=(f"GpuTier {meta.name} is another one now",))
         except PortError as error:
             return failed(f"the finalizer of GpuTier {meta.name}", error)
+        self._remember(meta).noted = hold.places
         return None
 
-    def _conclude(self, meta: ObjectMeta, whole: Looked, places: frozenset[Place]) -> Outcome:
+    def _conclude(
+        self, meta: ObjectMeta, whole: Looked, places: frozenset[Place], *, leaving: frozenset[Place] = frozenset()
+    ) -> Outcome:
         store, owner = self._context.world.store, events.object_ref(names.KIND_TIER, meta)
         faults = list(whole.faults)
         if whole.errors:
             faults.append(Finding(reasons.RETRYING, join_messages(whole.errors)))
-        fact = summarize(faults, whole.kept)
+        fact = summarize(faults, whole.kept, tuple(str(place) for place in sorted(leaving)))
         before = store.get(NodePoolsFact, meta.namespace, meta.name)
         if whole.faults and (before is None or before.reason != fact.reason):
             events.emit(self._context.recorder, owner, events.stalled(faults[0]))
@@ -144,3 +196,8 @@ class NodePoolsReconciler:
             return Done(requeue_after=BUSY_LOOK_SECONDS)
         cloud = any(place.region for place in places)
         return Done(requeue_after=CLOUD_LOOK_SECONDS if cloud else LOOK_SECONDS)
+
+
+def _said(meta: ObjectMeta) -> frozenset[Place]:
+    """What is noted on the tier, as the watch brought it."""
+    return parse_places(meta.annotations.get(names.ANNOTATION_NODE_POOLS, ""))

@@ -187,7 +187,7 @@ def observe_tier(
             *condition_entries(
                 world.store.get(NodePoolsFact, namespace, name),
                 tier.status.conditions,
-                wanted=bool(wanted_places(tier.spec)),
+                wanted=bool(wanted_places(tier.spec)) or names.ANNOTATION_NODE_POOLS in tier.meta.annotations,
             ),
             *queue_entries(tier.spec, world.store.get(QueueFact, "", fact_name(tier.spec)), tier.status.conditions),
             *node_entries(world.store.get(NodesFact, "", NODES), tier.status.conditions),

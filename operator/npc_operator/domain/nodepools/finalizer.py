@@ -1,7 +1,8 @@
 """How long a tier that is being deleted waits for what it has outside.
 
-The finalizer is there only while something outside may be. It goes when nothing is left, and at the latest after
-REMOVAL_SECONDS: a cloud that does not answer must not keep a namespace from going. What is left then is named.
+The finalizer is there only while something outside may be. It goes when nothing is left, and at the latest after a
+leader has tried for REMOVAL_SECONDS: a cloud that does not answer must not keep a namespace from going. What is left
+then is named. Time in which no operator ran does not count: nothing was tried in it.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ def decide_hold(
     deleting_since: float | None,
     now: float,
 ) -> Hold:
-    """`empty` are places that were just looked at and have nothing of the tier. Times are Unix seconds."""
+    """`empty` are places that were just looked at and have nothing of the tier; `deleting_since` is when this leader
+    first saw to the deletion. Times are Unix seconds."""
     if deleting_since is None:
         places = frozenset(recorded) - frozenset(empty) | frozenset(wanted)
         return Hold(places, any(place.outside for place in places))
