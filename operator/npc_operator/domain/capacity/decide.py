@@ -104,6 +104,7 @@ def decide_capacity(facts: CapacityFacts, now: float) -> CapacityDecision:
     told = words.tell(
         state,
         reason=reason,
+        missing=need,
         wanted_spot=floor.spot,
         ready_spot=view.spot.ready,
         short=max(0, need - state.extra_on_demand),

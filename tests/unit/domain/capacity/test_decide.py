@@ -111,6 +111,55 @@ def test_the_decision(
     assert (decision.state.mode, decision.reason) == (mode, reason)
 
 
+@pytest.mark.parametrize(
+    ("spot", "reason", "message"),
+    [
+        pytest.param(
+            slice_(4, pending=1, **LONG_PENDING), "SpotPending",
+            "Spot has no room for 5 replicas: 5 on-demand replicas stand in.",
+            id="the market closed meanwhile",
+        ),
+        pytest.param(
+            slice_(4, pending=1, oldest_pending=NOW - 59), "ReturningToSpot",
+            "4 of 9 spot replicas are ready: 5 on-demand replicas stand in and will go.",
+            id="a node takes its time",
+        ),
+    ],
+)  # fmt: skip
+def test_a_return_that_cannot_go_on_says_why(spot: SliceFact, reason: str, message: str) -> None:
+    before = state("Returning", 5, proven=4, last_return=NOW - 3600)
+    decision = decide_capacity(facts(spot, slice_(6), max_replicas=10, state=before), NOW)
+    assert decision.state is not None
+    assert (decision.state.mode, decision.state.extra_on_demand) == ("Returning", 5)
+    assert (decision.reason, decision.message) == (reason, message)
+
+
+@pytest.mark.parametrize(
+    ("spot", "ago", "message"),
+    [
+        pytest.param(
+            slice_(6, starting=1, pending=2, **LONG_PENDING), (),
+            "Spot has no room for 2 replicas: 2 on-demand replicas stand in.", id="what starts has its room",
+        ),
+        pytest.param(
+            slice_(6, starting=2, pending=1, **LONG_PENDING), (),
+            "Spot has no room for 1 replica: 1 on-demand replica stands in.", id="one is no more than one",
+        ),
+        pytest.param(
+            slice_(6, starting=3), (5.0,),
+            "1 spot replica was interrupted: 1 on-demand replica stands in.", id="crashed engines were not interrupted",
+        ),
+        pytest.param(
+            slice_(7, starting=2), (5.0, 6.0),
+            "2 spot replicas were interrupted: 2 on-demand replicas stand in.", id="two were",
+        ),
+    ],
+)  # fmt: skip
+def test_the_message_says_how_many_of_what(spot: SliceFact, ago: tuple[float, ...], message: str) -> None:
+    before = state(proven=9 if ago else spot.ready)
+    assert decide_capacity(facts(spot, ago=ago, state=before), NOW).message == message
+
+
 def test_growth_starts_the_ten_minutes_within_which_nothing_returns() -> None:
     grown = decide_capacity(facts(slice_(7, starting=2), ago=(5.0, 5.0), state=state()), NOW).state
     assert grown is not None
