@@ -1,9 +1,10 @@
 """15,000 mixed messages of an interruption queue: received, understood, acted on, counted, and only then deleted.
 
-The queue is moto's SQS in a process of its own over HTTP, asked by the real boto3 through the product's own reader; it
-takes most of the time, so the reader's own CPU per message stands beside the rate. Each of moto's calls gets slower
-with every message that a queue holds, so several threads send only as fast as the reader takes. Every hundredth message
-is no JSON, and three of ten are of no interest; a run counts only if each kind adds up.
+The queue is moto's SQS in a process of its own over HTTP, asked by the real boto3 through the product's own reader. It
+takes most of the time: for each message that is sent or received it adds up all attributes of the queue, so each of its
+calls gets slower with every message that the queue holds, and several threads send only as fast as the reader takes.
+So beside the rate stands whose CPU it was: the reader's (the product), the senders' (boto3 alone), moto's. Every
+hundredth message is no JSON, and three of ten are of no interest; a run counts only if each kind adds up.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 from unittest.mock import patch
@@ -27,6 +29,7 @@ from moto.server import ThreadedMotoServer
 
 from hack.bench.figures import Bar, Figure
 from hack.bench.plan import Options
+from hack.bench.processes import cpu_seconds
 from hack.bench.waiting import BenchFault
 from npc_operator.clients.interruption_queue import SqsQueue
 from npc_operator.clients.interruption_reader import InterruptionReader
@@ -52,27 +55,48 @@ async def measure_queue(options: Options) -> list[Figure]:
     logging.getLogger("npc_operator.clients.interruption_queue").setLevel(logging.ERROR)
     bodies = list(build_messages(MESSAGES))
     parsing: list[float] = []
-    rates: list[float] = []
-    costs: list[float] = []
+    spent: list[Spent] = []
     for run in range(options.runs):
         parsing.append(_understand(bodies))
         options.say(f"run {run + 1}: {MESSAGES} messages understood in {parsing[-1]:.2f} s")
-        with _server() as endpoint:
-            wall, cpu = await _read_all(bodies, endpoint)
-        rates.append(MESSAGES / wall)
-        costs.append(cpu / MESSAGES * 1e3)
-        options.say(f"run {run + 1}: {rates[-1]:.0f} messages a second, {costs[-1]:.2f} ms of CPU each")
-    what = f"{MESSAGES} mixed messages"
+        spent.append(await read_all(bodies))
+        options.say(f"run {run + 1}: {spent[-1]}")
+    return read_queue(MESSAGES, parsing, spent)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """Seconds for all messages: by the clock, and of CPU by whose it was."""
+
+    wall: float
+    reader: float
+    senders: float
+    moto: float
+
+
+def read_queue(messages: int, parsing: Sequence[float], spent: Sequence[Spent]) -> list[Figure]:
+    """Runs as figures; CPU in milliseconds a message."""
+    what = f"{messages} mixed messages"
+    whose = {
+        "the reader: the product": [one.reader for one in spent],
+        "the senders: boto3 alone": [one.senders for one in spent],
+        "moto's SQS": [one.moto for one in spent],
+    }
     return [
         Figure(row=ROW, what=f"{what} understood and joined", unit="s", runs=tuple(parsing), bar=Bar(DECISION_SECONDS)),
         Figure(
             row=ROW,
             what=f"{what} received, acted on, counted, deleted",
             unit="messages/s",
-            runs=tuple(rates),
+            runs=tuple(messages / one.wall for one in spent),
             note="one reader, ten messages a call; moto's SQS and the senders share the cores with it",
         ),
-        Figure(row=ROW, what="CPU per message, of reader and senders", unit="ms", runs=tuple(costs)),
+        *(
+            Figure(
+                row=ROW, what=f"CPU per message of {name}", unit="ms", runs=tuple(1e3 * one / messages for one in cpu)
+            )
+            for name, cpu in whose.items()
+        ),
     ]
 
 
@@ -132,8 +156,14 @@ class _Clock:
         return time.monotonic()
 
 
-async def _read_all(bodies: list[str], endpoint: str) -> tuple[float, float]:
-    """Seconds and CPU seconds for all of them."""
+async def read_all(bodies: list[str]) -> Spent:
+    """All of them through an SQS of their own; a multiple of 100 of `build_messages`. Raises BenchFault where they do
+    not add up."""
+    with _server() as (endpoint, pid):
+        return await _read_from(bodies, endpoint, pid)
+
+
+async def _read_from(bodies: list[str], endpoint: str, moto: int) -> Spent:
     # Whatever identity this machine has is none of the emulator's business.
     identity = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}
     acted: Counter[str] = Counter()
@@ -148,7 +178,7 @@ async def _read_all(bodies: list[str], endpoint: str) -> tuple[float, float]:
         reader = InterruptionReader(queue, clock=_Clock(), act=act, trouble=lambda _: None)
         room = threading.Semaphore(ROOM)
         parts = [bodies[start : start + BATCH] for start in range(0, len(bodies), BATCH)]
-        began, cpu = time.perf_counter(), time.process_time()
+        began, cpu, served = time.perf_counter(), time.process_time(), cpu_seconds(moto)
         with ThreadPoolExecutor(FILLERS) as fillers:
             sending = [fillers.submit(_send, client, url, part, room) for part in parts]
             finished = 0
@@ -158,9 +188,13 @@ async def _read_all(bodies: list[str], endpoint: str) -> tuple[float, float]:
                 before, finished = finished, reader.seen.messages - reader.seen.set_aside["Retry"]
                 if made := finished // BATCH - before // BATCH:
                     room.release(made)
-        for sent in sending:
-            sent.result()
-        spent, used = time.perf_counter() - began, time.process_time() - cpu
+        senders = sum(sent.result() for sent in sending)
+        spent = Spent(
+            wall=time.perf_counter() - began,
+            reader=time.process_time() - cpu - senders,
+            senders=senders,
+            moto=cpu_seconds(moto) - served,
+        )
     left = await queue.receive(BATCH, 0)
     queue.close()
     client.close()
@@ -170,20 +204,22 @@ async def _read_all(bodies: list[str], endpoint: str) -> tuple[float, float]:
     notices, ignored = count_expected(len(bodies))
     if acted != notices or set_aside["Deleted"] != ignored["NotJson"]:
         raise BenchFault(f"miscounted: {dict(acted)}, {dict(set_aside)}")
-    return spent, used
+    return spent
 
 
-def _send(client: Any, url: str, bodies: list[str], room: threading.Semaphore) -> None:
-    """One batch, once there is room for it."""
+def _send(client: Any, url: str, bodies: list[str], room: threading.Semaphore) -> float:
+    """One batch, once there is room for it; returns the CPU seconds that it took."""
+    cpu = time.thread_time()
     room.acquire()
     entries = [{"Id": str(at), "MessageBody": body} for at, body in enumerate(bodies)]
     if client.send_message_batch(QueueUrl=url, Entries=entries).get("Failed"):
         raise BenchFault("messages could not be sent")
+    return time.thread_time() - cpu
 
 
 @contextmanager
-def _server() -> Iterator[str]:
-    """moto in a process of its own, so that its CPU is not the reader's."""
+def _server() -> Iterator[tuple[str, int]]:
+    """moto in a process of its own, so that its CPU is not the reader's: its endpoint and process id."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=_serve, args=(there,), daemon=True)
@@ -191,7 +227,7 @@ def _server() -> Iterator[str]:
     try:
         if not here.poll(60):
             raise BenchFault("moto did not start")
-        yield str(here.recv())
+        yield str(here.recv()), process.pid or 0
     finally:
         process.terminate()
         process.join()
