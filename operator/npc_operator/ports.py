@@ -137,8 +137,8 @@ class NodeGroups(Protocol):
     """AutoScaling groups of a cloud, seen and changed with the identity of the operator's own pod.
 
     PortErrors have these reasons: `CloudCredentials` (the pod has no identity that the cloud knows), `Forbidden` (a
-    right is missing), `QuotaExceeded`, `Invalid`, and for what may pass `Throttled`, `Busy` and `Unreachable`. Desired
-    capacity is never sent.
+    right is missing), `QuotaExceeded`, `Invalid`, and for what may pass `Throttled`, `Busy`, `Unreachable` and
+    `NoAnswer` (something answered, and not the cloud). Desired capacity is never sent.
     """
 
     async def find(self, region: str, *, named: Collection[str], tagged: Mapping[str, str]) -> tuple[LiveGroup, ...]:
@@ -164,7 +164,7 @@ class NodeGroups(Protocol):
         ...
 
     async def last_failure(self, region: str, name: str) -> str:
-        """Why the newest scaling activity failed, in the cloud's words; empty where it did not."""
+        """Why the newest scaling activity failed, in the cloud's words; empty where it did not, or long ago."""
         ...
 
 

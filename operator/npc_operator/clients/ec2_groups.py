@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Collection, Iterator, Mapping
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
 from botocore.exceptions import ConnectionError as NoConnection
+from botocore.parsers import ResponseParserError
 
 from npc_operator.clients.aws_session import pod_session
 from npc_operator.domain.nodepools.groups import GroupDescription, LiveGroup, TemplateRef
@@ -26,19 +28,38 @@ from npc_operator.ports import Conflict, NotFound, PortError
 CONFIG = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 4})
 PAGE = 100
 DELETING = "Delete in progress"
+FAILURE_SECONDS = 6 * 3600.0
+"""A group that wants instances goes on trying; one whose last try is older than this wants none any more."""
 
+_EXCHANGES = frozenset({"AssumeRoleWithWebIdentity", "AssumeRoleForPodIdentity"})
+"""Calls that give the pod its identity: whatever they answer is no word of AutoScaling's."""
 _FORBIDDEN = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
 _UNKNOWN = frozenset(
     {
+        "AuthFailure",
         "ExpiredToken",
         "ExpiredTokenException",
+        "IncompleteSignature",
         "InvalidClientTokenId",
         "InvalidIdentityToken",
+        "InvalidSignatureException",
+        "MissingAuthenticationToken",
         "SignatureDoesNotMatch",
         "UnrecognizedClientException",
     }
 )
-_THROTTLED = frozenset({"Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequestsException"})
+_THROTTLED = frozenset(
+    {
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "SlowDown",
+        "ThrottledException",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+    }
+)
 _BUSY = frozenset({"ScalingActivityInProgress", "ResourceInUse", "ResourceContention", "IdempotentCallInProgress"})
 _LIMITS = frozenset({"LimitExceeded"})
 
@@ -92,8 +113,7 @@ class Groups:
     def last_failure(self, region: str, name: str) -> str:
         with _told(f"describe activities of {name}"):
             answer = self._client(region).describe_scaling_activities(AutoScalingGroupName=name, MaxRecords=1)
-        newest: Mapping[str, Any] = next(iter(answer.get("Activities") or ()), {})
-        return str(newest.get("StatusMessage") or "") if newest.get("StatusCode") == "Failed" else ""
+            return find_failure(answer["Activities"], time.time())
 
     def _client(self, region: str) -> Any:
         with self._making:
@@ -116,6 +136,11 @@ def _told(what: str) -> Iterator[None]:
         raise PortError(f"{what}: no identity", reason="CloudCredentials", retryable=False, code=401) from error
     except (HTTPClientError, NoConnection) as error:
         raise PortError(f"{what}: {type(error).__name__}", reason="Unreachable") from error
+    except OSError as error:  # what of the network fails is told above: this is the file with the pod's token
+        raise PortError(f"{what}: {type(error).__name__}", reason="CloudCredentials", retryable=False) from error
+    except (ResponseParserError, KeyError, TypeError, ValueError) as error:
+        # A proxy's page, or an answer cut off. None of it says that there are no groups.
+        raise PortError(f"{what}: the answer cannot be read ({type(error).__name__})", reason="NoAnswer") from error
     except BotoCoreError as error:
         # Credentials that could not be fetched, a region that does not exist, a parameter of the wrong shape.
         reason = "CloudCredentials" if "redential" in type(error).__name__ else "Invalid"
@@ -123,15 +148,16 @@ def _told(what: str) -> Iterator[None]:
 
 
 def error_of(error: ClientError, what: str) -> PortError:
-    """AWS's refusal as a PortError. Its own text names roles and limits, never keys."""
+    """AWS's refusal as a PortError, in its own words, which name roles and limits; but not where it does not know who
+    asks: then they repeat what was signed, the session's token with it."""
     code = str(error.response.get("Error", {}).get("Code") or "Unknown").removesuffix("Fault")
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
     message = str(error.response.get("Error", {}).get("Message") or "")[:512]
     text = f"{what}: {code}: {message}"
+    if code in _UNKNOWN or error.operation_name in _EXCHANGES:
+        return PortError(f"{what}: {code}", reason="CloudCredentials", retryable=False, code=401)
     if code in _FORBIDDEN:
         return PortError(text, reason="Forbidden", retryable=False, code=403)
-    if code in _UNKNOWN:
-        return PortError(text, reason="CloudCredentials", retryable=False, code=401)
     if code in _THROTTLED:
         return PortError(text, reason="Throttled", code=429)
     if code == "AlreadyExists":
@@ -185,6 +211,14 @@ def _tags(name: str, tags: Mapping[str, str]) -> list[dict[str, Any]]:
         }
         for key, value in sorted(tags.items())
     ]
+
+
+def find_failure(activities: Sequence[Mapping[str, Any]], now: float) -> str:
+    """Why the newest activity failed; empty if it did not, or long ago. `now` in Unix seconds."""
+    newest = next(iter(activities), None)
+    if newest is None or newest["StatusCode"] != "Failed" or now - newest["StartTime"].timestamp() > FAILURE_SECONDS:
+        return ""
+    return str(newest.get("StatusMessage") or "")
 
 
 def parse_group(group: Mapping[str, Any]) -> LiveGroup:

@@ -30,8 +30,8 @@ from npc_operator.reconcilers.context import Context
 from npc_operator.reconcilers.looked import Looked, join
 
 KIND = "AutoScaling group"
-QUOTA_WORDS = ("limit", "quota")
-"""In what EC2 says of an instance that it did not start: VcpuLimitExceeded, MaxSpotInstanceCountExceeded and more."""
+QUOTA_WORDS = ("limit", "quota", "count exceeded", "countexceeded")
+"""In what EC2 says of an instance that it did not start: VcpuLimitExceeded, "Max spot instance count exceeded"."""
 
 
 async def reach_groups(groups: NodeGroups, meta: ObjectMeta, place: Place) -> Looked | None:

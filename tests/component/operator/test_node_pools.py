@@ -329,12 +329,19 @@ async def test_what_the_cloud_refuses_is_said_with_what_to_do_and_heals(
     assert condition(world)[0] == "True"
 
 
-async def test_a_quota_that_keeps_instances_from_starting_is_said_and_a_dry_market_is_not() -> None:
+@pytest.mark.parametrize(
+    "why",
+    [
+        "You have requested more vCPU capacity than your current vCPU limit of 0 allows",
+        "Could not launch Spot Instances. MaxSpotInstanceCountExceeded - Max spot instance count exceeded.",
+    ],
+)
+async def test_a_quota_that_keeps_instances_from_starting_is_said_and_a_dry_market_is_not(why: str) -> None:
     world = await settled(GROUPS)
     world.groups.troubles[IN_AWS[1]] = "We currently do not have sufficient g6.2xlarge capacity"
     await world.settle(seconds=90)
     assert condition(world)[0] == "True"
-    world.groups.troubles[IN_AWS[1]] = "You have requested more vCPU capacity than your current vCPU limit of 0 allows"
+    world.groups.troubles[IN_AWS[1]] = why
     await world.settle(seconds=90)
     assert condition(world)[:2] == ("False", reasons.QUOTA_EXCEEDED)
 

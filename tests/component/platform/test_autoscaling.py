@@ -14,12 +14,15 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from moto.server import ThreadedMotoServer
 
 from npc_operator.api import names
@@ -62,11 +65,13 @@ class Front(BaseHTTPRequestHandler):
         server: Any = self.server
         server.asked.append((asked, self.headers["Authorization"]))
         action = asked["Action"]
+        if server.answers.get(action):
+            self._answer(200, server.answers[action].pop(0), "text/xml")
+            return
         if server.faults.get(action):
             code, status = server.faults[action].pop(0)
-            text = (
-                f"<ErrorResponse><Error><Code>{code}</Code><Message>as the test says</Message></Error></ErrorResponse>"
-            )
+            words = f"as the test says: {self.headers['X-Amz-Security-Token']}"
+            text = f"<ErrorResponse><Error><Code>{code}</Code><Message>{words}</Message></Error></ErrorResponse>"
             self._answer(status, text.encode(), "text/xml")
             return
         onward = http.client.HTTPConnection("127.0.0.1", server.moto, timeout=20)
@@ -115,7 +120,7 @@ class Cloud:
         self.client = account.client
         for group in self.live():
             self.groups.delete_auto_scaling_group(AutoScalingGroupName=group["AutoScalingGroupName"], ForceDelete=True)
-        self.front.asked, self.front.faults, self.front.identities = [], {}, 0
+        self.front.asked, self.front.faults, self.front.answers, self.front.identities = [], {}, {}, 0
 
     def wanted(self, slice_: str = "spot", *, uid: str = "uid-1", **more: Any) -> GroupDescription:
         fact = tier_fact(uid=uid)
@@ -293,7 +298,6 @@ async def test_a_throttled_call_is_tried_again_and_then_left_to_the_queue(cloud:
     ("code", "status", "reason", "retryable"),
     [
         ("AccessDenied", 403, "Forbidden", False),
-        ("InvalidClientTokenId", 403, "CloudCredentials", False),
         ("LimitExceeded", 400, "QuotaExceeded", False),
         ("ValidationError", 400, "Invalid", False),
         ("ScalingActivityInProgress", 400, "Busy", True),
@@ -308,6 +312,53 @@ async def test_a_refusal_says_whether_trying_again_helps(
         await cloud.client.create(REGION, cloud.wanted())
     assert (failure.value.reason, failure.value.retryable) == (reason, retryable)
     assert "as the test says" in str(failure.value)
+
+
+@pytest.mark.parametrize("code", ["InvalidClientTokenId", "SignatureDoesNotMatch", "IncompleteSignature"])
+async def test_a_refusal_of_what_was_signed_is_told_without_what_was_signed(cloud: Cloud, code: str) -> None:
+    cloud.front.faults["CreateAutoScalingGroup"] = [(code, 403)] * 4
+    with pytest.raises(PortError) as failure:
+        await cloud.client.create(REGION, cloud.wanted())
+    assert (failure.value.reason, failure.value.retryable) == ("CloudCredentials", False)
+    assert code in str(failure.value)
+    assert "pod-token" not in str(failure.value)
+
+
+def test_a_role_that_cannot_be_taken_on_is_a_fault_of_the_identity() -> None:
+    answer: Any = {"Error": {"Code": "AccessDenied", "Message": "not authorized"}}
+    error = ec2_groups.error_of(ClientError(answer, "AssumeRoleWithWebIdentity"), "describe groups")
+    assert (error.reason, error.retryable) == ("CloudCredentials", False)
+
+
+NAMELESS = "<AutoScalingGroups><member><MinSize>1</MinSize></member></AutoScalingGroups>"
+
+
+def described(inside: str) -> str:
+    name = "DescribeAutoScalingGroups"
+    return f"<{name}Response><{name}Result>{inside}</{name}Result></{name}Response>"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["", "<html><body>Welcome</body></html>", described(""), described(NAMELESS)],
+    ids=["nothing", "a proxy's page", "no list", "a group without a name"],
+)
+async def test_an_answer_that_is_none_never_means_that_there_are_no_groups(cloud: Cloud, answer: str) -> None:
+    cloud.front.answers["DescribeAutoScalingGroups"] = [answer.encode()] * 4
+    with pytest.raises(PortError) as failure:
+        await look(cloud.client, cloud.wanted())
+    assert (failure.value.reason, failure.value.retryable) == ("NoAnswer", True)
+
+
+async def test_a_token_that_is_not_there_is_a_fault_of_the_identity(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("AWS_CONTAINER_CREDENTIALS_FULL_URI")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/npc")
+    with pytest.raises(PortError) as failure:
+        await AutoScalingClient(endpoint=cloud.url).find(REGION, named=["x"], tagged={})
+    assert (failure.value.reason, failure.value.retryable) == ("CloudCredentials", False)
 
 
 async def test_a_group_of_the_same_name_is_a_conflict_and_one_that_is_gone_is_said(cloud: Cloud) -> None:
@@ -365,6 +416,17 @@ async def test_why_no_instance_started_is_told_in_the_clouds_words(cloud: Cloud)
     client, wanted = cloud.client, cloud.wanted()
     await client.create(REGION, wanted)
     assert await client.last_failure(REGION, wanted.name) == ""
+
+
+@pytest.mark.parametrize(
+    ("code", "hours", "why"),
+    [("Failed", 1, "a limit"), ("Failed", 7, ""), ("Successful", 0, ""), ("InProgress", 0, "")],
+)
+def test_only_the_newest_try_counts_and_not_for_ever(code: str, hours: int, why: str) -> None:
+    now = datetime(2026, 1, 2, tzinfo=UTC)
+    newest = {"StatusCode": code, "StartTime": now - timedelta(hours=hours), "StatusMessage": "a limit"}
+    before = {"StatusCode": "Failed", "StartTime": now, "StatusMessage": "before"}
+    assert ec2_groups.find_failure([newest, before], now.timestamp()) == why
 
 
 async def test_more_groups_than_one_page_holds_are_all_found(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
