@@ -42,7 +42,7 @@ from npc_operator.reconcilers.node_groups import keep_groups, reach_groups
 LOOK_SECONDS = 30.0
 """Drift of what is not watched is put back within this time."""
 CLOUD_LOOK_SECONDS = 60.0
-"""AWS throttles an account's reads together: 100 tiers make 5 requests a second."""
+"""AWS throttles an account's reads together: 100 tiers make 7 requests a second."""
 BUSY_LOOK_SECONDS = 5.0
 CLOUD_LOOKS_AT_ONCE = 4
 """A cloud that does not answer holds each look for up to two minutes, and must not hold all of the operator's hands."""
