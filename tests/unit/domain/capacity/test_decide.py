@@ -184,6 +184,18 @@ def test_in_a_storm_spot_covers_what_on_demand_has_no_room_for() -> None:
     assert decide_capacity(facts(slice_(0), stuck, state=before), NOW).split == Split(10, 4)
 
 
+def test_spot_is_asked_for_in_place_of_on_demand_pods_that_get_no_node() -> None:
+    before = state("Fallback", 9, proven=0)
+    seen = [
+        decide_capacity(
+            facts(slice_(0), slice_(6, pending=4, oldest_pending=since), max_replicas=10, state=before), NOW
+        )
+        for since in (NOW - 59, NOW - 60)
+    ]
+    assert [one.split for one in seen] == [Split(10, 1), Split(10, 5)]
+    assert seen[0].wake_at == NOW + 1
+
+
 @pytest.mark.parametrize(
     ("overprovision", "ready", "expected"),
     [(0, 8, Split(2, 9)), (1, 9, Split(1, 10)), (2, 9, Split(1, 11)), (2, 8, Split(2, 11))],
@@ -253,6 +265,7 @@ def test_a_smaller_wanted_number_takes_stand_ins_with_it() -> None:
         (slice_(9), state("Returning", 2, enough_since=NOW - 900, last_return=NOW - 40), NOW + 30),
         (slice_(9), state("Storm", 9, storm_until=NOW + 77), NOW + 77),
         (slice_(7, starting=2), state("Fallback", 2), None),
+        (slice_(8, pending=1, oldest_pending=NOW - 20), state("Fallback", 2, enough_since=NOW - 100), NOW + 40),
     ],
 )
 def test_it_asks_to_be_woken_when_time_alone_changes_it(
