@@ -24,6 +24,13 @@ from hack.bench.figures import Figure, render_table
 from hack.bench.plan import Options, Row
 from hack.bench.rows import ROWS
 
+MORE = """
+of one row alone:
+  python -m hack.bench.spot_cells --trace FILE   a recorded spot market (a CSV; docs/benchmarks.md has one)
+  make bench-plot                                every cell of spot, and docs/spot-market.png
+  python -m hack.bench.gateway --plain           the gateway with nothing switched on
+"""
+
 
 def say(line: str) -> None:
     """Progress, beside the table."""
@@ -39,13 +46,15 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m hack.bench",
         description=__doc__,
-        epilog=f"rows:\n{names}",
+        epilog=f"rows:\n{names}\n{MORE}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "rows", nargs="*", metavar="row", choices=[[], *(row.name for row in ROWS)], help="which; all by default"
     )
-    parser.add_argument("--runs", type=int, default=defaults.runs, help="of each figure (default: %(default)s)")
+    parser.add_argument(
+        "--runs", type=int, default=defaults.runs, help="of each figure; of spot a run is a seed (default: %(default)s)"
+    )
     parser.add_argument("--adapters", type=int, default=defaults.adapters, help="voices (default: %(default)s)")
     parser.add_argument("--changes", type=int, default=defaults.changes, help="per run (default: %(default)s)")
     parser.add_argument(

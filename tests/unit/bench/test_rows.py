@@ -151,6 +151,11 @@ def test_help_names_every_row(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended.value.code == 0
     told = capsys.readouterr().out
     assert all(f"\n  {row.name} " in told for row in ROWS)
+    # What can be asked of one row alone.
+    assert "\n  python -m hack.bench.spot_cells --trace FILE " in told
+    assert "\n  make bench-plot " in told
+    assert "\n  python -m hack.bench.gateway --plain " in told
+    assert "of each figure; of spot a run is a seed" in " ".join(told.split())
 
 
 def test_an_unknown_row_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
