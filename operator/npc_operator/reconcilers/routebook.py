@@ -212,11 +212,15 @@ class RouteBook:
         later = self._under_way.pushed_after(door, applied.order())
         return any(order not in contents or wanted in contents[order] for order in later)
 
-    def leaves_out(self, namespace: str, region: str, stamp: Stamp, uid: str) -> bool:
-        """Whether a table with this stamp is known not to name a pod."""
-        page = self._pages.get((namespace, region))
-        pods = None if page is None else page.pods.get(stamp.order())
-        return pods is not None and uid not in pods
+    def leaves_out(self, door: Door, region: str, uid: str) -> bool:
+        """Whether no table names a pod that a gateway went by when it counted its lines, goes by now, or may come to go
+        by: of what was pushed since and not answered nobody knows when it arrives."""
+        page, applied = self._pages.get((door.pod.namespace, region)), self.applied(door)
+        if page is None or door.fact is None or applied is None:
+            return False
+        later = self._under_way.pushed_after(door, applied.order())
+        tables = (page.pods.get(order) for order in (door.fact.counted.order(), applied.order(), *later))
+        return all(pods is not None and uid not in pods for pods in tables)
 
     def offers_banned(self, namespace: str, region: Region, stamp: Stamp | None) -> bool:
         """Whether routes with this stamp may name what is quarantined or was taken back: that much of them changes even

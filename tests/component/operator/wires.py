@@ -140,12 +140,21 @@ class Board:
     def __init__(self, word: Any) -> None:
         self.word, self.revision = word, 0
         self.readers: list[Callable[[], None]] = []
+        self.dead = False
+        """Whoever speaks here is gone without a word: who asks gets no answer."""
 
     def publish(self, word: Any) -> None:
         if word == self.word:
             return
         self.word = word
         self.revision += 1
+        self._wake()
+
+    def die(self) -> None:
+        self.dead = True
+        self._wake()
+
+    def _wake(self) -> None:
         readers, self.readers = self.readers, []
         for read in readers:
             read()
@@ -179,10 +188,13 @@ class Poll:
         if not self.ended:
             self._lose()
             self._known = -1
-            self._wires.at(0.1, self._ask)
+            self._wires.at(1.0 if self._board.dead else 0.1, self._ask)
 
     def _arrive(self) -> None:
         if self.ended:
+            return
+        if self._board.dead:
+            self._wires.at(self._wires.dice.uniform(0.1, GIVEN_UP_SECONDS), self._break)
             return
         if self._board.revision == self._known:
             self._board.readers.append(self._arrive)
@@ -203,22 +215,50 @@ class TimedAgent:
     def __init__(self, wires: Wires, taken_over: FakeAgent) -> None:
         self._wires = wires
         self.address, self.pod_uid, self.boot_id = taken_over.address, taken_over.pod_uid, taken_over.boot_id
-        self.stamp = taken_over.stamp
+        self.stamp, self.state, self.since = taken_over.stamp, taken_over.state, taken_over.since
+        self.draining = self.dead = False
         self.wanted = {entry.served_name: entry for entry in taken_over.desired}
         self.loaded = dict(taken_over.resident)
         """In the engine and proven, or on the way out."""
         self._busy: set[str] = set()
         self._leaving: dict[str, object] = {}
         self.status = Board(self.report())
-        self.routable = Board(self.resident)
+        self.routable = Board(self.offer)
 
     @property
     def resident(self) -> frozenset[str]:
         """What lines may ask for."""
+        if self.dead or self.state is not EngineState.READY:
+            return frozenset()
         return frozenset(self.loaded.keys() & self.wanted.keys() - self._busy)
+
+    @property
+    def offer(self) -> tuple[bool, frozenset[str]]:
+        """What gateways hear: whether lines may come, and for what."""
+        return self.state is EngineState.READY and not self.draining, self.resident
+
+    def engine_ready(self, now: float) -> None:
+        """The engine has started."""
+        if not self.dead:
+            self.state, self.since = EngineState.READY, now
+            self._round()
+
+    def drain(self) -> None:
+        """Its pod is being deleted."""
+        if not self.dead:
+            self.draining = True
+            self._round()
+
+    def die(self) -> None:
+        """Its pod, or its machine, is gone, and nobody hears it say so."""
+        self.dead = True
+        self.status.die()
+        self.routable.die()
 
     def take(self, desired: DesiredSet) -> Accepted:
         """The whole set, as ports.Agents wants it taken; what comes of it is said a moment later."""
+        if self.dead:
+            raise PortError(f"no agent answers at {self.address}")
         if desired.stamp.order() < self.stamp.order():
             raise StaleLeader("older order", current=self.stamp)
         self.stamp = desired.stamp
@@ -229,14 +269,20 @@ class TimedAgent:
 
     def _round(self) -> None:
         """Begin what is to be done, and say what is."""
-        for name in self.wanted.keys() - self.loaded.keys() - self._busy:
+        if self.dead:
+            return
+        if self.state is EngineState.READY:
+            self._begin()
+        self.status.publish(self.report())
+        self.routable.publish(self.offer)
+
+    def _begin(self) -> None:
+        for name in sorted(self.wanted.keys() - self.loaded.keys() - self._busy):
             entry = self.wanted[name]
             self._do(name, self._wires.dice.uniform(0.05, 1.5), partial(self.loaded.__setitem__, name, entry))
-        for name in self.loaded.keys() - self.wanted.keys() - self._busy - self._leaving.keys():
+        for name in sorted(self.loaded.keys() - self.wanted.keys() - self._busy - self._leaving.keys()):
             token = self._leaving[name] = object()
             self._wires.at(DRAIN_GRACE_SECONDS, partial(self._let_go, name, token))
-        self.status.publish(self.report())
-        self.routable.publish(self.resident)
 
     def _let_go(self, name: str, token: object) -> None:
         if self._leaving.get(name) is token:
@@ -261,9 +307,9 @@ class TimedAgent:
             revision=0,
             stamp=self.stamp,
             full=True,
-            ready=True,
-            draining=False,
-            engine=EngineReport(state=EngineState.READY, instance="1"),
+            ready=self.state is EngineState.READY,
+            draining=self.draining,
+            engine=EngineReport(state=self.state, instance="1", since_ms=int(self.since * 1000)),
             adapters=tuple(
                 AdapterReport(
                     served_name=name,
@@ -303,16 +349,17 @@ class TimedGateway(FakeGateway):
         wanted = {endpoint.key for endpoint in compiled.endpoints}
         for key in self._polls.keys() - wanted:
             self._polls.pop(key).ended = True
-        for key in wanted - self._polls.keys():
+        for key in sorted(wanted - self._polls.keys(), key=str):
             board = self._agents[key.address].routable
             hear, lose = partial(self._hear, key), partial(self.fleet.lose, key)
             self._polls[key] = Poll(self._wires, board, hear, lose, lambda: self._watch._tables)
         self.status.publish(self.report())
 
-    def _hear(self, key: EndpointKey, revision: int, word: frozenset[str]) -> bool:
+    def _hear(self, key: EndpointKey, revision: int, word: tuple[bool, frozenset[str]]) -> bool:
         """As `AgentsWatch` does: what was offered since it was asked may be younger than the answer."""
-        untold = self._watch._offered_after(key, self._polls[key].asked_under) - word
-        said = Routable(boot_id="boot-1", revision=revision, accepting=True, resident=tuple(word | untold))
+        accepting, resident = word
+        untold = self._watch._offered_after(key, self._polls[key].asked_under) - resident
+        said = Routable(boot_id="boot-1", revision=revision, accepting=accepting, resident=tuple(resident | untold))
         self.fleet.hear(key, said)
         return bool(untold)
 
@@ -330,10 +377,11 @@ class TimedGateway(FakeGateway):
 class TimedWorld(World):
     """The harness's cluster, whose objects stay as they are from `go_on` on, with everything under way for a while."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, **options: Any) -> None:
+        """`options`: of the world that is beside this one."""
         self.dice = random.Random(seed)
         self._is_timed = False
-        super().__init__()
+        super().__init__(**options)
         self.wires = Wires(self.dice, self.clock)
         self._tasks: set[asyncio.Task[None]] = set()
         self._polls: list[Poll] = []
@@ -348,12 +396,19 @@ class TimedWorld(World):
         """From the state that was settled on."""
         self.timed_agents = {address: TimedAgent(self.wires, one) for address, one in self.agents.by_address.items()}
         self.timed_gateways = {
-            address: TimedGateway(self.wires, self.timed_agents, one)
+            address: self._make_gateway(self.wires, self.timed_agents, one)
             for address, one in self.gateways.by_address.items()
         }
         self._is_timed = True
-        self.kube, self.agents, self.gateways = TimedKube(self), TimedPods(self), TimedDoors(self)  # type: ignore[assignment]
+        self.fakes = self.agents
+        self.kube, self.agents, self.gateways = self._make_kube(), TimedPods(self), TimedDoors(self)  # type: ignore[assignment]
         await self.change_leaders()
+
+    def _make_gateway(self, *args: Any) -> TimedGateway:
+        return TimedGateway(*args)
+
+    def _make_kube(self) -> TimedKube:
+        return TimedKube(self)
 
     async def change_leaders(self) -> None:
         """The leader ends at whatever it waits for, and another one begins with what the API server says and nothing
@@ -365,10 +420,17 @@ class TimedWorld(World):
             poll.ended = True
         while self._news:
             self._news.popleft()()
+        self.forget()
+        self.lead()
+        self._begin_polls()
+
+    def forget(self) -> None:
+        """What no process knows when it begins."""
         for kind in (AgentFact, GatewayFact):
             for namespace, name, _ in list(self.store.items(kind)):
                 self.store.drop(kind, namespace, name)
-        self.lead()
+
+    def _begin_polls(self) -> None:
         self._polls = [self._poll(pod) for pod in self.peek("Pod")]
 
     def _poll(self, pod: Mapping[str, Any]) -> Poll:
@@ -386,7 +448,16 @@ class TimedWorld(World):
         return False
 
     def _hear_gateway(self, place: tuple[str, str], uid: str, _: int, said: GatewayReport) -> bool:
-        fact = GatewayFact(uid, said.boot_id, said.stamp, rollouts=said.rollouts, degraded=said.degraded)
+        fact = GatewayFact(
+            uid,
+            said.boot_id,
+            said.stamp,
+            rollouts=said.rollouts,
+            degraded=said.degraded,
+            counted=said.counted,
+            departures=said.departures,
+            lines=said.lines,
+        )
         self.store.put(GatewayFact, *place, fact)
         return False
 
@@ -478,6 +549,9 @@ class TimedKube:
 
     async def delete(self, ref: ObjectRef, *, resource_version: str) -> None:
         return await self._wires.call("delete", lambda: self._kube.delete(ref, resource_version=resource_version))
+
+    async def evict(self, ref: ObjectRef, *, resource_version: str) -> None:
+        return await self._wires.call("evict", lambda: self._kube.evict(ref, resource_version=resource_version))
 
 
 class TimedPods:
