@@ -133,6 +133,8 @@ NODE_CLASS_NOT_READY = "NodeClassNotReady"
 """Karpenter cannot use a NodePool, usually because of its node class."""
 CLOUD_CREDENTIALS = "CloudCredentials"
 """The operator's pod has no identity that the cloud knows."""
+FINALIZER_HELD = "FinalizerHeld"
+"""Nothing is left outside, and somebody else holds the finalizer of node pools, too."""
 HEADROOM_REFUSED = "HeadroomRefused"
 """The cluster refuses the pods that keep room free."""
 

@@ -31,7 +31,7 @@ from npc_operator.domain.nodepools import (
 from npc_operator.domain.nodepools.groups import SLICES
 from npc_operator.domain.outcomes import Done, Outcome, Retry, Wait
 from npc_operator.manifests.node_pool import build_node_pool
-from npc_operator.ports import Conflict, NodeGroups, NotFound, PortError
+from npc_operator.ports import Conflict, Manifest, NodeGroups, NotFound, PortError
 from npc_operator.reconcilers import events
 from npc_operator.reconcilers.context import Context
 from npc_operator.reconcilers.headroom import keep_headroom
@@ -47,6 +47,10 @@ BUSY_LOOK_SECONDS = 5.0
 CLOUD_LOOKS_AT_ONCE = 4
 """A cloud that does not answer holds each look for up to two minutes, and must not hold all of the operator's hands."""
 TURN_SECONDS = 1.0
+HELD = (
+    f"nothing is left outside, but somebody else wrote the finalizer {names.FINALIZER_NODE_POOLS}, too (a backup that "
+    "was restored?), and only they or you can take it off: see docs/node-pools.md#removing"
+)
 
 
 @dataclass(slots=True)
@@ -163,20 +167,30 @@ class NodePoolsReconciler:
 
     async def _note(self, meta: ObjectMeta, hold: Hold) -> Looked | None:
         """Write the note and the finalizer; says what hindered it. With the uid it cannot land on a successor."""
-        metadata: dict[str, object] = {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid}
-        if hold.places:
-            metadata["annotations"] = {names.ANNOTATION_NODE_POOLS: format_places(hold.places)}
-        if hold.finalizer:
-            metadata["finalizers"] = [names.FINALIZER_NODE_POOLS]
-        manifest = {"apiVersion": names.API_VERSION, "kind": names.KIND_TIER, "metadata": metadata}
+        finalizers = [names.FINALIZER_NODE_POOLS] if hold.finalizer else []
         try:
-            await self._context.kube.apply(manifest, manager=names.MANAGER_OUTSIDE)
+            live = await self._apply(meta, format_places(hold.places) or None, finalizers)
+            if not hold.places and names.ANNOTATION_NODE_POOLS in (live["metadata"].get("annotations") or {}):
+                # Whoever brought the tier back from a backup has it, too: what is overwritten is theirs no more.
+                await self._apply(meta, "", finalizers)
+                live = await self._apply(meta, None, finalizers)
         except (Conflict, NotFound):
             return None if meta.deletion_timestamp else Looked(errors=(f"GpuTier {meta.name} is another one now",))
         except PortError as error:
             return failed(f"the finalizer of GpuTier {meta.name}", error)
         self._remember(meta).noted = hold.places
+        if not hold.finalizer and names.FINALIZER_NODE_POOLS in (live["metadata"].get("finalizers") or ()):
+            return Looked(faults=(Finding(reasons.FINALIZER_HELD, HELD),))
         return None
+
+    async def _apply(self, meta: ObjectMeta, places: str | None, finalizers: list[str]) -> Manifest:
+        metadata: dict[str, object] = {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid}
+        if places is not None:
+            metadata["annotations"] = {names.ANNOTATION_NODE_POOLS: places}
+        if finalizers:
+            metadata["finalizers"] = finalizers
+        manifest = {"apiVersion": names.API_VERSION, "kind": names.KIND_TIER, "metadata": metadata}
+        return await self._context.kube.apply(manifest, manager=names.MANAGER_OUTSIDE)
 
     def _conclude(
         self, meta: ObjectMeta, whole: Looked, places: frozenset[Place], *, leaving: frozenset[Place] = frozenset()

@@ -152,6 +152,25 @@ async def test_a_cloud_that_does_not_answer_holds_only_a_few_hands() -> None:
     assert not isinstance(freed, Wait)
 
 
+async def test_a_tier_from_a_backup_keeps_no_stale_note_and_says_who_must_take_off_the_finalizer() -> None:
+    world = World()
+    restored = provided({"existing": {}})
+    restored["metadata"] |= {
+        "annotations": {names.ANNOTATION_NODE_POOLS: '["karpenter"]'},
+        "finalizers": [names.FINALIZER_NODE_POOLS],
+    }
+    world.put(region(), adapter())
+    world.api.put(restored, manager="backup")
+    await world.settle(seconds=120)
+    assert names.ANNOTATION_NODE_POOLS not in (metadata(world).get("annotations") or {})
+    assert reasons.FINALIZER_HELD in world.recorder.reasons("gold")
+    world.edit(names.KIND_TIER, "gold", lambda live: live["metadata"].pop("finalizers"))
+    await world.settle(seconds=60)
+    world.api.forget_calls()
+    await world.settle(seconds=600)
+    assert world.writes() == []
+
+
 # --- other people's hands on NodePools ---
 
 
