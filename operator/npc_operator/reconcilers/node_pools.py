@@ -62,6 +62,8 @@ class _Memory:
     """As it was written last."""
     removing_since: float | None = None
     """When this leadership first looked at the deleted tier."""
+    finalizer_stays: bool = False
+    """The finalizer was let go, and was still there."""
 
 
 class NodePoolsReconciler:
@@ -135,7 +137,11 @@ class NodePoolsReconciler:
         else:
             memory = self._remember(meta)
             memory.removing_since = since = now if memory.removing_since is None else memory.removing_since
-        looks |= {place: await self._look(meta, tier, place, place in wanted) for place in sorted(recorded | wanted)}
+        looks |= {place: await self._look(meta, tier, place, True) for place in sorted(wanted)}
+        # What another provider made goes once the one that is wanted now is there: until then the tier lives on it.
+        unmade = any(look.faults or look.errors for place, look in looks.items() if place.outside)
+        if since is not None or not unmade:
+            looks |= {place: await self._look(meta, tier, place, False) for place in sorted(recorded - wanted)}
         empty = {place for place, look in looks.items() if look.empty}
         after = decide_hold(recorded=recorded, wanted=wanted, empty=empty, deleting_since=since, now=now)
         if since is not None and not held:
@@ -147,6 +153,8 @@ class NodePoolsReconciler:
         if after != Hold(noted, held):
             refused = await self._note(meta, after)
             whole = whole if refused is None else join([whole, refused])
+        if self._remember(meta).finalizer_stays and names.FINALIZER_NODE_POOLS in meta.finalizers:
+            whole = join([whole, Looked(faults=(Finding(reasons.FINALIZER_HELD, HELD),))])
         return self._conclude(meta, whole, (recorded | wanted).union(looks), leaving=after.places - wanted)
 
     async def _look(self, meta: ObjectMeta, tier: Tier | None, place: Place, wanted: bool) -> Looked:
@@ -168,6 +176,8 @@ class NodePoolsReconciler:
     async def _note(self, meta: ObjectMeta, hold: Hold) -> Looked | None:
         """Write the note and the finalizer; says what hindered it. With the uid it cannot land on a successor."""
         finalizers = [names.FINALIZER_NODE_POOLS] if hold.finalizer else []
+        memory = self._remember(meta)
+        memory.noted |= hold.places  # it may be written although no answer comes
         try:
             live = await self._apply(meta, format_places(hold.places) or None, finalizers)
             if not hold.places and names.ANNOTATION_NODE_POOLS in (live["metadata"].get("annotations") or {}):
@@ -178,9 +188,10 @@ class NodePoolsReconciler:
             return None if meta.deletion_timestamp else Looked(errors=(f"GpuTier {meta.name} is another one now",))
         except PortError as error:
             return failed(f"the finalizer of GpuTier {meta.name}", error)
-        self._remember(meta).noted = hold.places
-        if not hold.finalizer and names.FINALIZER_NODE_POOLS in (live["metadata"].get("finalizers") or ()):
-            return Looked(faults=(Finding(reasons.FINALIZER_HELD, HELD),))
+        memory.noted = hold.places
+        memory.finalizer_stays = not hold.finalizer and names.FINALIZER_NODE_POOLS in (
+            live["metadata"].get("finalizers") or ()
+        )
         return None
 
     async def _apply(self, meta: ObjectMeta, places: str | None, finalizers: list[str]) -> Manifest:

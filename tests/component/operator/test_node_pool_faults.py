@@ -24,6 +24,7 @@ from tests.component.operator.pools import (
     GROUPS,
     IN_AWS,
     KARPENTER,
+    NO_KIND,
     POOLS,
     condition,
     delete_tier,
@@ -152,9 +153,21 @@ async def test_a_cloud_that_does_not_answer_holds_only_a_few_hands() -> None:
     assert not isinstance(freed, Wait)
 
 
+async def test_what_another_provider_made_stays_until_the_new_one_is_there() -> None:
+    world = await settled(GROUPS)
+    world.api.unlisted["NodePool"] = NO_KIND
+    world.put(provided(KARPENTER))
+    await world.settle(seconds=120)
+    assert condition(world)[:2] == ("False", reasons.KARPENTER_MISSING)
+    assert {group.description.max_size for group in world.groups.live.values()} == {GROUP["maxSize"]}
+    del world.api.unlisted["NodePool"]
+    await world.settle(seconds=120)
+    assert (len(pools(world)), world.groups.live) == (2, {})
+
+
 async def test_a_tier_from_a_backup_keeps_no_stale_note_and_says_who_must_take_off_the_finalizer() -> None:
     world = World()
-    restored = provided({"existing": {}})
+    restored = provided({"existing": {}}, headroom=1)
     restored["metadata"] |= {
         "annotations": {names.ANNOTATION_NODE_POOLS: '["karpenter"]'},
         "finalizers": [names.FINALIZER_NODE_POOLS],
@@ -162,8 +175,12 @@ async def test_a_tier_from_a_backup_keeps_no_stale_note_and_says_who_must_take_o
     world.put(region(), adapter())
     world.api.put(restored, manager="backup")
     await world.settle(seconds=120)
+    assert metadata(world)["annotations"][names.ANNOTATION_NODE_POOLS] == '["headroom"]'
+    assert len(world.peek("CapacityBuffer")) == 1
+    assert condition(world)[:2] == ("False", reasons.FINALIZER_HELD)
+    world.api.edit(names.KIND_TIER, NAMESPACE, "gold", lambda live: live["spec"].pop("nodePools"))
+    await world.settle(seconds=60)
     assert names.ANNOTATION_NODE_POOLS not in (metadata(world).get("annotations") or {})
-    assert reasons.FINALIZER_HELD in world.recorder.reasons("gold")
     world.edit(names.KIND_TIER, "gold", lambda live: live["metadata"].pop("finalizers"))
     await world.settle(seconds=60)
     world.api.forget_calls()
