@@ -237,3 +237,25 @@ async def test_a_deleted_tier_leaves_neither_pools_nor_itself(
     env.kubectl("delete", "pod", "--all", "-n", NAMESPACE, "--grace-period=0", "--force")
     until("Karpenter never drained the nodes", lambda: not karpenter.claims(beside), seconds=120)
     karpenter.down(beside)
+
+
+async def test_a_tier_that_a_backup_wrote_whole_loses_the_stale_note_and_names_its_finalizer(
+    place: tuple[KubeEnv, Beside], operator: Operator
+) -> None:
+    env, _ = place
+    restored = tier(spec={"nodePools": {"provider": {"existing": {}}}})
+    metadata = {
+        "name": "gold",
+        "namespace": NAMESPACE,
+        "annotations": {names.ANNOTATION_NODE_POOLS: '["karpenter"]'},
+        "finalizers": [names.FINALIZER_NODE_POOLS],
+    }
+    env.kubectl("create", "-f", "-", stdin=json.dumps({**restored, "metadata": metadata}))
+    fact = await operator.run()
+    live = await operator.tier()
+    assert names.ANNOTATION_NODE_POOLS not in live["metadata"].get("annotations", {})
+    assert fact is not None
+    assert (fact.ready, fact.reason) == (False, reasons.FINALIZER_HELD)
+    assert "finalizers" in live["metadata"]  # what is said is true: an apply cannot take it off
+    env.kubectl("patch", "gputier", "gold", "-n", NAMESPACE, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
+    assert await operator.run() is None
