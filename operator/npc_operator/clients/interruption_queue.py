@@ -159,7 +159,7 @@ class SqsQueue:
         ]
         try:
             self._client.change_message_visibility_batch(QueueUrl=self._url, Entries=entries)
-        except (BotoCoreError, ClientError) as error:
+        except (BotoCoreError, ClientError, OSError) as error:
             # They become visible by themselves after their timeout.
             logger.warning("messages cannot be given back", extra={"reason": _fault(error).reason})
 
@@ -182,13 +182,13 @@ async def _in_thread(call: Callable[[], T], *, abandoned: Callable[[T], None] | 
     def told() -> T:
         try:
             return call()
-        except (BotoCoreError, ClientError) as error:
+        except (BotoCoreError, ClientError, OSError) as error:
             raise _fault(error) from None
 
     return await in_thread(told, name="sqs", abandoned=abandoned)
 
 
-def _fault(error: BotoCoreError | ClientError) -> PortError:
+def _fault(error: BotoCoreError | ClientError | OSError) -> PortError:
     """Without the answer's body and the request's headers: which call it was, a code, and a reason that a tier's status
     can say."""
     if isinstance(error, ClientError):
@@ -198,8 +198,8 @@ def _fault(error: BotoCoreError | ClientError) -> PortError:
         retryable = reason == reasons.QUEUE_UNREACHABLE
         return PortError(f"SQS {error.operation_name}: {code}", reason=reason, retryable=retryable, code=status)
     name = type(error).__name__
-    # No identity at all, or one whose token could not be exchanged.
-    known = "redential" not in name
+    # No identity at all, or one whose token could not be read (the network's errors are botocore's) or exchanged.
+    known = "redential" not in name and not isinstance(error, OSError)
     reason = reasons.QUEUE_UNREACHABLE if known else reasons.CLOUD_CREDENTIALS
     return PortError(f"SQS: {name}", reason=reason, retryable=known)
 

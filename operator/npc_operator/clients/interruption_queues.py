@@ -203,8 +203,11 @@ async def open_sqs(queue: QueueRef) -> SqsQueue:
 
         try:
             return SqsQueue(queue.url, queue.region)
-        except (BotoCoreError, ValueError) as error:
-            # A region in whose name no endpoint can be.
-            raise PortError(f"SQS: {type(error).__name__}", reason=reasons.QUEUE_MISSING, retryable=False) from error
+        except (BotoCoreError, ValueError, OSError) as error:
+            # No identity now (its token's file, or who hands it out), or a region in whose name no endpoint can be.
+            name = type(error).__name__
+            identity = isinstance(error, OSError) or "redential" in name
+            reason = reasons.CLOUD_CREDENTIALS if identity else reasons.QUEUE_MISSING
+            raise PortError(f"SQS: {name}", reason=reason, retryable=False) from error
 
     return await asyncio.to_thread(make)
