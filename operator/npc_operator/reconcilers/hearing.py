@@ -21,6 +21,8 @@ from npc_runtime.wire import InterruptionReport
 
 MAX_HELD = 10_000
 """Notices of queues that are remembered for machines that still stand: a bound, and far above any fleet."""
+SILENT_SECONDS = 3.0
+"""So long an agent is asked in vain before its pod is no help to others: a connection that breaks is no news."""
 ENOUGH_MACHINES = 256
 """Machines whose words are remembered before it is looked which of them are gone."""
 
@@ -56,6 +58,8 @@ class Hearing:
         """By pod uid."""
         self._pods: dict[str, Notice] = {}
         """By uid: those that are being deleted, or will be."""
+        self._silent: dict[str, float] = {}
+        """By pod uid: since when an agent was found not to be heard any more."""
         self._queues: dict[str, list[_Held]] = {}
         """By EC2's id of the machine."""
 
@@ -101,11 +105,23 @@ class Hearing:
         node = self.node(pod)
         return [] if node is None or node.instance is None else self._of_queues(node.instance, pod.namespace, now)
 
+    def silent(self, engines: Iterable[Engine], now: float) -> set[str]:
+        """Uids of the pods whose agents are not heard any more, and were not for a while."""
+        found = set()
+        for engine in engines:
+            uid = engine.pod.uid
+            if engine.agent is None or engine.agent.reachable:
+                self._silent.pop(uid, None)
+            elif now >= self._silent.setdefault(uid, now) + SILENT_SECONDS:
+                found.add(uid)
+        return found
+
     def forget(self, uids: Iterable[str]) -> None:
         """These pods are gone."""
         for uid in uids:
             self._pods.pop(uid, None)
             self._agents.pop(uid, None)
+            self._silent.pop(uid, None)
 
     def _of_node(self, name: str, fact: NodeFact | None, now: float) -> tuple[Notice, ...]:
         known = self._nodes.get(name)

@@ -128,7 +128,8 @@ class Looker:
         many = len(engines) >= PART
         if many:
             yield
-        pods = self._helped(tier, engines, stirred, going, wanted) if stirred else {}
+        silent = self._hearing.silent(engines, now) if stirred else set()
+        pods = self._helped(tier, engines, stirred, going, silent, wanted) if stirred else {}
         if many:
             yield
         places = {uid: engine.pod.node for uid, (engine, _) in stirred.items()}
@@ -172,6 +173,7 @@ class Looker:
         engines: list[Engine],
         stirred: Mapping[str, tuple[Engine, PodInterruption]],
         going: set[str],
+        silent: set[str],
         wanted: int,
     ) -> dict[str, PodInterruption]:
         """The pods that something is said of, with what others, and their nodes, mean for them."""
@@ -182,6 +184,7 @@ class Looker:
         crowd = Crowd(
             engines,
             going=going,
+            silent=silent,
             routed=self._routed_names(namespace, name),
             wanted_names=self._world.roster(namespace).names(name),
             wanted=wanted,

@@ -96,7 +96,7 @@ class Waves:
     def now(self) -> float:
         return self.world.clock.time - START
 
-    def _machines(self) -> list[str]:
+    def machines(self) -> list[str]:
         """Those that have pods and stand."""
         return sorted(
             {
@@ -107,7 +107,7 @@ class Waves:
         )
 
     async def notice(self) -> None:
-        if machines := [one for one in self._machines() if one not in self.world.noticed]:
+        if machines := [one for one in self.machines() if one not in self.world.noticed]:
             node = self.dice.choice(machines)
             self.note(f"notice for {node}")
             self.world.notice(node)
@@ -120,7 +120,7 @@ class Waves:
                 self.world.withdraw(node)
 
     async def kill(self) -> None:
-        if machines := self._machines():
+        if machines := self.machines():
             node = self.dice.choice(machines)
             self.note(f"{node} dies")
             self.world.kill(node)
@@ -289,4 +289,21 @@ async def test_a_pod_is_not_sent_away_while_a_table_that_names_it_is_on_its_way_
     assert not asked, "the gateway may take a table that names the pod at any moment"
     await world.run(10)
     assert asked[:1] > [begun + 2.5]
+    await world.close()
+
+
+async def test_lines_come_back_to_machines_that_go_when_the_only_one_that_stays_is_not_heard_any_more() -> None:
+    waves = Waves(0, calm=True)
+    await waves.begin()
+    world = waves.world
+    world.start_seconds = (600.0, 600.0)
+    dead, *going = waves.machines()
+    world.kill(dead)
+    for node in going:
+        world.notice(node)
+    await world.run(12)  # what agents' silence takes to be noticed, and to be no mere pause
+    for gateway in world.timed_gateways.values():
+        for _, name in gateway.asked():
+            seen = {one.facts.key.uid for one in gateway.fleet.usable("gold", name)}
+            assert any(name in world.agent_of[uid].resident for uid in seen), "those that go are still there"
     await world.close()

@@ -49,6 +49,8 @@ class TimedMachines(TimedWorld, Machines):
 
     def __init__(self, seed: int, **options: Any) -> None:
         self.spot_market = True
+        self.start_seconds = (2.0, 20.0)
+        """What engines take to start, between these."""
         self.dead: set[str] = set()
         """Machines that are no more, whoever knows it."""
         self.noticed: dict[str, float] = {}
@@ -259,7 +261,7 @@ class TimedMachines(TimedWorld, Machines):
 
         if node in self.dead:
             agent.die()
-        self.wires.at(self.dice.uniform(2.0, 20.0), start)
+        self.wires.at(self.dice.uniform(*self.start_seconds), start)
 
     def _find_machine(self, slice_: str) -> str | None:
         """The first that is free, or a new one where machines are to be had. One that is dead may be chosen as long as

@@ -1,7 +1,9 @@
 """What the other pods of a tier can do for one that goes away: take its lines, hold its adapters, stand in its place.
 
 Built once for all pods that go at the same moment: a pod that goes itself is no help to another. One whose node is only
-cordoned, or may be taken some day, is: were it left out, lines would stay on the pod whose end is certain.
+cordoned, or may be taken some day, is: were it left out, lines would stay on the pod whose end is certain. One that is
+not heard any more is none, either: a zone that goes takes some machines without a word, and a pod that serves until its
+end is better than one that may be no more.
 """
 
 from __future__ import annotations
@@ -34,13 +36,15 @@ class Help:
 
 class Crowd:
     """The pods of one tier. `routed` are the served names that lines may ask for there, `wanted_names` those that its
-    pods should have, `wanted` its replicas, and `going` the uids of the pods that go."""
+    pods should have, `wanted` its replicas, `going` the uids of the pods that go, and `silent` those of the pods whose
+    agents are not heard any more."""
 
     def __init__(
         self,
         engines: Iterable[Engine],
         *,
         going: Set[str],
+        silent: Set[str] = frozenset(),
         routed: frozenset[str],
         wanted_names: frozenset[str],
         wanted: int,
@@ -49,7 +53,9 @@ class Crowd:
         self._wanted_names = wanted_names
         self._wanted = wanted
         staying = [engine for engine in engines if engine.pod.uid not in going and engine.routable()]
-        self._takers = {engine.pod.uid: engine.resident() or frozenset() for engine in staying}
+        self._takers = {
+            engine.pod.uid: engine.resident() or frozenset() for engine in staying if engine.pod.uid not in silent
+        }
         self._ready = {engine.pod.uid for engine in staying if engine.pod.ready}
         self._copies = Counter(name for names in self._takers.values() for name in names)
         self._known: dict[frozenset[str] | None, tuple[bool, bool]] = {}

@@ -69,6 +69,12 @@ def test_a_pod_that_stays_is_no_help_to_itself() -> None:
     assert two.help_for(MINE) == Help(True, True, False)
 
 
+def test_a_pod_that_is_not_heard_any_more_is_no_help() -> None:
+    pods = (MINE, engine("a", *VOICES), engine("b", "vampire"))
+    crowd = Crowd(pods, going={"uid-mine"}, silent={"uid-a"}, routed=ALL, wanted_names=ALL, wanted=2)
+    assert crowd.help_for(MINE) == Help(False, False, True)
+
+
 @pytest.mark.parametrize(
     ("kind", "deadline", "going"),
     [
