@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 
 from npc_operator.api.capacity import CapacityStatus, Storm
-from npc_operator.domain.capacity import CapacityState, SliceFact, decide_capacity, read_capacity, write_capacity
+from npc_operator.domain.capacity import (
+    CapacityDecision,
+    CapacityState,
+    SliceFact,
+    decide_capacity,
+    read_capacity,
+    write_capacity,
+)
 from npc_operator.domain.capacity.decide import storm_threshold
 from npc_operator.domain.replicas import Split
 from tests.unit.domain.capacity.worlds import NOW, facts, slice_, state
@@ -327,3 +334,59 @@ def test_the_memory_survives_its_way_through_status() -> None:
 
 def test_a_status_that_nobody_wrote_remembers_nothing() -> None:
     assert read_capacity(CapacityStatus()) is None
+
+
+def after(decided: CapacityDecision) -> CapacityState:
+    assert decided.state is not None
+    return decided.state
+
+
+def test_a_lost_status_does_not_take_a_pod_that_leaves_for_a_stand_in() -> None:
+    assert after(decide_capacity(facts(slice_(9), slice_(3, leaving=1)), NOW)).extra_on_demand == 2
+
+
+def test_a_storm_holds_from_its_last_interruption_on_and_is_never_cut_short() -> None:
+    told = facts(slice_(9), ago=(7.0, *range(100, 900, 100)), state=state(), capacity={"storm": {"interruptions": 6}})
+    assert after(decide_capacity(told, NOW)).storm_until == NOW - 7 + 1800
+    longer = replace(told, state=state("Storm", 9, storm_until=NOW + 1799))
+    assert after(decide_capacity(longer, NOW)).storm_until == NOW + 1799
+
+
+def test_a_storm_in_a_full_tier_begins_with_one_pod_beyond_max_replicas() -> None:
+    decided = decide_capacity(facts(slice_(9), max_replicas=10, ago=(5.0,) * 9, state=state()), NOW)
+    assert (decided.split, after(decided).mode) == (Split(2, 9), "Storm")
+
+
+def test_what_a_storm_sent_away_is_no_loss_when_it_is_over() -> None:
+    before = state("Storm", 9, storm_until=NOW + 600)
+    assert after(decide_capacity(facts(slice_(9), slice_(10), state=before), NOW)).proven_spot == 0
+
+
+def test_only_growth_after_a_return_is_a_reversal() -> None:
+    rest = state()
+    assert after(decide_capacity(facts(slice_(9), state=rest), NOW)).last_reversal is None
+    wave = facts(slice_(6, starting=3), ago=(5.0,) * 3, state=state("Fallback", 2, last_reversal=NOW - 300))
+    assert after(decide_capacity(wave, NOW)).last_reversal == NOW - 300
+    again = replace(wave, state=state("Returning", 2, last_reversal=NOW - 300, last_return=NOW - 200))
+    assert after(decide_capacity(again, NOW)).last_reversal == NOW
+
+
+def test_after_a_loss_spot_must_be_ready_long_enough_anew() -> None:
+    before = state("Fallback", 2, enough_since=NOW - 299)
+    lost = after(decide_capacity(facts(slice_(6, starting=3), ago=(5.0,) * 3, state=before), NOW))
+    assert (lost.extra_on_demand, lost.enough_since) == (3, None)
+    storm = after(decide_capacity(facts(slice_(9), state=replace(before, storm_until=NOW + 1)), NOW))
+    assert storm.enough_since is None
+
+
+def test_a_mode_is_told_since_it_began() -> None:
+    returning = after(decide_capacity(facts(slice_(9), state=state("Fallback", 3, enough_since=NOW - 300)), NOW))
+    assert (returning.mode, returning.since, returning.last_reversal) == ("Returning", NOW, NOW)
+    further = after(decide_capacity(facts(slice_(9), state=returning), NOW + 30))
+    assert (further.mode, further.extra_on_demand) == ("Returning", 1)
+    assert (further.since, further.last_reversal, further.last_return) == (NOW, NOW, NOW + 30)
+
+
+def test_pods_that_wait_are_the_reason_where_as_many_were_lost() -> None:
+    told = facts(slice_(7, pending=2, **LONG_PENDING), ago=(90.0, 90.0), state=state("Fallback", 2))
+    assert decide_capacity(told, NOW).reason == "SpotPending"

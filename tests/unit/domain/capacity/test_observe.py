@@ -66,6 +66,13 @@ def test_the_oldest_that_waits_is_told() -> None:
             id="growth that was noted before spot came up",
         ),
         pytest.param(
+            1, Split(10, 1), slice_(0, pending=9), slice_(1), 10, Split(10, 1),
+            id="growth into all that waiting pods leave free",
+        ),
+        pytest.param(
+            1, Split(5, 6), slice_(5, pending=4), slice_(1), 10, Split(5, 6), id="and into what serving ones leave",
+        ),
+        pytest.param(
             1, Split(2, 10), slice_(8, leaving=1), slice_(1, leaving=1), 10, Split(2, 10), id="what leaves is beside it"
         ),
     ],
