@@ -58,6 +58,7 @@ class TimedMachines(TimedWorld, Machines):
         self.agent_of: dict[str, TimedAgent] = {}
         """By pod uid."""
         self._bought = 0
+        self._pods_of, self._pods_seen = -1, list[dict[str, Any]]()
         self._round_due = False
         self._polled: dict[str, Any] = {}
         super().__init__(seed, **options)
@@ -295,6 +296,12 @@ class TimedMachines(TimedWorld, Machines):
         self.api.remove("Pod", NAMESPACE, name)
 
     # --- what is looked at after every event, without a copy ---
+
+    def pods_now(self) -> list[dict[str, Any]]:
+        """Engine pods."""
+        if self._pods_of != self.api._version:
+            self._pods_of, self._pods_seen = self.api._version, self.engine_pods()
+        return self._pods_seen
 
     def asked_now(self, slice_: str) -> int:
         """Replicas that a slice is asked for."""
