@@ -1,7 +1,7 @@
 """The product on the local cluster, once for the whole suite: real nodes, real charts, real vLLM, a real S3 server.
 
-One event loop for all of it, because the fixtures live through the suite. What an earlier run left behind is taken over
-or taken away, so a run can follow any other at any point.
+One event loop for all of it, because the fixtures live through the suite. Of what an earlier run left behind, cluster
+and operator are taken over and regions are taken away, so a run can follow any other at any point.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from hack.cluster.control_plane import CONTEXT
 from hack.stack import install, regions
 from hack.stack.install import Stack
 from hack.stack.references import References, references
+from hack.stack.region import RegionPlan
+from hack.stack.regions import Region
 from tests.e2e import evidence
 from tests.e2e.plans import RESYNC_SECONDS, TRIED, quiet_region, real_region, trial_region
 from tests.e2e.trials import said_by
@@ -69,7 +71,7 @@ async def answers(stack: Stack) -> References:
 async def world(stack: Stack, answers: References) -> World:
     """The region with three real vLLM tiers, Ready."""
     _say("region eu-west: three tiers of real vLLM")
-    made = World(stack, await regions.install(stack, real_region(stack)), answers)
+    made = World(stack, await _install_anew(stack, real_region(stack)), answers)
     await made.until_all_ready(timeout=900)
     return made
 
@@ -84,7 +86,7 @@ async def quiet(stack: Stack, answers: References) -> World:
 async def trials(stack: Stack, answers: References) -> World:
     """A region of fake engines in which candidates are tried, Ready."""
     _say("region trials: two tiers of fake engines, and a voice for each story")
-    made = World(stack, await regions.install(stack, trial_region(stack, "trials"), fake_engine=one_file()), answers)
+    made = World(stack, await _install_anew(stack, trial_region(stack, "trials"), fake_engine=one_file()), answers)
     digest = stack.adapter("vampire-v1")[1]
     made.references = {(voice, digest): said_by(stack.catalog.adapter("vampire-v1")) for voice in TRIED}
     await made.until_all_ready(timeout=300)
@@ -105,6 +107,16 @@ async def disposable(stack: Stack, answers: References) -> AsyncIterator[World]:
 
 
 async def _fake(stack: Stack, answers: References, name: str) -> World:
-    made = World(stack, await regions.install(stack, quiet_region(stack, name), fake_engine=one_file()), answers)
+    made = World(stack, await _install_anew(stack, quiet_region(stack, name), fake_engine=one_file()), answers)
     await made.until_all_ready()
     return made
+
+
+async def _install_anew(stack: Stack, plan: RegionPlan, *, fake_engine: str = "") -> Region:
+    """A region that is as its plan says. One that is there already may be as a test that was ended in its middle had
+    made it: scaled to nothing, paused, half deleted; the chart writes over none of that.
+    """
+    if await stack.kubectl.find("namespace", plan.name, "") is not None:
+        _say(f"region {plan.name}, left by an earlier run or by the demo, is taken away")
+        await regions.uninstall(stack.kubectl, stack.helm, plan.name, plan.name)
+    return await regions.install(stack, plan, fake_engine=fake_engine)

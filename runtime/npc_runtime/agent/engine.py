@@ -90,14 +90,19 @@ class Engine:
     async def healthy(self) -> bool:
         """Whether /health is 200 now. Raises TimeoutError when it does not answer in 5 s, which says less than a
         refusal.
+
+        A connection that breaks is tried once more: one may be closed for its age just as it is used again, and an
+        engine that is called down loses all its lines. One that died is noticed by the connection that is held to it.
         """
-        try:
-            async with self._session.get(f"{self._url}/health", timeout=_SHORT) as answer:
-                return answer.status == 200
-        except TimeoutError:
-            raise
-        except (aiohttp.ClientError, OSError):
-            return False
+        for _ in range(2):
+            try:
+                async with self._session.get(f"{self._url}/health", timeout=_SHORT) as answer:
+                    return answer.status == 200
+            except TimeoutError:
+                raise
+            except (aiohttp.ClientError, OSError):
+                continue
+        return False
 
     async def started(self) -> str:
         """An identity of the engine's process: its start time, empty when the engine does not tell."""

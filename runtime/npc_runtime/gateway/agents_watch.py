@@ -131,6 +131,8 @@ class AgentsWatch:
                         extra={"address": key.address, "error": f"{type(error).__name__}: {_first_line(error)}"},
                     )
                 self._lost(key)
+                # What it said last may have been forgotten by then, and who has nothing new to say answers late.
+                boot_id, revision = "", -1
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 (spreads retries, guards nothing)
                 pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
                 continue

@@ -153,6 +153,27 @@ async def test_an_unhealthy_engine_is_down_though_its_connection_holds(
     await agent.until_phase(vampire.served_name, "Resident")
 
 
+def health_checks(engine: FakeEngine) -> int:
+    return sum(call.path == "/health" for call in engine.calls)
+
+
+async def test_a_question_for_its_health_that_breaks_does_not_take_a_ready_engine_off(
+    agent: Harness, engine: FakeEngine, world: Path
+) -> None:
+    vampire = desired_of(make_adapter(world / "source" / "v"))
+    await agent.prove(vampire)
+    said = await agent.routable()
+    # The client itself asks again where it used a connection a second time.
+    engine.behave(health_resets=2)
+    async with asyncio.timeout(30):
+        while engine.behaviour.health_resets:  # noqa: ASYNC110 (an engine tells nobody that it was asked)
+            await asyncio.sleep(0.05)
+        asked = health_checks(engine)
+        while health_checks(engine) < asked + 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    assert (await agent.routable()).revision == said.revision, "it was never called down"
+
+
 async def test_an_adapter_unloaded_behind_its_back_is_noticed_and_proven_again(
     agent: Harness, engine: FakeEngine, world: Path
 ) -> None:

@@ -218,6 +218,21 @@ async def test_an_agent_that_withdrew_and_vanished_is_believed_until_the_next_ta
     assert (await watched.say()).status == 200
 
 
+async def test_an_agent_that_was_lost_is_asked_for_everything_so_that_the_answer_does_not_wait_for_news(
+    watched: Rig, engine: Engine, agent: Agent
+) -> None:
+    world = await region(watched, engine)
+    agent.say(resident=())
+    await eventually(lambda: watched.usable("gold", NAME) == 0)
+    await agent.stop()
+    await eventually(lambda: in_contact(watched) == 0)
+    # What was said before is forgotten with a table that comes while nobody speaks for the pod.
+    await watched.push(world.table())
+    assert watched.usable("gold", NAME) == 1
+    async with agent:
+        await eventually(lambda: watched.usable("gold", NAME) == 0)
+
+
 async def test_a_table_that_knows_no_residency_forgets_none(rig: Rig, engine: Engine) -> None:
     world = World(engines={"gold": [engine]})
     await rig.push(world.table())

@@ -33,6 +33,8 @@ class Behaviour:
     fail_percent: int = 0
     """Of a model's chat requests, evenly spread, that fail with 500."""
     health_status: int = 200
+    health_resets: int = 0
+    """How many of the next questions for its health get their connection reset."""
     hang_requests: bool = False
     """Chat requests get no byte, not even a status, until this is taken back."""
     hang_loads: bool = False

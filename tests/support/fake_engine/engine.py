@@ -202,7 +202,10 @@ class FakeEngine:
                 self.calls.append(call)
                 self._wake()
 
-    async def _health(self, _: web.Request) -> web.Response:
+    async def _health(self, request: web.Request) -> web.Response:
+        if (left := self.behaviour.health_resets) and request.transport is not None:
+            self.behave(health_resets=left - 1)
+            request.transport.abort()
         return web.Response(status=self.behaviour.health_status)
 
     async def _version(self, _: web.Request) -> web.Response:
