@@ -130,10 +130,23 @@ def find_crash_loops(facts: TierFacts) -> Finding | None:
 
 def find_missed_deadline(facts: TierFacts) -> Finding | None:
     for slice_, status in sorted(facts.deployments.items()):
+        if slice_ == names.SLICE_SPOT and _only_lacks_nodes(facts, slice_):
+            continue  # a Deployment's deadline passes in a closed market, too
         for condition in status.get("conditions") or ():
             if condition.get("type") == "Progressing" and condition.get("reason") == reasons.PROGRESS_DEADLINE:
                 return Finding(reasons.PROGRESS_DEADLINE, f"{slice_}: {condition.get('message', 'no progress')}")
     return None
+
+
+def _only_lacks_nodes(facts: TierFacts, slice_: str) -> bool:
+    """Whether nobody misses the pods of a slice that are not ready, and none of them ever got as far as a node."""
+    return _stood_in_for(facts) and not any(
+        engine.pod.node and not engine.pod.ready for engine in facts.alive() if engine.pod.slice == slice_
+    )
+
+
+def _stood_in_for(facts: TierFacts) -> bool:
+    return facts.capacity.extra_on_demand > 0 and len(facts.ready()) >= facts.wanted
 
 
 def describe_no_region(facts: TierFacts) -> Finding | None:
@@ -184,7 +197,7 @@ def find_errors(facts: TierFacts) -> Finding | None:
 def find_unschedulable(facts: TierFacts) -> Finding | None:
     """Spot pods without a node are nothing to wait for while on-demand pods stand in: the market may be closed for
     days."""
-    if facts.capacity.extra_on_demand and len(facts.ready()) >= facts.wanted:
+    if _stood_in_for(facts):
         return None
     found = [
         f"pod {engine.pod.name}: {engine.pod.unschedulable}" for engine in facts.alive() if engine.pod.unschedulable

@@ -120,6 +120,30 @@ def test_a_tier_in_fallback_is_ready_and_waits_for_nothing() -> None:
     assert (status.slices.on_demand.desired, status.slices.spot.desired, status.slices.spot.ready) == (2, 1, 0)
 
 
+LATE = {"conditions": [{"type": "Progressing", "status": "False", "reason": reasons.PROGRESS_DEADLINE}]}
+
+
+def test_a_rollout_that_waits_for_spot_nodes_all_day_needs_nobody_while_on_demand_stands_in() -> None:
+    """A Deployment's deadline passes although nothing is wrong with its pods: the market has no room."""
+    assert summarize_tier(fallen_back(deployments={"spot": LATE})).stalled is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"deployments": {"on-demand": LATE}},
+        {"deployments": {"spot": LATE}, "engines": [*pods(2), Engine(pod_fact("starts", ready=False), None)]},
+        {"deployments": {"spot": LATE}, "capacity": CapacityStatus(mode="Normal")},
+        {"deployments": {"spot": LATE}, "engines": [*pods(1), Engine(pod_fact("waits", **WAITING), None)]},
+    ],
+    ids=["on demand", "a pod that starts", "nobody stands in", "too few serve"],
+)
+def test_a_deadline_that_says_more_than_that_spot_has_no_room_needs_a_person(change: dict[str, Any]) -> None:
+    stalled = summarize_tier(fallen_back(**change)).stalled
+    assert stalled is not None
+    assert stalled.reason == reasons.PROGRESS_DEADLINE
+
+
 def test_a_spot_pod_without_a_node_matters_while_it_is_missed() -> None:
     engines = [*pods(1, slice=names.SLICE_ON_DEMAND), Engine(pod_fact("waits", **WAITING), None)]
     summary = summarize_tier(fallen_back(engines=engines))
