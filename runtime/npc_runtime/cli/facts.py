@@ -49,6 +49,23 @@ class Capacity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Interruption:
+    """Pods whose nodes go, and what the last interruption cost until now."""
+
+    pods: int = 0
+    """Of which something is said of their nodes."""
+    unrouted: int = 0
+    """Of these, pods that take no new lines."""
+    since: str = ""
+    over: bool = True
+    lost: int = 0
+    rerouted: int = 0
+    downgraded: int = 0
+    below: int = 0
+    """Seconds with fewer pods ready than wanted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tier:
     """A GpuTier."""
 
@@ -65,6 +82,8 @@ class Tier:
     resident: int = 0
     model_progress: str = ""
     capacity: Capacity | None = None
+    """None: the operator does not say."""
+    interruption: Interruption | None = None
     """None: the operator does not say."""
 
 

@@ -10,6 +10,7 @@ from .facts import (
     Container,
     Deployment,
     Event,
+    Interruption,
     Lease,
     Node,
     Pod,
@@ -96,6 +97,7 @@ def parse_tier(raw: Json) -> Tier:
         resident=number(status.get("residentAdapters")),
         model_progress=text(status.get("model")),
         capacity=_capacity(mapping(status.get("capacity"))),
+        interruption=_interruption(mapping(status.get("interruptions"))),
     )
 
 
@@ -108,6 +110,21 @@ def _capacity(raw: Json) -> Capacity | None:
         reason=text(raw.get("reason")),
         message=text(raw.get("message")),
         since=text(raw.get("since")),
+    )
+
+
+def _interruption(raw: Json) -> Interruption | None:
+    if not raw:
+        return None
+    return Interruption(
+        pods=number(raw.get("pods")),
+        unrouted=number(raw.get("unrouted")),
+        since=text(raw.get("since")),
+        over=raw.get("over") is not False,
+        lost=number(raw.get("lostLines")),
+        rerouted=number(raw.get("reroutedLines")),
+        downgraded=number(raw.get("downgradedLines")),
+        below=number(raw.get("secondsBelowTarget")),
     )
 
 

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from npc_operator.domain import reasons
+from npc_operator.domain.conditions import Finding
+from npc_operator.domain.interruption.queues import QUEUE_READY
+from npc_operator.domain.interruption.visibility import NODES_VISIBLE
+from npc_operator.domain.nodepools.report import NODE_POOLS_READY
 from npc_runtime.agent.errors import Reason
 from npc_runtime.cli.facts import Unread, World
 from tests.unit.cli import objects as o
@@ -283,6 +287,38 @@ def fallen_back() -> Fault:
     return Fault("tier/gold", healthy(tiers=[o.tier(status=o.conditions() | {"capacity": capacity})]))
 
 
+def nodes_that_go() -> Fault:
+    """Two pods are under notice, one of them off the routes already."""
+    interruptions = {
+        "pods": 2,
+        "unrouted": 1,
+        "since": o.RECENTLY,
+        "over": False,
+        "lostLines": 0,
+        "reroutedLines": 3,
+        "downgradedLines": 12,
+        "secondsBelowTarget": 40,
+    }
+    return Fault("tier/gold", healthy(tiers=[o.tier(status=o.conditions() | {"interruptions": interruptions})]))
+
+
+def nodes_that_went() -> Fault:
+    """The nodes are gone, and what takes their place is not there yet."""
+    interruptions = {"since": o.RECENTLY, "over": False, "lostLines": 1}
+    return Fault("", healthy(tiers=[o.tier(status=o.conditions() | {"interruptions": interruptions})]))
+
+
+def rights_beside() -> Fault:
+    """What is missing for nodes keeps nobody from serving."""
+    said = [
+        (NODE_POOLS_READY, reasons.KARPENTER_MISSING, "the cluster does not serve nodepools.karpenter.sh"),
+        (QUEUE_READY, reasons.QUEUE_FORBIDDEN, "queue npc in eu-west-1: the operator's identity may not read it"),
+        (NODES_VISIBLE, reasons.NODES_FORBIDDEN, "the operator may not see nodes"),
+    ]
+    beside = [(kind, "False", Finding(reason, message)) for kind, reason, message in said]
+    return Fault("tier/gold", healthy(tiers=[o.tier(status=o.conditions(beside=beside))]))
+
+
 def pod_terminating() -> Fault:
     pod = o.pod(POD, deletionTimestamp="2026-11-21T12:01:00Z")
     return Fault(f"pod/{POD}", healthy(pods=[pod, o.pod("gold-on-demand-5d9c7-young"), o.gateway()]))
@@ -396,6 +432,9 @@ FAULTS: Mapping[str, Callable[[], Fault]] = {
         no_leader,
         lease_not_readable,
         fallen_back,
+        nodes_that_go,
+        nodes_that_went,
+        rights_beside,
         pod_terminating,
         pod_stuck_terminating,
         node_lost,

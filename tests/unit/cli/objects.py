@@ -30,15 +30,17 @@ def conditions(
     reconciling: tuple[str, str] | None = None,
     since: str = RECENTLY,
     observed: int = 1,
+    beside: Sequence[tuple[str, str, Finding]] = (),
 ) -> Json:
-    """The part of a status that all kinds share, as the operator publishes it."""
+    """The part of a status that all kinds share, as the operator publishes it; `beside` has more conditions."""
     summary = Summary(
         ready=ready,
         why=Finding(*why),
         stalled=Finding(*stalled) if stalled else None,
         reconciling=Finding(*reconciling) if reconciling else None,
     )
-    made = build_conditions(summary, (), generation=observed, now=datetime.fromisoformat(since).timestamp())
+    at = datetime.fromisoformat(since).timestamp()
+    made = build_conditions(summary, (), generation=observed, now=at, more=beside)
     return {
         "observedGeneration": observed,
         "conditions": [one.model_dump(mode="json", by_alias=True) for one in made],

@@ -61,6 +61,16 @@ def test_status_shows_regions_tiers_and_adapters_and_what_needs_a_person() -> No
     assert adapter.startswith(f"vampire True RankTooHigh 1/1 {o.OLD[7:19]} 5m tier gold: pod")
 
 
+def test_status_tells_of_a_ready_tier_what_stands_in_and_which_pods_go() -> None:
+    status = {"capacity": {"mode": "Storm", "message": "Everything is on demand."}, "interruptions": {"pods": 2}}
+    answer = view_status((healthy(tiers=[o.tier(status=o.conditions() | status)]),), now=o.NOW)
+    shown = render(answer, form="table", colours=False)
+    assert "Storm: Everything is on demand; Nodes of 2 of its pods go or may go" in shown
+    assert isinstance(answer.data, dict)
+    (tier,) = answer.data["tiers"]
+    assert (tier["capacityMode"], tier["interruptedPods"]) == ("Storm", 2)
+
+
 def test_status_begins_with_an_operator_that_is_away() -> None:
     shown = render(view_status((healthy(election=None),), now=o.NOW), form="table", colours=False)
     assert shown.startswith("! operator: OperatorAbsent:")

@@ -41,7 +41,7 @@ def test_every_reason_that_only_why_finds_is_explained() -> None:
     assert found - set(OBJECTS) - set(AGENTS) - {"Evicted"} <= told
     source = read("runtime/npc_runtime/cli/explain/pods.py") + read("runtime/npc_runtime/cli/explain/regions.py")
     source += read("runtime/npc_runtime/cli/explain/operators.py") + read("runtime/npc_runtime/cli/explain/tiers.py")
-    source += read("runtime/npc_runtime/cli/explain/degraded.py")
+    source += read("runtime/npc_runtime/cli/explain/degraded.py") + read("runtime/npc_runtime/cli/explain/machines.py")
     for word in told:
         assert re.search(rf'"{word}"', source), word
 
@@ -62,6 +62,8 @@ def test_the_examples_are_what_the_commands_print() -> None:
     rolled_back = (Path(__file__).parent / "golden" / "candidate-errors.txt").read_text(encoding="utf-8")
     degraded = (Path(__file__).parent / "golden" / "heard-from-another-tier.txt").read_text(encoding="utf-8")
     assert shown("Degraded voices", "kubectl npc why vampire") == degraded.partition("\n")[2]
+    going = (Path(__file__).parent / "golden" / "nodes-that-go.txt").read_text(encoding="utf-8")
+    assert going in chapter(PAGE, "Nodes that go")
     assert shown("Why", "kubectl npc why vampire") == rolled_back.partition("\n")[2]
     history = render(view_history(parse_adapter(written()), tier="gold"), form="table", colours=False)
     assert shown("History", "kubectl npc history vampire --tier gold") == history

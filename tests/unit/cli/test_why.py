@@ -24,6 +24,9 @@ GOLDEN = Path(__file__).parent / "golden"
 FINE = {
     "all-is-well",
     "fallen-back",
+    "nodes-that-go",
+    "nodes-that-went",
+    "rights-beside",
     "pod-terminating",
     "lease-not-readable",
     "waiting-for-its-turn",

@@ -8,10 +8,14 @@ import tomllib
 import pytest
 
 from npc_operator.api import names
+from npc_operator.domain.interruption.queues import QUEUE_READY
+from npc_operator.domain.interruption.visibility import NODES_VISIBLE
+from npc_operator.domain.nodepools.report import NODE_POOLS_READY
 from npc_operator.domain.rollout import history
 from npc_operator.settings import read_settings
 from npc_runtime.cli import vocabulary as v
 from npc_runtime.cli.explain.advice import AGENTS, OBJECTS, next_step
+from npc_runtime.cli.explain.machines import MACHINES
 from tests.unit.conventions.pages import ROOT, read
 from tests.unit.conventions.vocabulary import agent_reasons, condition_reasons
 
@@ -31,6 +35,10 @@ def test_the_lease_is_looked_for_under_the_name_that_the_operator_gives_it() -> 
     settings = read_settings(["run", "--fleet-image=x"], {})
     assert settings.lease_name == v.LEASE
     assert f"--namespace {v.OPERATOR_NAMESPACE}" in read("README.md")
+
+
+def test_conditions_about_machines_are_those_that_the_operator_writes_beside_readiness() -> None:
+    assert set(MACHINES) == {NODE_POOLS_READY, QUEUE_READY, NODES_VISIBLE}
 
 
 def test_short_names_are_those_of_the_crds() -> None:

@@ -90,6 +90,7 @@ OBJECTS = {
     "NodeClassNotReady": "see the node class that the message names, and the logs of Karpenter",
     "CloudCredentials": "give the operator's ServiceAccount a role of the cloud: docs/clouds/aws.md",
     "HeadroomRefused": "see the message; often: helm upgrade npc-operator --reuse-values --set nodePools.enabled=true",
+    "FinalizerHeld": "take the finalizer off with the command of docs/node-pools.md#removing",
     # on-demand and spot
     "SpotAsWanted": "",
     "SpotPending": "nothing at first; if it stays, allow more instance types or zones for spot nodes",

@@ -11,6 +11,7 @@ from ..conditions import Condition
 from ..facts import Tier, World
 from .advice import next_step
 from .chain import Link, gather, sentence
+from .machines import explain_capacity, explain_interruption, explain_machines
 from .operators import explain_unobserved
 from .pods import explain_pod
 
@@ -72,15 +73,10 @@ def find_unready(case: TierCase) -> Sequence[Link]:
     return [case.link(condition, says)]
 
 
-def find_capacity(case: TierCase) -> Sequence[Link]:
-    """On-demand pods that stand in for spot: no fault as long as the tier is ready, and always worth knowing."""
-    capacity, meta = case.tier.capacity, case.tier.meta
-    if capacity is None or capacity.mode == "Normal":
-        return ()
-    step = next_step(capacity.reason, namespace=meta.namespace, short=v.SHORT[v.KIND_TIER], name=meta.name)
-    says = f"Its capacity is in mode {capacity.mode}: {sentence(capacity.message)}"
-    name = f"tier {meta.name}"
-    return [Link(object=name, reason=capacity.reason, since=capacity.since, says=says, next=step, fine=True)]
+def find_machines(case: TierCase) -> Sequence[Link]:
+    """No fault as long as the tier is ready, and always worth knowing."""
+    tier = case.tier
+    return [*explain_capacity(tier), *explain_interruption(tier), *explain_machines(tier)]
 
 
 def _counts(tier: Tier) -> str:
@@ -120,7 +116,7 @@ def find_pods(case: TierCase) -> Sequence[Link]:
     return links
 
 
-RULES = (find_unobserved, find_stalled, find_unready, find_capacity, find_refused_pods, find_pods)
+RULES = (find_unobserved, find_stalled, find_unready, find_machines, find_refused_pods, find_pods)
 
 
 def explain_tier(tier: Tier, world: World, now: float) -> tuple[Link, ...]:

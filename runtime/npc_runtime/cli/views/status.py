@@ -8,6 +8,7 @@ from dataclasses import asdict
 from ..answers import Answer, Block, Cell, Table, Tone, text, tone_of
 from ..conditions import Condition, Conditions
 from ..explain.chain import clip, how_long
+from ..explain.machines import brief
 from ..explain.operators import explain_operator
 from ..facts import Adapter, Degradation, Region, Tier, VariantState, World
 from ..rollouts import short
@@ -126,7 +127,8 @@ def _region(one: Region, now: float) -> tuple[Cell, ...]:
 def _tier(one: Tier, now: float) -> tuple[Cell, ...]:
     ready, reason, since, message = _state(one.conditions, now)
     counts = (Cell(f"{one.ready}/{one.wanted}"), Cell(f"{one.resident}/{one.adapters}"))
-    return (Cell(one.meta.name), Cell(one.quality), ready, reason, *counts, since, message)
+    said = message if message.text else Cell(clip(brief(one)))
+    return (Cell(one.meta.name), Cell(one.quality), ready, reason, *counts, since, said)
 
 
 def _adapter(one: Adapter, now: float) -> tuple[Cell, ...]:
@@ -227,6 +229,8 @@ def _tier_data(one: Tier) -> dict[str, object]:
         "wantedReplicas": one.wanted,
         "adapters": one.adapters,
         "residentAdapters": one.resident,
+        "capacityMode": one.capacity.mode if one.capacity is not None else "",
+        "interruptedPods": one.interruption.pods if one.interruption is not None else 0,
     }
 
 
