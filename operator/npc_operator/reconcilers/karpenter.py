@@ -7,7 +7,7 @@ made of one, labels and all, is theirs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from npc_operator.api import names
@@ -72,8 +72,12 @@ async def _keep(context: Context, meta: ObjectMeta, manifest: dict[str, Any], li
         return Looked(faults=(MISSING,))
     except PortError as error:
         return failed(what, error)
-    unready = _find_unready(live)
-    return Looked(kept=(what,)) if unready is None else Looked(faults=(unready,), busy=True)
+    ready = _find_ready(live)
+    if ready.get("status") == "False":
+        why = ready.get("message") or ready.get("reason") or "not ready"
+        unready = Finding(reasons.NODE_CLASS_NOT_READY, f"{what}: {why}; check its node class")
+        return Looked(faults=(unready,), busy=True)
+    return Looked(kept=(what,), unproven=ready.get("status") != "True")
 
 
 async def _clear(context: Context, meta: ObjectMeta, name: str, live: Manifest | None) -> Looked:
@@ -120,11 +124,7 @@ def _was_applied(live: Manifest) -> bool:
     return owned_fields(live, manager=names.MANAGER_CHILDREN) is not None
 
 
-def _find_unready(live: Manifest) -> Finding | None:
-    """What Karpenter says against a NodePool; one that it has not looked at yet is no fault."""
-    for condition in (live.get("status") or {}).get("conditions") or ():
-        if condition.get("type") == "Ready" and condition.get("status") == "False":
-            why = condition.get("message") or condition.get("reason") or "not ready"
-            name = live["metadata"]["name"]
-            return Finding(reasons.NODE_CLASS_NOT_READY, f"{KIND} {name}: {why}; check its node class")
-    return None
+def _find_ready(live: Manifest) -> Mapping[str, Any]:
+    """What Karpenter says of a NodePool; nothing where it has not looked at it yet, which is no fault."""
+    conditions = (live.get("status") or {}).get("conditions") or ()
+    return next((one for one in conditions if one.get("type") == "Ready"), {})

@@ -21,6 +21,8 @@ class Looked:
     """What is there as wanted, by name."""
     empty: bool = False
     """Nothing of the tier is there, as was just seen."""
+    unproven: bool = False
+    """What is wanted is there, and whoever has to work with it has not said yet that they can."""
     busy: bool = False
     """Something goes on there that is worth another look soon."""
 
@@ -32,6 +34,7 @@ def join(looks: list[Looked]) -> Looked:
         errors=tuple(error for look in looks for error in look.errors),
         kept=tuple(name for look in looks for name in look.kept),
         empty=all(look.empty for look in looks),
+        unproven=any(look.unproven for look in looks),
         busy=any(look.busy for look in looks),
     )
 

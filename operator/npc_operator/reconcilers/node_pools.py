@@ -61,7 +61,7 @@ class _Memory:
     noted: frozenset[Place] = frozenset()
     """As it was written last."""
     removing_since: float | None = None
-    """When this leadership first looked at the deleted tier."""
+    """When this leadership first looked at the deleted tier, by the monotonic clock."""
     finalizer_stays: bool = False
     """The finalizer was let go, and was still there."""
 
@@ -121,7 +121,7 @@ class NodePoolsReconciler:
         self, meta: ObjectMeta, tier: Tier | None, recorded: frozenset[Place], wanted: frozenset[Place]
     ) -> Outcome:
         held, noted = names.FINALIZER_NODE_POOLS in meta.finalizers, _said(meta)
-        now = self._context.clock.now()
+        now = self._context.clock.monotonic()
         looks: dict[Place, Looked] = {}
         since = None
         if meta.deletion_timestamp is None:
@@ -139,9 +139,10 @@ class NodePoolsReconciler:
             memory.removing_since = since = now if memory.removing_since is None else memory.removing_since
         looks |= {place: await self._look(meta, tier, place, True) for place in sorted(wanted)}
         # What another provider made goes once the one that is wanted now is there: until then the tier lives on it.
-        unmade = any(look.faults or look.errors for place, look in looks.items() if place.outside)
-        if since is not None or not unmade:
-            looks |= {place: await self._look(meta, tier, place, False) for place in sorted(recorded - wanted)}
+        new = [look for place, look in looks.items() if place.outside]
+        unmade = since is None and any(look.faults or look.errors or look.unproven for look in new)
+        kept = frozenset(place for place in recorded - wanted if place.outside and unmade)
+        looks |= {place: await self._look(meta, tier, place, False) for place in sorted(recorded - wanted - kept)}
         empty = {place for place, look in looks.items() if look.empty}
         after = decide_hold(recorded=recorded, wanted=wanted, empty=empty, deleting_since=since, now=now)
         if since is not None and not held:
@@ -149,7 +150,7 @@ class NodePoolsReconciler:
         if after.abandoned:
             told = events.abandoned(tuple(str(place) for place in after.abandoned))
             events.emit(self._context.recorder, events.object_ref(names.KIND_TIER, meta), told)
-        whole = join(list(looks.values()))
+        whole = join([*looks.values(), Looked(busy=bool(kept) and any(look.unproven for look in new))])
         if after != Hold(noted, held):
             refused = await self._note(meta, after)
             whole = whole if refused is None else join([whole, refused])

@@ -43,6 +43,13 @@ def pools(world: World) -> list[str]:
     return [one["metadata"]["name"] for one in world.peek("NodePool")]
 
 
+def answer(world: World, ready: str, message: str = "") -> None:
+    """What Karpenter says of NodePools that it looked at."""
+    said = {"type": "Ready", "status": ready, "reason": "Ready" if ready == "True" else "NotReady", "message": message}
+    for name in pools(world):
+        world.api.set_status("NodePool", "", name, {"conditions": [said]})
+
+
 def metadata(world: World) -> Manifest:
     found: Manifest = world.live(names.KIND_TIER, "gold")["metadata"]
     return found

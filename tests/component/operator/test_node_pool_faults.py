@@ -26,6 +26,7 @@ from tests.component.operator.pools import (
     KARPENTER,
     NO_KIND,
     POOLS,
+    answer,
     condition,
     delete_tier,
     finalizers,
@@ -161,8 +162,49 @@ async def test_what_another_provider_made_stays_until_the_new_one_is_there() -> 
     assert condition(world)[:2] == ("False", reasons.KARPENTER_MISSING)
     assert {group.description.max_size for group in world.groups.live.values()} == {GROUP["maxSize"]}
     del world.api.unlisted["NodePool"]
-    await world.settle(seconds=120)
+    await world.settle(seconds=60)
+    answer(world, "True")
+    await world.settle(seconds=60)
     assert (len(pools(world)), world.groups.live) == (2, {})
+
+
+async def test_what_another_provider_made_stays_until_karpenter_can_use_the_new_pools() -> None:
+    world = await settled(GROUPS)
+    world.put(provided(KARPENTER))
+    await world.settle(seconds=60)
+    assert len(pools(world)) == 2
+    assert {group.description.max_size for group in world.groups.live.values()} == {GROUP["maxSize"]}
+    answer(world, "False", "node class gpu not found")
+    await world.settle(seconds=60)
+    assert {group.description.max_size for group in world.groups.live.values()} == {GROUP["maxSize"]}
+    answer(world, "True")
+    await world.settle(seconds=60)
+    assert world.groups.live == {}
+
+
+async def test_room_that_is_not_wanted_any_more_goes_although_the_nodes_have_a_fault() -> None:
+    world = await settled(KARPENTER, headroom=1)
+    answer(world, "False", "node class gpu not found")
+    await world.settle(seconds=60)
+    assert len(world.peek("CapacityBuffer")) == 1
+    world.put(provided(KARPENTER))
+    await world.settle(seconds=60)
+    assert condition(world)[:2] == ("False", reasons.NODE_CLASS_NOT_READY)
+    assert world.peek("CapacityBuffer") == []
+
+
+@pytest.mark.parametrize("set_by", [-7200.0, 7200.0], ids=["back", "forth"])
+async def test_a_clock_that_is_set_changes_nothing_of_how_long_a_deletion_waits(set_by: float) -> None:
+    world = await settled(GROUPS)
+    for name in IN_AWS:
+        world.groups.set_instances("eu-west-1", name, 1)
+    delete_tier(world)
+    await world.settle(seconds=60)
+    world.clock.skew = set_by
+    await world.settle(seconds=REMOVAL_SECONDS - 180)
+    assert finalizers(world) == [names.FINALIZER_NODE_POOLS]
+    await world.settle(seconds=240)
+    assert finalizers(world) == []
 
 
 async def test_a_tier_from_a_backup_keeps_no_stale_note_and_says_who_must_take_off_the_finalizer() -> None:

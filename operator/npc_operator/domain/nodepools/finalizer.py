@@ -37,7 +37,7 @@ def decide_hold(
     now: float,
 ) -> Hold:
     """`empty` are places that were just looked at and have nothing of the tier; `deleting_since` is when this leader
-    first saw to the deletion. Times are Unix seconds."""
+    first saw to the deletion. Times are of one clock that nobody sets, in seconds."""
     if deleting_since is None:
         places = frozenset(recorded) - frozenset(empty) | frozenset(wanted)
         return Hold(places, any(place.outside for place in places))
