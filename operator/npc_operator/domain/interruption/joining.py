@@ -40,7 +40,7 @@ def join(facts: PodInterruption, now: float) -> Said | None:
     A deadline moves towards us only: a notice that an operator sees for the first time after a restart has no more time
     than it had. Maintenance that is still far away may be put off.
     """
-    notices = merge(facts.notices)
+    notices = tuple(sorted(merge(facts.notices), key=lambda notice: _rank(notice.kind, _end_of(notice), now)))
     told = _record_of(notices, now) if notices else None
     old = facts.record
     if old is None:
@@ -49,7 +49,7 @@ def join(facts: PodInterruption, now: float) -> Said | None:
     held = old.held_until is not None and old.held_until > now
     if told is None:
         return Said(old, held) if held or not facts.known else None
-    weaker = STRENGTH.index(told.kind) > STRENGTH.index(old.kind)
+    weaker = told.kind is not old.kind and _rank(told.kind, told.deadline, now) > _rank(old.kind, old.deadline, now)
     if weaker and facts.known and not held:
         # What was stronger was taken back, what is left begins for itself.
         return Said(told, True, (withdrawn(old, now), _noticed(told, notices)))
@@ -73,6 +73,14 @@ def join(facts: PodInterruption, now: float) -> Said | None:
         held_until=_latest(old.held_until, told.held_until),
     )
     return Said(record, True, _brought_forward(old, record))
+
+
+def _rank(kind: Kind, deadline: float | None, now: float) -> float:
+    """How much it says, the least for the most. Maintenance whose time has not come says less than a node that is lost
+    today."""
+    if kind is Kind.SCHEDULED and deadline is not None and now < deadline - SCHEDULED_LEAD_SECONDS:
+        return STRENGTH.index(Kind.NODE_LOST) + 0.5
+    return STRENGTH.index(kind)
 
 
 def _record_of(notices: tuple[Notice, ...], now: float) -> Record:
@@ -102,7 +110,7 @@ def _set_back(record: Record, now: float) -> Record:
     """The record as this clock would have written it: one that begins in our future was written by a clock ahead of
     ours (or ours was set back), and all its times are moved with it.
     """
-    ahead = record.since - now
+    ahead = max(record.since, record.begun) - now
     if ahead <= 0:
         return record
 
@@ -111,7 +119,7 @@ def _set_back(record: Record, now: float) -> Record:
 
     return replace(
         record,
-        since=now,
+        since=min(now, record.since - ahead),
         raised=moved(record.raised),
         deadline=moved(record.deadline),
         held_until=moved(record.held_until),

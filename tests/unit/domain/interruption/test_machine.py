@@ -326,10 +326,51 @@ def test_what_is_said_an_hour_after_a_milder_word_begins_when_it_is_said(mild: K
     steps = decide_interruption(facts(worse, record=steps.record), later + 30)
     assert steps.record is not None
     assert steps.record.begun == later, "it went on, it did not begin anew"
-    # A clock that was set back takes all of it along.
+    # A clock that was set back takes all of it along, to no later than now.
     steps = decide_interruption(facts(worse, record=steps.record), T - 100)
     assert steps.record is not None
-    assert steps.record.begun == T - 100 + 3600
+    assert (steps.record.since, steps.record.begun) == (T - 100 - 3600, T - 100)
+
+
+def test_a_clock_that_is_set_back_leaves_a_notice_that_followed_a_cordon_the_time_it_had() -> None:
+    alone: dict[str, Any] = {"others_can_take": False, "covered": False}
+    cordon = notice(Kind.CORDON, seen=T - 86_400)
+    first = decide_interruption(facts(cordon, **alone), T - 86_400).record
+    record = decide_interruption(facts(cordon, spot(), record=first, **alone), T).record
+    back = T - 3600
+    steps = decide_interruption(facts(cordon, spot(), record=record, **alone), back)
+    assert steps.record is not None
+    assert steps.record.deadline == back + 120
+    assert decide_interruption(facts(cordon, spot(), record=steps.record, **alone), back + 95).unroute
+
+
+@pytest.mark.parametrize("queued", [False, True])
+def test_maintenance_that_is_days_away_hides_no_node_that_is_lost_today(queued: bool) -> None:
+    far = notice(Kind.SCHEDULED, deadline=T + 5 * 86_400, instance="i-1", node=None)
+    if queued:
+        far = replace(far, source=Source.EVENT_BRIDGE)
+    lost = notice(Kind.NODE_LOST, seen=T + 10)
+    first = decide_interruption(facts(far), T).record
+    steps = decide_interruption(facts(far, lost, record=first), T + 10)
+    assert (steps.unroute, steps.replacement, steps.evict) == (True, "Now", False)
+    assert steps.record is not None
+    assert steps.record.kind is Kind.NODE_LOST
+    found = decide_interruption(facts(far, record=steps.record), T + 60)
+    assert (found.unroute, found.replacement) == (False, "None")
+    assert found.record == replace(first, since=T) if first is not None else None
+    # Once the maintenance begins it says more: the node ends whether it is seen again or not.
+    due = T + 5 * 86_400 - SCHEDULED_LEAD_SECONDS
+    steps = decide_interruption(facts(far, replace(lost, seen=due - 60), record=found.record), due)
+    assert steps.record is not None
+    assert steps.record.kind is Kind.SCHEDULED
+
+
+def test_maintenance_that_is_put_off_after_it_was_begun_with_keeps_its_time() -> None:
+    record = decide_interruption(facts(notice(Kind.SCHEDULED, deadline=T + 300)), T).record
+    steps = decide_interruption(facts(notice(Kind.SCHEDULED, deadline=T + 9000), record=record), T + 10)
+    assert steps.record is not None
+    assert steps.record.deadline == T + 300
+    assert steps.unroute
 
 
 def test_steps_of_maintenance_are_measured_from_when_it_is_begun_with() -> None:
