@@ -94,7 +94,12 @@ class Agent:
         )
         self._metadata: MetadataWatch | None = None
         if settings.metadata is not None:
-            self._metadata = MetadataWatch(settings.metadata, settings.metadata_url, changed=self._republish)
+            self._metadata = MetadataWatch(
+                settings.metadata,
+                settings.metadata_url,
+                changed=self._republish,
+                failed=self._metrics.metadata_failed,
+            )
         self._last: tuple[Facts, tuple[Refuse, ...]] | None = None
 
     async def run(self) -> None:

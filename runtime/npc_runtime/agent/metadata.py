@@ -25,6 +25,7 @@ from .metadata_parse import Answer, Strange, Word, strongest
 
 Cloud = Literal["AWS", "GCP", "Azure"]
 CLOUDS: tuple[Cloud, ...] = ("AWS", "GCP", "Azure")
+Failure = Literal["Unheard", "Strange"]
 
 DRAIN_SECONDS = 25.0
 """Before the machine goes, the pod takes no new line: those that run need as long."""
@@ -37,15 +38,27 @@ nobody else asks."""
 log = logging.getLogger(__name__)
 
 
+class StrangeAnswerError(MetadataError):
+    """The service answered with something that this version does not understand."""
+
+
 class MetadataWatch:
-    """What the metadata service says now. `changed` is called on the loop whenever `report` or `draining` changes."""
+    """What the metadata service says now. `changed` is called on the loop whenever `report` or `draining` changes,
+    `failed` with Unheard or Strange for every question that no answer came to, or one that is not understood."""
 
     def __init__(
-        self, cloud: Cloud, url: str, *, changed: Callable[[], None], clock: Callable[[], float] = time.time
+        self,
+        cloud: Cloud,
+        url: str,
+        *,
+        changed: Callable[[], None],
+        failed: Callable[[Failure], None],
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._cloud = cloud
         self._url = url
         self._changed = changed
+        self._failed = failed
         self._clock = clock
         self._words: dict[str, Word] = {}  # by topic
         self._news = asyncio.Event()
@@ -97,12 +110,13 @@ class MetadataWatch:
                         extra={"cloud": self._cloud, "topic": topic.name, "detail": _detail(error)},
                     )
                 failures += 1
+                self._failed("Strange" if isinstance(error, StrangeAnswerError) else "Unheard")
             await asyncio.sleep(RETRY_SECONDS[min(max(failures, 1), len(RETRY_SECONDS)) - 1])
 
     def _heard(self, topic: str, answer: Answer) -> None:
         known = self._words.get(topic)
         if isinstance(answer, Strange):
-            raise MetadataError("an answer that is none")
+            raise StrangeAnswerError("an answer that is none")
         if answer is not None and answer.kind == "Interruption" and answer.deadline is None:
             # Counted from when it was first heard.
             answer = known or Word("Interruption", self._clock() + NOTICE_SECONDS)

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from ..wire import AdapterPhase, Stamp
 from .errors import Reason
 from .facts import Stage
+from .metadata import Failure
 from .report import Content
 
 ARCHETYPE_LIMIT = 200
@@ -56,6 +57,12 @@ class Metrics:
             buckets=_LAG_BUCKETS,
             registry=self.registry,
         )
+        self._metadata_failures = Counter(
+            "npc_agent_metadata_failures_total",
+            "Questions to the machine's metadata service without an answer that is understood.",
+            ["reason"],
+            registry=self.registry,
+        )
         self._requests = Counter(
             "npc_agent_requests_total", "Requests on the TLS port.", ["route", "code"], registry=self.registry
         )
@@ -97,6 +104,10 @@ class Metrics:
     def request(self, route: str, code: int) -> None:
         """A request on the TLS port was answered."""
         self._requests.labels(route, str(code)).inc()
+
+    def metadata_failed(self, reason: Failure) -> None:
+        """The machine's metadata service was asked in vain."""
+        self._metadata_failures.labels(reason).inc()
 
     def lag(self, seconds: float) -> None:
         """The loop ran something this late."""

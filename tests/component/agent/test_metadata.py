@@ -9,6 +9,7 @@ import contextlib
 import json
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -48,6 +49,7 @@ STOOD_STILL_SECONDS = 15.0
 class Watched:
     watch: MetadataWatch
     news: asyncio.Queue[tuple[InterruptionReport | None, bool]]
+    failed: Counter[str]
 
     async def next(self) -> tuple[str, bool]:
         async with asyncio.timeout(50):
@@ -58,10 +60,15 @@ class Watched:
 @contextlib.asynccontextmanager
 async def watching(cloud: Cloud, url: str) -> AsyncIterator[Watched]:
     news: asyncio.Queue[tuple[InterruptionReport | None, bool]] = asyncio.Queue()
-    watch = MetadataWatch(cloud, url, changed=lambda: news.put_nowait((watch.report, watch.draining)))
+    failed: Counter[str] = Counter()
+
+    def changed() -> None:
+        news.put_nowait((watch.report, watch.draining))
+
+    watch = MetadataWatch(cloud, url, changed=changed, failed=lambda reason: failed.update([reason]))
     task = asyncio.create_task(watch.run())
     try:
-        yield Watched(watch, news)
+        yield Watched(watch, news, failed)
         assert not task.done(), task
     finally:
         task.cancel()
@@ -147,6 +154,7 @@ async def test_a_hop_limit_of_one_is_told_once_and_says_nothing_of_the_machine(
                 await machine.token_asked.wait()
         assert (seen.watch.report, seen.watch.draining) == (None, False)
         assert sum(record.levelno >= logging.WARNING for record in caplog.records) <= 3, "once per topic"
+        assert set(seen.failed) == {"Unheard"}
 
 
 async def test_a_service_that_breaks_takes_nothing_back_and_its_words_stay_out_of_the_log(
@@ -167,6 +175,20 @@ async def test_a_service_that_breaks_takes_nothing_back_and_its_words_stay_out_o
         words = caplog.text + "".join(repr(record.__dict__) for record in caplog.records)
         assert "secret words" not in words
         assert machine.token not in words
+
+
+async def test_an_answer_that_is_not_understood_is_no_word_and_is_counted(world: Path, engine: FakeEngine) -> None:
+    async with Ec2() as machine:
+        machine.documents[ACTION] = '{"action": "levitate"}'
+        async with watching("AWS", machine.url) as seen:
+            await machine.until_asked(ACTION, 2)
+            assert (seen.watch.report, set(seen.failed)) == (None, {"Strange"})
+        settings = replace(make_settings(world, engine.url), metadata="AWS", metadata_url=machine.url)
+        async with running(settings) as agent:
+            await machine.until_asked(ACTION, machine.asked[ACTION] + 2)
+            assert (await agent.status()).interruption is None
+            _, text = await agent.health("/metrics")
+            assert 'npc_agent_metadata_failures_total{reason="Strange"}' in text
 
 
 async def test_compute_engine_tells_of_a_preemption_as_it_happens() -> None:

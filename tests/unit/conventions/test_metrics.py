@@ -125,6 +125,7 @@ def agent_families() -> Iterator[Metric]:
     metrics.order(Stamp(epoch=1, generation=1))
     metrics.lag(0.1)
     metrics.request("desired", 200)
+    metrics.metadata_failed("Unheard")
     resident = AdapterReport(served_name="vampire--1", archetype="vampire", digest="", phase=AdapterPhase.RESIDENT)
     metrics.show(Content(adapters=(resident,)))
     yield from metrics.registry.collect()
