@@ -57,6 +57,9 @@ SPOT_NOTICE_SECONDS = 120
 """The longest notice a cloud gives before it takes a spot node (AWS; the others give less)."""
 
 
+_KARPENTER = "self.nodePools.provider.karpenter"
+
+
 class Model(ApiModel):
     """The base model all adapters of the tier sit on."""
 
@@ -188,6 +191,18 @@ class GpuTierSpec(ApiModel):
             f"!has(self.scheduling.nodeSelector) || !({KEY_OF_CAPACITY_TYPE} in self.scheduling.nodeSelector)",
             "must not name the label of capacityTypeLabel: the operator places on-demand and spot pods by it",
             field_path=".scheduling.nodeSelector",
+        ),
+        Rule(
+            f"!has(self.nodePools) || !has({_KARPENTER}) || !has({_KARPENTER}.labels) "
+            f"|| !({KEY_OF_CAPACITY_TYPE} in {_KARPENTER}.labels)",
+            "the operator sets the capacity type of each slice: must not name the label of capacityTypeLabel",
+            field_path=".nodePools.provider.karpenter.labels",
+        ),
+        Rule(
+            f"!has(self.nodePools) || !has({_KARPENTER}) || !has({_KARPENTER}.requirements) "
+            f"|| {_KARPENTER}.requirements.all(one, one.key != {KEY_OF_CAPACITY_TYPE})",
+            "the operator sets the capacity type of each slice: must not name the label of capacityTypeLabel",
+            field_path=".nodePools.provider.karpenter.requirements",
         ),
         Rule(
             "!has(self.agent.fileRoots) || self.agent.fileRoots.all(root, has(self.engine.volumeMounts) "

@@ -23,6 +23,8 @@ AcceleratorName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[
 Subnet = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^subnet-[0-9a-f]+$")]
 TagValue = Annotated[str, Field(max_length=256)]
 
+SETS_THESE = "the operator sets the capacity type of each slice, and Karpenter the rest"
+
 AcceleratorManufacturer = Literal["Nvidia", "Amd", "AmazonWebServices", "Xilinx"]
 OnDemandAllocation = Literal["LowestPrice", "Prioritized"]
 SpotAllocation = Literal["CapacityOptimized", "PriceCapacityOptimized", "CapacityOptimizedPrioritized", "LowestPrice"]
@@ -71,7 +73,7 @@ class NodeRequirement(ApiModel):
         str,
         Rule(
             "!(self in ['karpenter.sh/capacity-type', 'karpenter.sh/nodepool', 'kubernetes.io/hostname'])",
-            "the operator sets the capacity type of each slice, and Karpenter the rest",
+            SETS_THESE,
         ),
     ] = Field(min_length=1, max_length=316, pattern=LABEL_KEY)
     """Node label."""
@@ -145,7 +147,14 @@ class Karpenter(ApiModel):
     """How old a node may become; then it is drained and replaced."""
     termination_grace_period: Duration | None = None
     """Longest time a node may take to drain; unset waits for its pods. Give engine.drainSeconds room."""
-    labels: Labels = Field(default={}, max_length=32)
+    labels: Annotated[
+        Labels,
+        Rule(
+            "!('karpenter.sh/capacity-type' in self) && !('karpenter.sh/nodepool' in self) "
+            "&& !('kubernetes.io/hostname' in self)",
+            SETS_THESE,
+        ),
+    ] = Field(default={}, max_length=32)
     """More labels on the nodes."""
 
 
