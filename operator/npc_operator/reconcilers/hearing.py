@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from npc_operator.domain.engines import Engine
 from npc_operator.domain.facts import NodeFact, Pod
-from npc_operator.domain.interruption.notices import HELD_SECONDS, Notice
+from npc_operator.domain.interruption.notices import HELD_SECONDS, Notice, merge
 from npc_operator.domain.interruption.record import Record
 from npc_operator.domain.interruption.sources import metadata
 from npc_operator.domain.interruption.sources.kubernetes import parse_pod
@@ -58,8 +58,8 @@ class Hearing:
         """By pod uid."""
         self._pods: dict[str, Notice] = {}
         """By uid: those that are being deleted, or will be."""
-        self._silent: dict[str, float] = {}
-        """By pod uid: since when an agent was found not to be heard any more."""
+        self._silent: dict[tuple[str, str], dict[str, float]] = {}
+        """By tier and pod uid: since when an agent was found not to be heard any more."""
         self._queues: dict[str, list[_Held]] = {}
         """By EC2's id of the machine."""
 
@@ -94,34 +94,43 @@ class Hearing:
             return
         held = self._queues.setdefault(notice.instance, [])
         held[:] = [one for one in held if _counts(one.notice, notice.seen)]
-        if any(one.notice.key == notice.key and one.namespaces == namespaces for one in held):
-            return  # said again: the first time counts, or the end would move away with every repetition
+        for place, one in enumerate(held):
+            if one.notice.key == notice.key and one.namespaces == namespaces:
+                # Said again: the first time counts, or the end would move away each time. Towards us it may move.
+                (sooner,) = merge((one.notice, notice))
+                held[place] = replace(one, notice=sooner)
+                return
         held.append(_Held(notice, namespaces))
         if sum(map(len, self._queues.values())) > MAX_HELD:
-            self._queues.pop(next(iter(self._queues)))
+            self._make_room(notice.seen)
 
     def queued(self, pod: Pod, now: float) -> list[Notice]:
         """What queues said of the machine of a pod, as far as it is not out of date."""
         node = self.node(pod)
         return [] if node is None or node.instance is None else self._of_queues(node.instance, pod.namespace, now)
 
-    def silent(self, engines: Iterable[Engine], now: float) -> set[str]:
-        """Uids of the pods whose agents are not heard any more, and were not for a while."""
-        found = set()
-        for engine in engines:
-            uid = engine.pod.uid
-            if engine.agent is None or engine.agent.reachable:
-                self._silent.pop(uid, None)
-            elif now >= self._silent.setdefault(uid, now) + SILENT_SECONDS:
-                found.add(uid)
-        return found
+    def silent(self, tier: tuple[str, str], engines: Iterable[Engine], now: float) -> set[str]:
+        """Uids of the pods of a tier, by namespace and name, whose agents are not heard any more, and were not for a
+        while. Asked without engines, it is as if all had been heard."""
+        known = self._silent.pop(tier, {})
+        since = {
+            engine.pod.uid: min(now, known.get(engine.pod.uid, now))
+            for engine in engines
+            if engine.agent is not None and not engine.agent.reachable
+        }
+        if since:
+            self._silent[tier] = since
+        return {uid for uid, at in since.items() if now >= at + SILENT_SECONDS}
+
+    def forget_tier(self, tier: tuple[str, str]) -> None:
+        """It is gone."""
+        self._silent.pop(tier, None)
 
     def forget(self, uids: Iterable[str]) -> None:
         """These pods are gone."""
         for uid in uids:
             self._pods.pop(uid, None)
             self._agents.pop(uid, None)
-            self._silent.pop(uid, None)
 
     def _of_node(self, name: str, fact: NodeFact | None, now: float) -> tuple[Notice, ...]:
         known = self._nodes.get(name)
@@ -172,6 +181,17 @@ class Hearing:
             return None
         self._pods[pod.uid] = said
         return said
+
+    def _make_room(self, now: float) -> None:
+        """What is out of date goes first: where rules speak of a whole account, most of it is of machines that nobody
+        here asks about."""
+        for instance, held in list(self._queues.items()):
+            if not any(_counts(one.notice, now) for one in held):
+                del self._queues[instance]
+        # Not again at the next word: a wave of them would look through all of this each time.
+        count = sum(map(len, self._queues.values()))
+        while count > MAX_HELD * 9 // 10:
+            count -= len(self._queues.pop(next(iter(self._queues))))
 
     def _of_queues(self, instance: str, namespace: str, now: float) -> list[Notice]:
         held = self._queues.get(instance)

@@ -128,7 +128,7 @@ class Looker:
         many = len(engines) >= PART
         if many:
             yield
-        silent = self._hearing.silent(engines, now) if stirred else set()
+        silent = self._hearing.silent((namespace, name), engines if stirred else (), now)
         pods = self._helped(tier, engines, stirred, going, silent, wanted) if stirred else {}
         if many:
             yield

@@ -122,6 +122,7 @@ class Interruptions:
             gone = self._held.pop((key.namespace, key.name), None)
             if gone is not None:
                 self._hearing.forget(gone.records)
+                self._hearing.forget_tier((key.namespace, key.name))
                 self._acts.forget(gone.records)
             world.store.drop(TierInterruptions, key.namespace, key.name)
             return None, []

@@ -12,7 +12,7 @@ from npc_operator.domain.interruption.notices import HELD_SECONDS, Kind, Notice,
 from npc_operator.domain.interruption.record import Record
 from npc_operator.domain.interruption.sources.node import read_node
 from npc_operator.loop.store import Store
-from npc_operator.reconcilers.hearing import ENOUGH_MACHINES, Hearing
+from npc_operator.reconcilers.hearing import ENOUGH_MACHINES, MAX_HELD, SILENT_SECONDS, Hearing
 from npc_runtime.wire import InterruptionReport
 from tests.component.operator.harness import FakeClock
 from tests.component.operator.machines import KARPENTER, NTH
@@ -83,6 +83,48 @@ def test_a_queue_that_repeats_itself_says_one_thing_until_it_is_out_of_date() ->
     assert ears.hear(200.0) == [(Kind.INTERRUPTION, 100.0)]
     assert ears.hear(219.0 + HELD_SECONDS) == [(Kind.INTERRUPTION, 100.0)]
     assert ears.hear(220.0 + HELD_SECONDS) == []
+
+
+def test_a_queue_that_names_an_earlier_end_is_heard_and_one_that_names_a_later_one_is_not() -> None:
+    ears = Ears()
+    far = replace(QUEUED, kind=Kind.SCHEDULED, deadline=500_000.0)
+    engine = Engine(POD, agent_fact(POD))
+    ears.hearing.hold(far, None)
+    ears.hearing.hold(replace(far, seen=150.0, deadline=9000.0), frozenset({"elsewhere"}))
+    assert [(one.seen, one.deadline) for one in ears.hearing.about(engine, None, 155.0)] == [(100.0, 500_000.0)]
+    ears.hearing.hold(replace(far, seen=160.0, deadline=900.0), None)
+    ears.hearing.hold(replace(far, seen=170.0, deadline=700_000.0), None)
+    assert [(one.seen, one.deadline) for one in ears.hearing.about(engine, None, 180.0)] == [(100.0, 900.0)]
+    assert ears.hear(901.0 + HELD_SECONDS) == []
+
+
+def test_words_of_machines_that_are_nobodys_here_push_no_word_out_that_still_counts() -> None:
+    ears = Ears()
+    ears.hearing.hold(replace(QUEUED, kind=Kind.SCHEDULED, deadline=500_000.0), None)
+    for number in range(MAX_HELD + 10):
+        seen = 100.0 + number
+        foreign = replace(QUEUED, kind=Kind.TERMINATION, instance=f"i-foreign-{number}", seen=seen, deadline=None)
+        ears.hearing.hold(foreign, None)
+    assert ears.hear(100.0 + MAX_HELD) == [(Kind.SCHEDULED, 100.0)]
+
+
+def test_agents_fall_silent_anew_each_time_and_are_forgotten_with_their_pods() -> None:
+    ears, tier = Ears(), ("default", "gold")
+    heard, mute = (Engine(POD, agent_fact(POD, reachable=reachable)) for reachable in (True, False))
+    silent = ears.hearing.silent
+    assert silent(tier, [mute], 10.0) == set()
+    assert silent(tier, [mute], 10.0 + SILENT_SECONDS) == {POD.uid}
+    assert silent(tier, [mute], 5.0) == set(), "the clock was set back"
+    assert silent(tier, [mute], 5.0 + SILENT_SECONDS) == {POD.uid}
+    assert silent(tier, [heard], 20.0) == set()
+    assert silent(tier, [mute], 30.0) == set()
+    assert silent(tier, (), 31.0) == set(), "nobody asks while nothing is said of the tier's pods"
+    assert silent(tier, [mute], 3600.0) == set(), "that was another silence"
+    other = pod_fact("gold-2", node="node-1")
+    assert silent(tier, [Engine(other, agent_fact(other, reachable=False))], 3601.0) == set()
+    assert silent(tier, [mute], 3650.0) == set(), "it was gone meanwhile"
+    ears.hearing.forget_tier(tier)
+    assert silent(tier, [mute], 3660.0) == set()
 
 
 def test_a_queue_that_speaks_again_after_its_word_is_out_of_date_is_heard_though_nobody_asked_meanwhile() -> None:

@@ -11,21 +11,21 @@ import json
 import math
 from collections.abc import Iterable
 
-from npc_operator.domain.interruption.notices import Kind, Notice, Source, name_of
+from npc_operator.domain.interruption.notices import Kind, Notice, Source, merge, name_of
 
 MAX_BOOK = 60_000
 """Characters of a written book: below what the status field takes, and enough for a thousand machines."""
+_SLACK_SECONDS = 0.01
+"""A book keeps milliseconds."""
 
 
 def write_heard(notices: Iterable[Notice]) -> str:
-    """JSON for a status field; empty for an empty book. Of several that say the same, the first."""
-    first: dict[str, Notice] = {}
-    for notice in sorted(notices, key=lambda one: (one.seen, one.key)):
-        if notice.instance is not None:
-            first.setdefault(notice.key, notice)
+    """JSON for a status field; empty for an empty book. Of several that say the same, the first, with the earliest
+    end."""
+    said = merge(notice for notice in notices if notice.instance is not None)
     parts: list[str] = []
     length = 2
-    for notice in first.values():
+    for notice in sorted(said, key=lambda one: (one.seen, one.key)):
         deadline = None if notice.deadline is None else round(notice.deadline, 3)
         row = [notice.instance, notice.kind.value, round(notice.seen, 3), deadline]
         part = json.dumps(row, separators=(",", ":"))
@@ -50,8 +50,12 @@ def read_heard(text: str) -> tuple[Notice, ...]:
 
 
 def is_heard(text: str, notice: Notice) -> bool:
-    """Whether a written book says what this notice says."""
-    return any(one.key == notice.key for one in read_heard(text))
+    """Whether a written book says what this notice says: an end no later than this one's."""
+    end = notice.last_moment
+    return any(
+        one.key == notice.key and (end is None or (one.last_moment or 0.0) <= end + _SLACK_SECONDS)
+        for one in read_heard(text)
+    )
 
 
 def _notice(row: object) -> Notice | None:

@@ -69,6 +69,12 @@ def test_a_pod_that_stays_is_no_help_to_itself() -> None:
     assert two.help_for(MINE) == Help(True, True, False)
 
 
+def test_where_there_is_no_other_pod_nobody_takes_lines_though_none_are_asked_for() -> None:
+    for going in ({"uid-mine"}, set[str]()):
+        alone = Crowd((MINE,), going=going, routed=frozenset(), wanted_names=ALL, wanted=1)
+        assert not alone.help_for(MINE).others_can_take
+
+
 def test_a_pod_that_is_not_heard_any_more_is_no_help() -> None:
     pods = (MINE, engine("a", *VOICES), engine("b", "vampire"))
     crowd = Crowd(pods, going={"uid-mine"}, silent={"uid-a"}, routed=ALL, wanted_names=ALL, wanted=2)

@@ -30,6 +30,16 @@ def test_what_is_written_is_read_again_once_for_each_thing_that_is_said() -> Non
     assert read_heard("") == ()
 
 
+def test_an_end_that_was_brought_forward_is_heard_once_that_is_written() -> None:
+    far, near = (said(kind=Kind.SCHEDULED, end=end) for end in (500_000.0, 900.0))
+    book = write_heard([far])
+    assert not is_heard(book, near)
+    book = write_heard([far, replace(near, seen=9.0)])
+    assert read_heard(book) == (near,)
+    assert is_heard(book, near)
+    assert is_heard(book, far)
+
+
 def test_a_full_book_keeps_what_it_has_and_takes_nothing_new() -> None:
     many = [said(f"{number:0>253}", seen=float(number)) for number in range(400)]
     book = write_heard(many)
