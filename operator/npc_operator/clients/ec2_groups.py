@@ -4,7 +4,8 @@ Keys in the environment are not used either (`aws_session` says what is): what m
 that was given to this pod.
 
 Waiting out a throttled call is boto3's (its standard mode, a few tries with backoff); what is still throttled then is
-the queue's, which tries the whole key again later.
+the queue's, which tries the whole key again later. Nothing more is sent once nobody waits for it: a group that is made
+after the next leader removed all of them, and the tier's finalizer, would be nobody's.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from botocore.exceptions import ConnectionError as NoConnection
 from botocore.parsers import ResponseParserError
 
 from npc_operator.clients.aws_session import pod_session
+from npc_operator.clients.threads import is_awaited
 from npc_operator.domain.nodepools.groups import GroupDescription, LiveGroup, TemplateRef
 from npc_operator.ports import Conflict, NotFound, PortError
 
@@ -119,10 +121,18 @@ class Groups:
         with self._making:
             if region not in self._clients:
                 self._session = self._session or pod_session()
-                self._clients[region] = self._session.client(
+                client = self._session.client(
                     "autoscaling", region_name=region, endpoint_url=self._endpoint or None, config=CONFIG
                 )
+                client.meta.events.register("before-send", _refuse_unawaited)
+                self._clients[region] = client
             return self._clients[region]
+
+
+def _refuse_unawaited(**_: Any) -> None:
+    """Before each try of each call."""
+    if not is_awaited():
+        raise PortError("nobody waits for this any more", reason="Cancelled", retryable=False)
 
 
 @contextlib.contextmanager

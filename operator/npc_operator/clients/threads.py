@@ -14,6 +14,15 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_here = threading.local()
+
+
+def is_awaited() -> bool:
+    """Whether somebody still waits for the call that runs in this thread; True in a thread that is none of ours. A call
+    of many steps asks before each: whoever leads next may have acted meanwhile."""
+    gone: threading.Event | None = getattr(_here, "gone", None)
+    return gone is None or not gone.is_set()
+
 
 async def in_thread(call: Callable[[], T], *, name: str, abandoned: Callable[[T], None] | None = None) -> T:
     """What the call returns or raises. What it returns after whoever waited was cancelled goes to `abandoned`, in a
@@ -37,6 +46,7 @@ async def in_thread(call: Callable[[], T], *, name: str, abandoned: Callable[[T]
             logger.debug("an answer came after the end")
 
     def run() -> None:
+        _here.gone = gone
         try:
             result = call()
         except Exception as error:  # noqa: BLE001 - whatever it is belongs to who waits for it

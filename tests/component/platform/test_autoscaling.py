@@ -73,6 +73,7 @@ class Front(BaseHTTPRequestHandler):
             words = f"as the test says: {self.headers['X-Amz-Security-Token']}"
             text = f"<ErrorResponse><Error><Code>{code}</Code><Message>{words}</Message></Error></ErrorResponse>"
             self._answer(status, text.encode(), "text/xml")
+            server.failed.set()
             return
         onward = http.client.HTTPConnection("127.0.0.1", server.moto, timeout=20)
         headers = {key: self.headers[key] for key in ("Content-Type", "Authorization", "X-Amz-Date")}
@@ -121,6 +122,7 @@ class Cloud:
         for group in self.live():
             self.groups.delete_auto_scaling_group(AutoScalingGroupName=group["AutoScalingGroupName"], ForceDelete=True)
         self.front.asked, self.front.faults, self.front.answers, self.front.identities = [], {}, {}, 0
+        self.front.failed = threading.Event()
 
     def wanted(self, slice_: str = "spot", *, uid: str = "uid-1", **more: Any) -> GroupDescription:
         fact = tier_fact(uid=uid)
@@ -460,6 +462,21 @@ async def test_a_cloud_that_cannot_be_reached_is_tried_again_later(cloud: Cloud,
     with pytest.raises(PortError) as failure:
         await AutoScalingClient(endpoint=f"http://127.0.0.1:{unused_tcp_port}").find(REGION, named=["x"], tagged={})
     assert (failure.value.reason, failure.value.retryable) == ("Unreachable", True)
+
+
+async def test_nothing_more_is_asked_for_somebody_who_does_not_lead_any_more(cloud: Cloud) -> None:
+    """Whoever leads next may have removed the tier's groups, and its finalizer, before a throttled call is tried
+    again."""
+    cloud.front.faults["CreateAutoScalingGroup"] = [("Throttling", 400)]
+    making = asyncio.create_task(AutoScalingClient(endpoint=cloud.url).create(REGION, cloud.wanted()))
+    assert await asyncio.to_thread(cloud.front.failed.wait, 20)
+    making.cancel()
+    await asyncio.wait([making])
+    for thread in [thread for thread in threading.enumerate() if thread.name == "autoscaling"]:
+        await asyncio.to_thread(thread.join, 30)
+        assert not thread.is_alive()
+    assert len(cloud.asked("CreateAutoScalingGroup")) == 1
+    assert cloud.live() == []
 
 
 def test_a_cloud_that_does_not_answer_holds_up_neither_the_loops_own_threads_nor_the_end_of_the_process(
