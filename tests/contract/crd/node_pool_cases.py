@@ -97,12 +97,12 @@ NODE_POOLS = (
         kind="GpuTier",
         accept=(
             _karpenter(labels={"team": "voices"}),
-            _karpenter(labels={"eks.amazonaws.com/capacityType": "x"}) | {"spec.capacityTypeLabel": {"preset": "GKE"}},
+            {**_karpenter(labels={"eks.amazonaws.com/capacityType": "x"}), "spec.capacityTypeLabel": {"preset": "GKE"}},
         ),
         refuse=(
             _karpenter(labels={"karpenter.sh/capacity-type": "spot"}),
-            _karpenter(labels={"karpenter.sh/capacity-type": "spot"}) | {"spec.capacityTypeLabel": {"preset": "GKE"}},
-            _karpenter(labels={"life": "cheap"}) | {"spec.capacityTypeLabel": {"key": "life", "spotValue": "cheap"}},
+            {**_karpenter(labels={"karpenter.sh/capacity-type": "spot"}), "spec.capacityTypeLabel": {"preset": "GKE"}},
+            {**_karpenter(labels={"life": "cheap"}), "spec.capacityTypeLabel": {"key": "life", "spotValue": "cheap"}},
         ),
         field=f"{KARPENTER}.labels",
         message="the operator sets the capacity type of each slice",
@@ -110,10 +110,12 @@ NODE_POOLS = (
     Case(
         name="requirements of nodes do not say another capacity type",
         kind="GpuTier",
-        accept=(_requires(operator="Exists") | {"spec.capacityTypeLabel": {"key": "life", "spotValue": "cheap"}},),
+        accept=({**_requires(operator="Exists"), "spec.capacityTypeLabel": {"key": "life", "spotValue": "cheap"}},),
         refuse=(
-            _karpenter(requirements=[{"key": "life", "operator": "In", "values": ["cheap"]}])
-            | {"spec.capacityTypeLabel": {"key": "life", "spotValue": "cheap"}},
+            {
+                **_karpenter(requirements=[{"key": "life", "operator": "In", "values": ["cheap"]}]),
+                "spec.capacityTypeLabel": {"key": "life", "spotValue": "cheap"},
+            },
         ),
         field=f"{KARPENTER}.requirements",
         message="the operator sets the capacity type of each slice",
