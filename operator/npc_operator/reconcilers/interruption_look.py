@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import cast
 
 from npc_operator.api import names
+from npc_operator.domain.conditions import parse_rfc3339
 from npc_operator.domain.engines import OVER, Engine
 from npc_operator.domain.facts import NodeFact, Pod, Tier
 from npc_operator.domain.interruption.crowd import Crowd, is_going
@@ -157,6 +158,7 @@ class Looker:
         return PodInterruption(
             notices=notices,
             known=heard and (engine.agent is not None or not asks),
+            created=parse_rfc3339(engine.pod.created),
             record=record,
             deleting=engine.pod.deleting,
             node_closed=False,

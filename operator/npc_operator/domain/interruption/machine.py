@@ -24,7 +24,7 @@ from npc_operator.domain.interruption.joining import (
     join,
     withdrawn,
 )
-from npc_operator.domain.interruption.notices import Kind
+from npc_operator.domain.interruption.notices import Kind, Source
 from npc_operator.domain.interruption.record import Record
 from npc_operator.domain.interruption.wishes import PodInterruption, Steps, Told
 
@@ -33,6 +33,9 @@ ROUTE_MARGIN_SECONDS = 25.0
 the 30 s that Compute Engine and Azure give."""
 SETTLE_SECONDS = 1.0
 """After a pod left the routes, lines may still be on their way to it: only then does `none runs` mean something."""
+LATE_SECONDS = 5.0
+"""A pod that was made less than this before its machine's end came after it: clocks differ, and no engine starts in so
+short a time."""
 
 
 def decide_interruption(facts: PodInterruption, now: float) -> Steps:
@@ -109,6 +112,17 @@ class _Moment:
         """The replacement stands, and no new pod can take the place of the old one on its node."""
         return self.facts.replacement_ready and self.facts.node_closed
 
+    @property
+    def succeeds(self) -> bool:
+        """It came after its machine's time was up, and another one could come after it: maintenance that begins hours
+        after its time, or a machine that was spared. To evict it would make the next one, without end."""
+        created = self.facts.created
+        if created is None or self.facts.node_closed:
+            return False
+        # An agent is never heard before its pod is made, so what it says is taken as it was said.
+        told = [one.deadline for one in self.facts.notices if one.source is Source.METADATA and one.kind in LEAVING]
+        return any(end is not None and created > end - LATE_SECONDS for end in (self.record.deadline, *told))
+
     def unroute(self) -> bool:
         if self.facts.deleting:
             return True
@@ -132,7 +146,7 @@ class _Moment:
     def evict(self) -> bool:
         if self.facts.deleting or self.record.unrouted is None or not self.confirmed:
             return False
-        if self.leaving and self.now >= self.end:
+        if self.leaving and self.now >= self.end and not self.succeeds:
             return True
         if self.record.drained is None or self.record.covered is None or not self.facts.node_closed:
             # On a node that is open, the pod that comes after it could land in its place.

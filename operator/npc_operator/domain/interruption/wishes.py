@@ -31,6 +31,8 @@ class PodInterruption:
     """Lines that run on the pod; None if nobody knows."""
     replacement_ready: bool
     """Without this pod there are as many ready pods as wanted."""
+    created: float | None = None
+    """When the pod was made, in Unix seconds; None if that is not known."""
     rebalance_at: float
     """From when on the pod's node may be replaced because of a recommendation (`Replacements.next_at`)."""
 

@@ -124,6 +124,25 @@ def test_a_drained_pod_on_an_open_node_waits_for_the_end_lest_its_successor_land
     assert decide_interruption(facts(spot(), record=steps.record, node_closed=False, lines=0), T + 120).evict
 
 
+def test_a_pod_that_came_to_an_open_node_after_its_end_is_not_evicted_lest_the_next_one_comes() -> None:
+    for created, evict in ((T - 500, True), (T + 100, True), (T + 116, False), (T + 130, False), (None, True)):
+        late = facts(spot(), node_closed=False, created=created)
+        assert decide_interruption(late, T + 131).evict is evict, created
+        closed = decide_interruption(replace(late, node_closed=True), T + 131)
+        assert closed.evict, "none can come after it"
+        steps = decide_interruption(late, T + 131)
+        assert (steps.unroute, steps.replacement) == (True, "Now"), "it is none to rely on, either way"
+
+
+def test_what_the_agent_of_a_pod_that_came_late_says_is_taken_as_the_machine_said_it() -> None:
+    overdue = notice(Kind.SCHEDULED, seen=T, deadline=T - 3600, source=Source.METADATA)
+    pod = facts(overdue, node_closed=False, created=T - 90)
+    assert not decide_interruption(pod, T).evict
+    assert decide_interruption(replace(pod, created=T - 7200), T).evict
+    lost = facts(notice(Kind.TERMINATION), node_closed=False, created=T - 90)
+    assert decide_interruption(lost, T).evict, "what is said of a node was heard before this pod came, if it was"
+
+
 def test_a_node_that_somebody_empties_in_their_own_time_waits_for_the_replacement() -> None:
     drain = notice(Kind.DRAIN, source=Source.KARPENTER)
     steps = decide_interruption(facts(drain), T)
