@@ -50,7 +50,7 @@ def test_a_folder_without_a_digest_says_why(tmp_path: Path, capsys: pytest.Captu
 def test_the_projects_own_examples_are_clean(capsys: pytest.CaptureFixture[str]) -> None:
     code, said = lint(capsys, str(ROOT / "examples"))
     assert code == Code.FINE
-    assert "7 objects, 0 faults" in said
+    assert "8 objects, 0 faults" in said
     assert "checked by the cluster alone" in said
     assert "kubectl apply --dry-run=server" in said
 

@@ -16,6 +16,7 @@ import yaml
 from hack.gen.charts import operator_rights, region_rights, values_schema
 from npc_operator.api.archetypeadapter import ArchetypeAdapterSpec
 from npc_operator.api.base import ApiModel
+from npc_operator.api.capacity import Capacity
 from npc_operator.api.crd import crds
 from npc_operator.api.gputier import GpuTierSpec
 from npc_operator.api.npcregion import NPCRegionSpec
@@ -209,6 +210,14 @@ def test_the_examples_show_what_rollouts_can_be_told() -> None:
         *("persona", "answers", "quarantinedDigests", "steps", "stepSeconds", "ceilingPercent", "approvedDigest"),
         *("overrides", "onTooLittleTraffic", "minRequests", "maxErrorPercent", "gate"),
     }
+
+
+def test_an_example_shows_what_a_tier_on_spot_can_be_told() -> None:
+    spec = yaml.safe_load((ROOT / "examples" / "gputier-spot.yaml").read_text())["spec"]
+    assert set(spec["capacity"]) == set(Capacity.model_json_schema()["properties"])
+    assert set(spec["nodePools"]["provider"]["karpenter"]) >= {"nodeClassRef", "requirements", "taints", "limits"}
+    assert {"queue", "agentMetadata"} == set(spec["interruption"])
+    assert {"prices", "capacityTypeLabel", "fallbackTier"} <= set(spec)
 
 
 def test_the_example_of_a_gate_sets_what_the_example_gate_reads() -> None:
