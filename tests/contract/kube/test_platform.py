@@ -15,7 +15,7 @@ import pytest
 
 from npc_operator.clients.connection import connect
 from npc_operator.clients.kube import KubeClient
-from npc_operator.domain.facts import Adapter, Child, Pod, Region, SecretFact, Tier, Unreadable
+from npc_operator.domain.facts import Adapter, Child, NodeFact, Pod, Region, SecretFact, Tier, Unreadable
 from npc_operator.domain.interruption.notices import Notice
 from npc_operator.domain.keys import Key, KeyKind
 from npc_operator.domain.outcomes import Done, Outcome
@@ -321,6 +321,19 @@ async def test_health_readiness_and_metrics_speak_while_it_works(env: KubeEnv, n
         "process_resident_memory_bytes",
     ):
         assert name in text, name
+
+
+async def test_a_taint_that_a_known_sender_began_to_use_is_counted(
+    env: KubeEnv, client: KubeClient, namespace: str
+) -> None:
+    taint = {"key": "aws-node-termination-handler/moon-phase", "effect": "NoSchedule"}
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": namespace}, "spec": {"taints": [taint]}}
+    await client.apply(node, manager="test")
+    async with running(env, namespace) as run:
+        await run.until(lambda: namespace in run.store.list(NodeFact, ""))
+        _, text = await run.get("/metrics")
+    assert 'npc_operator_node_words_ignored_total{reason="UnknownTaint",sender="NodeTerminationHandler"} 1.0' in text
+    env.kubectl("delete", "node", namespace)
 
 
 @pytest.mark.parametrize("absence", ["killed", "frozen"])
