@@ -235,12 +235,14 @@ async def test_a_machine_that_ends_without_notice_costs_the_lines_under_way_ther
 
 
 async def test_the_floor_was_there_all_the_time(place: Place) -> None:
-    """By the audit log: the crowd's on-demand Deployment was never told to have less, and no pod of it was ended."""
+    """By the audit log: the crowd's on-demand Deployment was neither deleted nor told to have less, and
+    no pod of it was ended."""
     floor = f"{CROWD}-{names.SLICE_ON_DEMAND}"
     asked = [seen for seen in place.audit.writes("npc-operator") if seen.namespace == NAMESPACE]
     wanted = [seen.replicas for seen in asked if seen.resource == "deployments" and seen.name == floor]
     assert max(one for one in wanted if one is not None) == 3, f"a storm takes all on demand: {wanted}"
     assert min(one for one in wanted if one is not None) >= 1, wanted
+    assert not [seen for seen in asked if seen.resource == "deployments" and seen.verb.startswith("delete")]
     ended = [
         seen.name for seen in asked if seen.resource in ("pods", "pods/eviction") and seen.verb in ("create", "delete")
     ]

@@ -39,6 +39,7 @@ async def test_spot_pods_that_wait_for_nodes_too_long_are_replaced_on_demand() -
     assert world.said(names.KIND_TIER, "gold", "Ready")[0] == "True"
     assert world.said(names.KIND_TIER, "gold", "Reconciling") == ("", "", "")
     status = world.status(names.KIND_TIER, "gold")
+    assert "3 replicas" in status["capacity"]["message"], "the status says why, too"
     assert (status["replicas"], status["readyReplicas"], status["wantedReplicas"]) == (6, 6, 6)
     assert status["slices"]["onDemand"] == {"desired": 4, "ready": 4}
     # Nine pods are asked for, three of which wait for nodes: one of the six that serve may be evicted all the same.
