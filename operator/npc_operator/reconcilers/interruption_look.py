@@ -28,7 +28,7 @@ from npc_operator.domain.replicas import decide_replicas
 from npc_operator.domain.routes import pick_routed
 from npc_operator.manifests.engine_pod import pod_tolerations
 from npc_operator.reconcilers.departures import lines_of
-from npc_operator.reconcilers.hearing import Hearing
+from npc_operator.reconcilers.hearing import SILENT_SECONDS, Hearing
 from npc_operator.reconcilers.interruption_costs import Costs
 from npc_operator.reconcilers.routebook import RouteBook
 from npc_operator.reconcilers.world import World
@@ -47,6 +47,8 @@ class Held:
     replacements: Replacements
     nodes: NodeBook
     costs: Costs
+    begun: float
+    """When this leadership began to look at it, in Unix seconds."""
     records: dict[str, Record | None] = field(default_factory=dict)
     """By pod uid: newer than what is written at the pod."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -131,6 +133,8 @@ class Looker:
             yield
         silent = self._hearing.silent((namespace, name), engines if stirred else (), now)
         pods = self._helped(tier, engines, stirred, going, silent, wanted) if stirred else {}
+        if held.begun <= now < held.begun + SILENT_SECONDS and any(map(is_unheard, engines)):
+            pods = {uid: _as_written(facts) for uid, facts in pods.items()}
         if many:
             yield
         places = {uid: engine.pod.node for uid, (engine, _) in stirred.items()}
@@ -219,7 +223,7 @@ class Looker:
         return known[1].get(tier, frozenset())
 
 
-def begin(tier: Tier) -> Held:
+def begin(tier: Tier, now: float) -> Held:
     """From what the tier's status says."""
     status = tier.status.interruptions
     return Held(
@@ -227,7 +231,20 @@ def begin(tier: Tier) -> Held:
         replacements=read_replacements(status.replacements),
         nodes=read_nodes(status.nodes),
         costs=Costs(status),
+        begun=now,
     )
+
+
+def is_unheard(engine: Engine) -> bool:
+    """Whether a pod that serves, as far as is known, was never heard by this leader."""
+    return engine.agent is None and engine.routable()
+
+
+def _as_written(facts: PodInterruption) -> PodInterruption:
+    """For as long as a new leader hears who holds what, others take the lines that they took when the last one looked.
+    It is no longer than an agent may be silent, because they may be gone."""
+    record = facts.record
+    return facts if record is None or record.unrouted is None else replace(facts, others_can_take=True)
 
 
 def record_of(pod: Pod, held: Held) -> Record | None:

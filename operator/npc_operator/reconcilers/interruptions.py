@@ -180,7 +180,7 @@ class Interruptions:
     def _begin(self, tier: Tier) -> Held:
         for notice in read_heard(tier.status.interruptions.heard):
             self._hearing.hold(notice, frozenset({tier.meta.namespace}))
-        return begin(tier)
+        return begin(tier, self._clock.now())
 
     def _tell(self, tier: Tier, held: Held, look: Look, now: float) -> TierInterruptions:
         pods = {uid: engine.pod for uid, engine in look.engines.items()}
@@ -192,7 +192,7 @@ class Interruptions:
             replacements=books.write() if books.at else "",
             heard=self._unwritten(tier, pods.values(), now),
         )
-        return build_view(pods, steps, recent=look.nodes.times(), status=status, acts=_may_act(tier))
+        return build_view(pods, steps, nodes=look.nodes, status=status, acts=_may_act(tier))
 
     def _unwritten(self, tier: Tier, pods: Iterable[Pod], now: float) -> str:
         """What queues said that is not written at the pods it concerns: all of it while the tier is suspended, and once

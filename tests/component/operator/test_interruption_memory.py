@@ -9,6 +9,7 @@ from npc_operator.domain.facts import NodeFact
 from npc_operator.domain.interruption.notices import Kind, Notice, Source
 from npc_operator.domain.interruption.visibility import NODES, NODES_VISIBLE, NodesFact
 from npc_operator.ports import PortError
+from npc_operator.reconcilers.hearing import SILENT_SECONDS
 from npc_runtime.wire import TierLines
 from tests.component.operator.machines import KEY, NTH, SPOT, Machines
 from tests.support.builders import NAMESPACE, at_once
@@ -69,6 +70,30 @@ async def test_a_new_leader_takes_a_pod_for_one_that_goes_before_its_first_look_
     engines = world.reconcilers._world.engines(NAMESPACE, "gold")
     assert [engine.unrouted for engine in engines if engine.pod.name == pod] == [True]
     assert not any(engine.unrouted for engine in engines if engine.pod.name != pod)
+
+
+async def test_a_new_leader_brings_no_lines_back_before_it_could_hear_who_takes_them() -> None:
+    world = await start()
+    pod = world.spot_pod()
+    world.stuck.add(pod)
+    world.mark(world.node_of(pod), NTH, added=world.clock.now())
+    await world.settle(3)
+    uid, begun = world.live("Pod", pod)["metadata"]["uid"], len(world.recorder.events)
+    world.lead_elsewhere()
+    world.hear_nodes()
+    look = world.reconcilers.interruptions.reconcile
+    await look(KEY)
+    assert uid in world.told().unrouted
+    world.clock.time += SILENT_SECONDS - 0.1
+    await look(KEY)
+    assert uid in world.told().unrouted
+    world.clock.time += 0.1
+    await look(KEY)
+    assert uid not in world.told().unrouted, "who was not heard by now may be gone"
+    await world.settle(3)
+    assert uid in world.told().unrouted
+    said = [reason for who, reason, _ in world.recorder.events[begun:] if who == pod]
+    assert said[:2] == ["LinesCameBack", "LinesMovedAway"]
 
 
 async def test_a_notice_that_was_taken_back_while_nobody_led_is_undone() -> None:

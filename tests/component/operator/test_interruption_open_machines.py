@@ -1,4 +1,4 @@
-"""Machines whose time is up and that live on, with nothing that keeps new pods away: what is evicted there comes again."""
+"""Machines whose time is up and that live on, with nothing that keeps pods away: who is evicted there comes back."""
 
 from __future__ import annotations
 

@@ -6,12 +6,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from npc_operator.domain.interruption.notices import STRENGTH, Kind, Notice, merge
+from npc_operator.domain.interruption.notices import PATIENCE_SECONDS, STRENGTH, Kind, Notice, merge
 from npc_operator.domain.interruption.record import Record
 from npc_operator.domain.interruption.wishes import PodInterruption, Told
 
-PATIENCE_SECONDS = 900.0
-"""Where nobody says when the node goes, so long is waited for a replacement: longer than any engine takes to start."""
 SCHEDULED_LEAD_SECONDS = 600.0
 """Maintenance is told days before. What is done about it begins so long before it begins."""
 

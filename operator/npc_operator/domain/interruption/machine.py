@@ -18,13 +18,12 @@ from dataclasses import dataclass, replace
 from npc_operator.domain.interruption.joining import (
     HURRIED,
     LEAVING,
-    PATIENCE_SECONDS,
     SCHEDULED_LEAD_SECONDS,
     ago,
     join,
     withdrawn,
 )
-from npc_operator.domain.interruption.notices import Kind, Source
+from npc_operator.domain.interruption.notices import PATIENCE_SECONDS, Kind, Source
 from npc_operator.domain.interruption.record import Record
 from npc_operator.domain.interruption.wishes import PodInterruption, Steps, Told
 

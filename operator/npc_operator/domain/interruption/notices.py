@@ -71,6 +71,8 @@ USUAL_NOTICE = {
 """Where a source says no deadline, in seconds."""
 _SHORTEST_NOTICE = 30.0
 
+PATIENCE_SECONDS = 900.0
+"""Where nobody says when the node goes, so long is waited for a replacement: longer than any engine takes to start."""
 HELD_SECONDS = 600.0
 """A message from a queue is said once and never taken back. It is believed until so long after its deadline (or after
 it was seen): a node that still lives then was spared."""
@@ -122,6 +124,8 @@ class Notice:
         if self.source is not Source.EVENT_BRIDGE:
             return None
         last = self.last_moment
+        if last is None and self.kind is Kind.DRAIN:
+            last = self.seen + PATIENCE_SECONDS
         return (self.seen if last is None else last) + HELD_SECONDS
 
 

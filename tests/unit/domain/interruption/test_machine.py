@@ -162,6 +162,18 @@ def test_a_drain_that_nobody_can_replace_ends_all_the_same() -> None:
     assert decide_interruption(facts(drain, record=steps.record, **alone), T + 900).evict
 
 
+def test_a_drain_that_a_queue_said_once_counts_until_nobody_waits_any_more() -> None:
+    """A group that ends an instance waits for its hook for an hour, and says so once."""
+    said = notice(Kind.DRAIN, source=Source.EVENT_BRIDGE, instance="i-1", node=None)
+    steps = decide_interruption(facts(said, node_closed=False), T)
+    for after in (5, 601, 899):
+        now = T + after
+        told = () if said.held_until is None or said.held_until <= now else (said,)
+        steps = decide_interruption(facts(*told, record=steps.record, node_closed=False, lines=0), now)
+        assert (steps.unroute, steps.evict) == (True, False), after
+    assert decide_interruption(facts(said, record=steps.record, node_closed=False, lines=0), T + 900).evict
+
+
 def test_a_pod_that_is_being_deleted_is_off_the_routes_and_evicted_by_nobody() -> None:
     going = notice(Kind.TERMINATION, deadline=T + 80)
     steps = decide_interruption(facts(going, deleting=True, others_can_take=False, lines=0), T)
