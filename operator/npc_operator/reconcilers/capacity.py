@@ -98,6 +98,7 @@ async def look_at_capacity(
         spot=look(names.SLICE_SPOT),
         on_demand=look(names.SLICE_ON_DEMAND),
         interruptions=told.recent,
+        struck=told.struck,
         state=read_capacity(tier.status.capacity),
     )
     decision = decide_capacity(facts, now)

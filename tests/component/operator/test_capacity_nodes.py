@@ -38,6 +38,19 @@ async def test_one_taint_brings_a_stand_in_and_a_replacement_within_a_second() -
     assert mode(world) == "Normal"
 
 
+async def test_a_machine_with_several_pods_is_stood_in_for_by_as_many() -> None:
+    world = Machines(wanted=5, spot=2, on_demand=4, per_machine=4, maxReplicas=12)
+    await world.settle(20)
+    assert (world.asked(ON_DEMAND), world.asked(SPOT)) == (1, 4)
+    node = world.node_of(world.spot_pod())
+    struck = [pod for pod in world.engine_pods(SPOT) if pod["spec"]["nodeName"] == node]
+    assert len(struck) == 2
+    world.mark(node, NTH)
+    await world.settle(1)
+    assert mode(world) == "Fallback"
+    assert world.asked(ON_DEMAND) == 1 + len(struck)
+
+
 async def test_taints_on_the_whole_slice_are_a_storm() -> None:
     world = await up(storm={"windowSeconds": 300, "holdSeconds": 600})
     nodes = [world.node_of(str(pod["metadata"]["name"])) for pod in world.engine_pods(SPOT)]

@@ -5,8 +5,8 @@ no fact and no lost memory can break the floor.
 
 Growth (never waits for anything):
 - *lost*: spot pods that had been ready are gone, and nodes were interrupted within the storm's window. At most as many
-  as were interrupted, so neither a rolling update nor a crashed engine buys GPUs. Pods that start in their place do not
-  count: an on-demand pod begins at the same moment, and is there even if spot has no room.
+  as nodes, or pods on them, were interrupted, so neither a rolling update nor a crashed engine buys GPUs. Pods that
+  start in their place do not count: an on-demand pod begins at the same moment, and is there even if spot has no room.
 - *pending*: a spot pod has waited `fallback.afterSeconds` for a node. What is neither ready nor starting is missing.
 - *storm*: `storm.interruptions` within the window. Everything goes on demand for `holdSeconds` after the last of them;
   spot pods go as on-demand pods become ready.
@@ -193,7 +193,9 @@ def find_missing(spot: SliceFact, view: _View, *, storming: bool) -> tuple[int, 
     """On-demand replicas that should stand in, and why."""
     if storming:
         return view.floor.spot, reasons.SPOT_STORM
-    lost = min(view.state.proven_spot - spot.ready, len(_recent(view)))
+    recent = len(_recent(view))
+    struck = max(recent, view.facts.struck) if recent else 0
+    lost = min(view.state.proven_spot - spot.ready, struck)
     waited = view.state.waiting_since is not None and view.now >= view.state.waiting_since + view.after
     pending = view.floor.spot - spot.ready - spot.starting if waited else 0
     if pending > 0 and pending >= lost:

@@ -60,6 +60,8 @@ class CapacityFacts:
     on_demand: SliceFact | None
     interruptions: tuple[float, ...] = ()
     """When each distinct node of the spot slice was interrupted, at least back to `storm.windowSeconds` ago."""
+    struck: int = 0
+    """Spot pods that are still on such nodes: more than there are nodes, where one has several."""
     state: CapacityState | None = None
     """What status said last; None: nothing, or it was lost."""
 

@@ -9,8 +9,10 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import Literal
 
+from npc_operator.api import names
 from npc_operator.api.interruption import InterruptionStatus
 from npc_operator.domain.facts import Pod
+from npc_operator.domain.interruption.nodebook import NodeBook
 from npc_operator.domain.interruption.notices import Kind
 from npc_operator.domain.interruption.record import Record, read_record
 from npc_operator.domain.interruption.wishes import Steps
@@ -43,6 +45,8 @@ class TierInterruptions:
     recent: tuple[float, ...] = ()
     """When each distinct node with a spot pod of the tier began to go, at least back to `storm.windowSeconds` ago;
     Unix seconds, oldest first."""
+    struck: int = 0
+    """Spot pods that are still on those nodes, whatever becomes of them: a node may have several."""
     replacing: Mapping[SliceName, int] = field(default_factory=dict)
     """Pods by slice that are there beyond the wanted number, because one that is still there (and not being deleted)
     goes away: the Deployment still counts it. Gone as soon as the old pod is being deleted, or stays after all."""
@@ -84,7 +88,7 @@ def build_view(
     pods: Mapping[str, Pod],
     steps: Mapping[str, Steps],
     *,
-    recent: tuple[float, ...],
+    nodes: NodeBook,
     status: InterruptionStatus,
     acts: bool,
 ) -> TierInterruptions:
@@ -94,7 +98,8 @@ def build_view(
     for uid in leaving:
         replacing[pods[uid].slice] = replacing.get(pods[uid].slice, 0) + 1
     return TierInterruptions(
-        recent=recent,
+        recent=nodes.times(),
+        struck=sum(pod.slice == names.SLICE_SPOT and pod.node in nodes.at for pod in pods.values()),
         replacing=replacing,
         leaving=frozenset(leaving),
         unrouted=frozenset(uid for uid in pods if steps[uid].unroute),

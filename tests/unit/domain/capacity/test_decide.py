@@ -119,6 +119,17 @@ def test_the_decision(
 
 
 @pytest.mark.parametrize(
+    ("struck", "ago", "stand_ins"),
+    [(4, (5.0,), 4), (1, (5.0,), 1), (9, (5.0,), 5), (4, (), 0), (4, (601.0,), 0)],
+    ids=["four on one node", "one", "no more than were ready", "nobody said so", "long ago"],
+)
+def test_a_node_that_goes_takes_all_its_pods(struck: int, ago: tuple[float, ...], stand_ins: int) -> None:
+    told = replace(facts(slice_(4, starting=5), ago=ago, state=state()), struck=struck)
+    decision = decide_capacity(told, NOW)
+    assert decision.split == Split(1 + stand_ins, 9)
+
+
+@pytest.mark.parametrize(
     ("spot", "reason", "message"),
     [
         pytest.param(
