@@ -123,8 +123,8 @@ class ControlPlane:
             f"--service-account-key-file={accounts.cert}",
             f"--service-account-signing-key-file={accounts.key}",
             "--endpoint-reconciler-type=none",
-            # Pods are made by hand here, and nobody makes service accounts.
-            "--disable-admission-plugins=ServiceAccount",
+            # Pods are made by hand here, and nobody makes service accounts, or takes a new node's taint off.
+            "--disable-admission-plugins=ServiceAccount,TaintNodesByCondition",
             "--profiling=false",
             "--shutdown-delay-duration=0s",
             f"--audit-policy-file={policy}",

@@ -2,8 +2,8 @@
 until all is decided, and what the operator's own part of this process weighs.
 
 `python -m hack.bench.interruption_fleet --json FILE` is one run, of the row `interruptions`. Triggers, queue, runner,
-reconcilers and store are the product's. Agents and gateways are ports that note what they get, and the API server is
-one in memory: neither network nor disk has a part in these times, and 1,500 notes at a real API server take longer.
+reconcilers, long polls and store are the product's. Agents and gateways are ports that note what they get, and the API
+server is one in memory: neither network nor disk has a part in these times. `hack.bench.interruption_kwok` has them.
 """
 
 from __future__ import annotations
@@ -15,37 +15,28 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from hack.bench.figures import percentile
+from hack.bench.interruption_following import Following, count_samples
+from hack.bench.interruption_plan import build_objects, going_nodes, node_names
 from hack.bench.interruption_world import (
-    NODES,
-    REGIONS,
-    Agents,
     Fleet,
-    Gateways,
     PodMaker,
     Silence,
     Stamps,
     SystemClock,
     build_node,
-    build_objects,
-    node_name,
 )
 from hack.bench.processes import memory
-from npc_operator.api import names
 from npc_operator.clients.autoscaling import AutoScalingClient
 from npc_operator.clients.metrics import Metrics
+from npc_operator.clients.polls import Polls
 from npc_operator.domain.facts import Adapter, Child, NodeFact, Pod, Region, Tier
-from npc_operator.domain.interruption.tier_view import TierInterruptions
 from npc_operator.loop.runner import Runner
-from npc_operator.loop.store import Change
 from npc_operator.ports import Images, Outside
 from npc_operator.reconcilers import Reconcilers
 
-INTERRUPTED = 300
 TAINT = {"key": "aws-node-termination-handler/spot-itn", "value": "id", "effect": "NoSchedule"}
 QUIET_SECONDS = 1.0
 
@@ -57,8 +48,8 @@ async def run() -> dict[str, Any]:
     metrics = Metrics()
     outside = Outside(
         kube=fleet.kube,
-        agents=Agents(fleet),
-        gateways=Gateways(fleet),
+        agents=fleet.agents,
+        gateways=fleet.gateways,
         groups=AutoScalingClient(),
         recorder=Silence(),
         meter=metrics,
@@ -69,13 +60,14 @@ async def run() -> dict[str, Any]:
     for kind in (Region, Tier, Adapter, Pod, Child, NodeFact):
         fleet.store.mark_synced(kind)
     fleet.store.subscribe(fleet.mark)
-    for number in range(NODES):
-        fleet.kube.put(build_node(number))
+    for name in node_names():
+        fleet.kube.put(build_node(name))
     for manifest in build_objects():
         fleet.kube.put(manifest)
     reconcilers = Reconcilers(fleet.store, outside)
     runner = Runner(queue=fleet.queue, handle=reconcilers.reconcile, clock=SystemClock(), observer=metrics)
-    running = asyncio.create_task(runner.run())
+    polls = Polls(store=fleet.store, agents=fleet.agents, gateways=fleet.gateways)
+    running = asyncio.gather(runner.run(), polls.run())
     await quiet(fleet)
     maker = PodMaker(fleet)
     for manifest in [one for place, one in fleet.kube.objects.items() if place[0] == "Deployment"]:
@@ -88,10 +80,9 @@ async def run() -> dict[str, Any]:
     await quiet(fleet, limit=20.0)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
-    panics = sum(value for (_, outcome), value in outcomes(metrics).items() if outcome == "Panic")
     return {
         **found,
-        "panics": panics,
+        "panics": sum(count_samples(metrics.registry, "npc_operator_panics", "_total").values()),
         "memory settled, MB": settled,
         "memory at its highest, MB": memory(os.getpid()).peak,
         "memory before, MB": base,
@@ -102,65 +93,13 @@ async def run() -> dict[str, Any]:
 
 async def interrupt(fleet: Fleet) -> dict[str, Any]:
     """The notices come, and everything is watched until all pods are decided about."""
-    share = NODES // REGIONS
-    going = [region * share + number for region in range(REGIONS) for number in range(INTERRUPTED // REGIONS)]
-    nodes = {node_name(number) for number in going}
-    doomed = {(pod.namespace, pod.tier): set[str]() for pod in engines(fleet)}
-    for pod in engines(fleet):
-        if pod.node in nodes:
-            doomed[pod.namespace, pod.tier].add(pod.uid)
-    wanted = {place: asked(fleet, *place) + len(uids) for place, uids in doomed.items()}
-    pods = sum(map(len, doomed.values()))
-    uids = set().union(*doomed.values())
-    steps: dict[str, Callable[[], bool]] = {
-        "decided, s": lambda: all(
-            (told := fleet.store.get(TierInterruptions, *place)) is not None and len(told.draining) >= len(found)
-            for place, found in doomed.items()
-        ),
-        "replacements asked for, s": lambda: all(asked(fleet, *place) >= count for place, count in wanted.items()),
-        "off every gateway's routes, s": lambda: not any(uids & table for table in fleet.routed.values()),
-        "written down at every pod, s": lambda: sum(bool(pod.interruption) for pod in engines(fleet)) >= pods,
-    }
-    node_of = {pod.uid: pod.node for pod in engines(fleet)}
-    told_at: dict[str, float] = {}
-    decided_at: dict[str, float] = {}
-
-    def note(change: Change) -> None:
-        if change.kind is TierInterruptions and change.new is not None:
-            for one in change.new.draining:
-                decided_at.setdefault(one.uid, time.monotonic())
-
-    unsubscribe = fleet.store.subscribe(note)
-    began, cpu = time.monotonic(), time.process_time()
-    for number in going:
-        told_at[node_name(number)] = time.monotonic()
-        fleet.kube.put(build_node(number, TAINT))
+    nodes = going_nodes()
+    following = Following(fleet.store, nodes, fleet.gateways.routed.values)
+    found = asyncio.create_task(following.found())
+    for name in nodes:
+        fleet.kube.put(build_node(name, TAINT))
         await asyncio.sleep(0)
-    received = time.monotonic() - began
-    found: dict[str, Any] = {"pods": pods, "last event received, s": received}
-    while steps and time.monotonic() - began < 120:
-        await asyncio.sleep(0.02)
-        for name in [name for name, done in steps.items() if done()]:
-            found[name] = time.monotonic() - began
-            found["CPU, s"] = time.process_time() - cpu
-            del steps[name]
-    unsubscribe()
-    waits = sorted(decided_at[uid] - told_at[node_of[uid]] for uid in decided_at)
-    found["notice -> decided, median, s"] = percentile(waits, 0.5)
-    found["notice -> decided, worst, s"] = waits[-1]
-    found["last notice -> replacements, s"] = found.get("replacements asked for, s", 120.0) - received
-    found["missing"] = sorted(steps)
-    return found
-
-
-def engines(fleet: Fleet) -> Iterator[Pod]:
-    return (pod for pod in fleet.store.all(Pod) if pod.component == names.COMPONENT_ENGINE)
-
-
-def asked(fleet: Fleet, namespace: str, tier: str) -> int:
-    """Pods that both Deployments of a tier ask for."""
-    found = (fleet.kube.objects["Deployment", namespace, f"{tier}-{one}"] for one in ("on-demand", "spot"))
-    return sum(int(one["spec"]["replicas"]) for one in found)
+    return await found
 
 
 async def quiet(fleet: Fleet, limit: float = 300.0) -> None:
@@ -170,17 +109,6 @@ async def quiet(fleet: Fleet, limit: float = 300.0) -> None:
         await asyncio.sleep(0.05)
         if fleet.queue.depth() or fleet.queue.running():
             since = time.monotonic()
-
-
-def outcomes(metrics: Metrics) -> dict[tuple[str, str], float]:
-    """Reconciles by kind and outcome."""
-    families = [one for one in metrics.registry.collect() if one.name == "npc_operator_reconcile_seconds"]
-    return {
-        (sample.labels["kind"], sample.labels["outcome"]): sample.value
-        for family in families
-        for sample in family.samples
-        if sample.name.endswith("_count")
-    }
 
 
 def memory_now() -> float:

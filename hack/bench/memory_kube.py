@@ -1,6 +1,6 @@
 """An API server in memory for one benchmark: it keeps objects, merges what is applied, and says at once what changed.
 
-No schemas, no field owners, no budgets: what it would refuse is not what is measured. It implements ports.Kube.
+No schemas and no field owners: what they would refuse is not what is measured. It implements ports.Kube.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
-from npc_operator.ports import Conflict, Manifest, ObjectRef
+from npc_operator.ports import Blocked, Conflict, Manifest, ObjectRef
 
 Object = dict[str, Any]
 Place = tuple[str, str, str]
@@ -67,11 +67,9 @@ class MemoryKube:
         raise Conflict("nothing is deleted here", code=409)
 
     async def evict(self, ref: ObjectRef, *, resource_version: str) -> None:
-        """It begins to go, and its kubelet takes longer than the benchmark."""
+        """No budget ever allows it: nothing here would bring the pods back that it counts."""
         self.writes["evict Pod"] += 1
-        live = self.objects[ref.kind, ref.namespace, ref.name]
-        going = {**live["metadata"], "deletionTimestamp": "2030-01-01T00:00:00Z"}
-        self._keep({**live, "metadata": going})
+        raise Blocked("the budget allows none", reason="DisruptionBudget", code=429)
 
     def _keep(self, manifest: Object) -> Object:
         metadata = {**manifest["metadata"], "resourceVersion": str(next(self._versions))}

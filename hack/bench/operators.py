@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,20 +30,28 @@ class Operator:
         return self.child.pid
 
 
-def start_operator(plane: ControlPlane, name: str, *, resync_seconds: float) -> Operator:
+def start_operator(
+    plane: ControlPlane,
+    name: str,
+    *,
+    resync_seconds: float,
+    program: Sequence[str] = ("npc_operator",),
+    cwd: Path = Path("/"),
+) -> Operator:
     """Starts a replica and returns at once. Its defaults are the product's, but for how often it looks at everything.
 
-    It has every right: that the chart's rights suffice is proven elsewhere, and costs nothing here.
+    It has every right: that the chart's rights suffice is proven elsewhere, and costs nothing here. `program` is a
+    module, and what it wants to be told before the product's own arguments.
     """
     command = [
-        *(sys.executable, "-m", "npc_operator", "run"),
+        *(sys.executable, "-m", *program, "run"),
         *("--fleet-image=bench/fleet:1", "--engine-image=bench/engine:1", f"--lease-namespace={SYSTEM_NAMESPACE}"),
         f"--kubeconfig={plane.kubeconfig(USER, 'system:masters')}",
         *("--metrics-host=127.0.0.1", f"--metrics-port={free_port()}"),
         *(f"--resync-seconds={resync_seconds:g}", "--log-format=text"),
     ]
     env = {"PATH": os.environ["PATH"], "HOME": str(plane.folder), "POD_NAME": name, "POD_NAMESPACE": SYSTEM_NAMESPACE}
-    return Operator(name, start(command, log=plane.folder / f"{name}.log", env=env, cwd=Path("/")))
+    return Operator(name, start(command, log=plane.folder / f"{name}.log", env=env, cwd=cwd))
 
 
 async def find_leader(kube: Kube, operators: list[Operator]) -> Operator | None:

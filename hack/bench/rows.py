@@ -14,6 +14,7 @@ from hack.bench.row_gateway import (
     measure_gateway_tiers,
 )
 from hack.bench.row_interruptions import measure_interruptions
+from hack.bench.row_interruptions_kwok import measure_interruptions_kwok
 from hack.bench.row_leader import measure_leader
 from hack.bench.row_live import measure_live
 from hack.bench.row_queue import measure_queue
@@ -33,6 +34,7 @@ ROWS = (
     Row("analysis", "rollouts judged: false alarms and power, simulated", "12 minutes", measure_analysis),
     Row("spot", "cost and availability on spot, simulated with the operator's own decision", "5 minutes", measure_spot),
     Row("interruptions", "1,000 nodes, 5,000 pods, 300 nodes interrupted at once", "2 minutes", measure_interruptions),
+    Row("interruptions-kwok", "the same on etcd, kube-apiserver and kwok", "8 minutes", measure_interruptions_kwok),
     Row("queue", "15,000 mixed messages of an interruption queue", "5 minutes", measure_queue),
     Row("engine", "agent and real vLLM: order -> proven, engine killed, 160 MB", "6 minutes", measure_engine),
     Row("live", "local cluster, real vLLM: applied, changed, killed", "10 minutes", measure_live, needs_cluster=True),

@@ -23,7 +23,7 @@ FAKE = "fake"
 _POD_ADDRESSES = "198.18.0.0/15"
 _NODE_ADDRESS = "192.0.2.1"
 _LEASE_SECONDS = 40  # as the real nodes' kubelets
-_ENVIRONMENT = {"GOMAXPROCS": "2"}
+ENVIRONMENT = {"GOMAXPROCS": "2"}
 # Without stages kwok ends at once. These are the ones without delays.
 _STAGES = (
     "kustomize/stage/node/fast/node-initialize.yaml",
@@ -38,19 +38,29 @@ def start(beside: Beside) -> None:
 
     :raises ClusterError: when it cannot be had or ends at once.
     """
-    stages = module_files("sigs.k8s.io/kwok", KWOK, _STAGES)
+    stages = stage_files()
     beside.processes.start(
         ROLE,
         arguments(binary("kwok"), beside.kubeconfig, stages),
         log=beside.log(ROLE),
-        env=_ENVIRONMENT,
+        env=ENVIRONMENT,
         depends_on=stages,
     )
     beside.processes.check(ROLE, log=beside.log(ROLE))
 
 
-def arguments(program: Path, kubeconfig: Path, stages: list[Path]) -> list[str]:
-    """kwok's command line."""
+def stage_files() -> list[Path]:
+    """What nodes and pods go through.
+
+    :raises ClusterError: when they cannot be had.
+    """
+    return module_files("sigs.k8s.io/kwok", KWOK, _STAGES)
+
+
+def arguments(program: Path, kubeconfig: Path, stages: list[Path], *, lease_seconds: int = _LEASE_SECONDS) -> list[str]:
+    """kwok's command line. Each node's Lease is renewed four times in ``lease_seconds``: of a thousand nodes with the
+    default that is a hundred writes a second.
+    """
     return [
         str(program),
         f"--kubeconfig={kubeconfig}",
@@ -58,7 +68,7 @@ def arguments(program: Path, kubeconfig: Path, stages: list[Path]) -> list[str]:
         f"--manage-nodes-with-annotation-selector={ANNOTATION}={FAKE}",
         f"--cidr={_POD_ADDRESSES}",
         f"--node-ip={_NODE_ADDRESS}",
-        f"--node-lease-duration-seconds={_LEASE_SECONDS}",
+        f"--node-lease-duration-seconds={lease_seconds}",
         *(f"--config={stage}" for stage in stages),
     ]
 
