@@ -119,7 +119,8 @@ class MetadataWatch:
             raise StrangeAnswerError("an answer that is none")
         if answer is not None and answer.kind == "Interruption" and answer.deadline is None:
             # Counted from when it was first heard.
-            answer = known or Word("Interruption", self._clock() + NOTICE_SECONDS)
+            told = known is not None and known.kind == "Interruption"
+            answer = known if told else Word("Interruption", self._clock() + NOTICE_SECONDS)
         if answer == known:
             return
         if answer is None:

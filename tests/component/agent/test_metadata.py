@@ -244,6 +244,18 @@ async def test_azure_tells_of_this_machine_alone_and_of_what_changed() -> None:
         assert await seen.next() == ("", False)
 
 
+async def test_a_preemption_without_a_time_is_no_less_because_something_milder_was_said_before() -> None:
+    async with AzureVm() as machine, watching("Azure", machine.url) as seen:
+        await machine.until_asked(EVENTS)
+        machine.schedule({**preempt(0, "aks-gpuspot_6"), "EventStatus": "Advisory", "NotBefore": ""})
+        assert await seen.next() == ("Rebalance", False)
+        machine.schedule({**preempt(0, "aks-gpuspot_6"), "NotBefore": ""})
+        assert await seen.next() == ("Interruption", False)
+        report = seen.watch.report
+        assert report is not None
+        assert report.deadline_ms is not None
+
+
 async def test_gateways_and_operator_hear_it_from_the_agent(world: Path, engine: FakeEngine) -> None:
     async with Ec2() as machine:
         settings = replace(make_settings(world, engine.url), metadata="AWS", metadata_url=machine.url)
