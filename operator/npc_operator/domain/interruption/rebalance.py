@@ -42,9 +42,7 @@ class Replacements:
 
     def granted(self, node: str, now: float) -> Replacements:
         """The book with a replacement of this node in it, and without what no longer matters."""
-        kept = {**self.current(now).at, node: now}
-        newest = sorted(kept, key=lambda name: (kept[name], name))[-MAX_NODES:]
-        return Replacements({name: kept[name] for name in sorted(newest)})
+        return Replacements(_newest({**self.current(now).at, node: now}))
 
     def known(self, node: str, at: float) -> Replacements:
         """The book with a replacement in it that was found written elsewhere."""
@@ -58,8 +56,8 @@ class Replacements:
         return self if len(kept) == len(self.at) else Replacements(kept)
 
     def write(self) -> str:
-        """JSON for a status field."""
-        return json.dumps({node: round(at, 3) for node, at in sorted(self.at.items())}, separators=(",", ":"))
+        """JSON for a status field. Of more than MAX_NODES, what is left out stands at the pods (`known`)."""
+        return json.dumps({node: round(at, 3) for node, at in _newest(self.at).items()}, separators=(",", ":"))
 
 
 def read_replacements(text: str) -> Replacements:
@@ -73,6 +71,11 @@ def read_replacements(text: str) -> Replacements:
     if not isinstance(found, dict):
         return Replacements()
     return Replacements({node: float(at) for node, at in found.items() if name_of(node) and _is_time(at)})
+
+
+def _newest(at: Mapping[str, float]) -> dict[str, float]:
+    """Those that were replaced last, by name."""
+    return {node: at[node] for node in sorted(sorted(at, key=lambda node: (at[node], node))[-MAX_NODES:])}
 
 
 def _is_time(value: object) -> bool:

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from npc_operator.api.interruption import InterruptionStatus
 from npc_operator.domain.interruption.joining import SCHEDULED_LEAD_SECONDS, steps_begin
 from npc_operator.domain.interruption.machine import ROUTE_MARGIN_SECONDS, decide_interruption
 from npc_operator.domain.interruption.notices import Kind, Notice, Source
-from npc_operator.domain.interruption.rebalance import Replacements, read_replacements
+from npc_operator.domain.interruption.rebalance import MAX_NODES, Replacements, read_replacements
 from npc_operator.domain.interruption.record import MAX_RECORD, Record, read_record
 from npc_operator.domain.interruption.waves import decide_wave, pick_notices
 from npc_operator.domain.interruption.wishes import PodInterruption, Steps
@@ -172,6 +173,24 @@ def test_a_drain_that_a_queue_said_once_counts_until_nobody_waits_any_more() -> 
         steps = decide_interruption(facts(*told, record=steps.record, node_closed=False, lines=0), now)
         assert (steps.unroute, steps.evict) == (True, False), after
     assert decide_interruption(facts(said, record=steps.record, node_closed=False, lines=0), T + 900).evict
+
+
+def test_a_zone_of_recommendations_makes_no_book_that_a_status_cannot_take() -> None:
+    nodes = {f"uid-{number:04}": f"{number:0>253}" for number in range(1500)}
+    pods = {uid: facts(notice(Kind.REBALANCE, node=node)) for uid, node in nodes.items()}
+    wave = decide_wave(pods, nodes, Replacements(), T)
+    book = wave.replacements
+    for uid, steps in wave.steps.items():
+        assert steps.record is not None
+        assert steps.record.replaced is not None
+        book = book.known(nodes[uid], steps.record.replaced)
+    pods = {uid: replace(pod, record=wave.steps[uid].record) for uid, pod in pods.items()}
+    wave = decide_wave(pods, nodes, book, T + 1)
+    assert not any(steps.granted for steps in wave.steps.values())
+    assert not any(wave.replacements.allows(node, T + 1) for node in nodes.values())
+    text = wave.replacements.write()
+    InterruptionStatus.model_validate({"replacements": text})
+    assert len(read_replacements(text).at) == MAX_NODES
 
 
 def test_a_pod_that_is_being_deleted_is_off_the_routes_and_evicted_by_nobody() -> None:
