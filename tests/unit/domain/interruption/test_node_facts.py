@@ -74,9 +74,12 @@ def test_a_node_is_closed_by_a_taint_that_new_pods_do_not_tolerate(
     assert is_closed(NodeFact("n", taints=taints), tolerations) is closed
 
 
-def test_a_cordoned_node_and_one_that_is_gone_are_closed_to_all() -> None:
-    assert is_closed(NodeFact("n", cordoned=True), [EXISTS])
-    assert is_closed(None, [EXISTS])
+def test_a_cordoned_node_is_closed_to_all_that_do_not_tolerate_a_cordon_and_one_that_is_gone_to_all() -> None:
+    cordoned = NodeFact("n", cordoned=True)
+    assert is_closed(cordoned, [])
+    for all_of_it in (EXISTS, {"key": "node.kubernetes.io/unschedulable", "operator": "Exists"}):
+        assert not is_closed(cordoned, [all_of_it]), "as kube-scheduler's NodeUnschedulable sees it"
+        assert is_closed(None, [all_of_it])
 
 
 def test_the_pods_of_a_slice_tolerate_the_accelerator_the_capacity_type_and_what_the_user_says() -> None:

@@ -8,10 +8,12 @@ from typing import Any
 from npc_operator.domain.facts import NodeFact
 from npc_operator.domain.interruption.notices import Ignored, Notice
 from npc_operator.domain.interruption.sources import parse_node
+from npc_operator.domain.interruption.sources.kubernetes import TAINT_CORDON
 from npc_operator.domain.interruption.sources.reading import mapping, name_of_node, taints_of
 
 KEEP_AWAY = ("NoSchedule", "NoExecute")
 MAX_TAINTS = 64
+_CORDON = (TAINT_CORDON, "", "NoSchedule")
 _UNUSUAL = frozenset(("UnknownTaint", "UnknownMessage", "UnknownEvent"))
 """Reasons that say that a sender says something new, and not that it says nothing."""
 
@@ -37,9 +39,11 @@ def read_node(node: object) -> NodeFact:
 
 def is_closed(node: NodeFact | None, tolerations: Sequence[Mapping[str, Any]]) -> bool:
     """Whether no new pod with these tolerations (as in manifests) can come to a node; None: the node is gone."""
-    if node is None or node.cordoned:
+    if node is None:
         return True
-    return any(not any(_tolerates(one, taint) for one in tolerations) for taint in node.taints)
+    # To the scheduler a cordon is this taint, though nobody may have set it yet: who tolerates all comes all the same.
+    taints = (*node.taints, _CORDON) if node.cordoned else node.taints
+    return any(not any(_tolerates(one, taint) for one in tolerations) for taint in taints)
 
 
 def _tolerates(toleration: Mapping[str, Any], taint: tuple[str, str, str]) -> bool:
