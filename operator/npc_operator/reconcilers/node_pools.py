@@ -47,6 +47,8 @@ BUSY_LOOK_SECONDS = 5.0
 CLOUD_LOOKS_AT_ONCE = 4
 """A cloud that does not answer holds each look for up to two minutes, and must not hold all of the operator's hands."""
 TURN_SECONDS = 1.0
+ORPHANS = "orphan"
+"""The API server's own finalizer, for `kubectl delete --cascade=orphan`."""
 HELD = (
     f"nothing is left outside, but somebody else wrote the finalizer {names.FINALIZER_NODE_POOLS}, too (a backup that "
     "was restored?), and only they or you can take it off: see docs/node-pools.md#removing"
@@ -123,7 +125,7 @@ class NodePoolsReconciler:
         held, noted = names.FINALIZER_NODE_POOLS in meta.finalizers, _said(meta)
         now = self._context.clock.monotonic()
         looks: dict[Place, Looked] = {}
-        since = None
+        since, ended = None, Looked()
         if meta.deletion_timestamp is None:
             # A place is noted once it answers: a region that does not exist would stay on the tier for ever.
             for place in sorted(wanted - recorded):
@@ -137,6 +139,8 @@ class NodePoolsReconciler:
         else:
             memory = self._remember(meta)
             memory.removing_since = since = now if memory.removing_since is None else memory.removing_since
+            if held and any(place.outside for place in recorded):
+                ended = await self._end_engines(meta)
         looks |= {place: await self._look(meta, tier, place, True) for place in sorted(wanted)}
         # What another provider made goes once the one that is wanted now is there: until then the tier lives on it.
         new = [look for place, look in looks.items() if place.outside]
@@ -150,13 +154,28 @@ class NodePoolsReconciler:
         if after.abandoned:
             told = events.abandoned(tuple(str(place) for place in after.abandoned))
             events.emit(self._context.recorder, events.object_ref(names.KIND_TIER, meta), told)
-        whole = join([*looks.values(), Looked(busy=bool(kept) and any(look.unproven for look in new))])
+        whole = join([*looks.values(), ended, Looked(busy=bool(kept) and any(look.unproven for look in new))])
         if after != Hold(noted, held):
             refused = await self._note(meta, after)
             whole = whole if refused is None else join([whole, refused])
         if self._remember(meta).finalizer_stays and names.FINALIZER_NODE_POOLS in meta.finalizers:
             whole = join([whole, Looked(faults=(Finding(reasons.FINALIZER_HELD, HELD),))])
         return self._conclude(meta, whole, (recorded | wanted).union(looks), leaving=after.places - wanted)
+
+    async def _end_engines(self, meta: ObjectMeta) -> Looked:
+        """The engines of a deleted tier go now, as without a finalizer they would: their budget lets one of them go,
+        and none after it, because no successor finds a node any more. Unless they are to stay without it."""
+        if ORPHANS in meta.finalizers:
+            return Looked()
+        owner, errors = events.object_ref(names.KIND_TIER, meta), list[str]()
+        for slice_ in SLICES:
+            name = names.slice_deployment(meta.name, slice_)
+            child = self._context.world.child(meta.namespace, "Deployment", name)
+            if child is not None:
+                errors.append((await self._context.children.remove(child, owner)).error)
+        found = [error for error in errors if error]
+        # In a namespace that goes, the right to do so may be gone already; nothing else is put off for it.
+        return Looked(faults=(Finding(reasons.RETRYING, join_messages(found)),), busy=True) if found else Looked()
 
     async def _look(self, meta: ObjectMeta, tier: Tier | None, place: Place, wanted: bool) -> Looked:
         pools = tier.spec.node_pools if tier is not None and wanted else None

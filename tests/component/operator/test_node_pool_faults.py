@@ -20,6 +20,7 @@ from npc_operator.ports import PortError
 from npc_operator.reconcilers.node_pools import CLOUD_LOOKS_AT_ONCE
 from tests.component.operator.harness import World
 from tests.component.operator.pools import (
+    FORBIDDEN,
     GROUP,
     GROUPS,
     IN_AWS,
@@ -228,6 +229,45 @@ async def test_a_tier_from_a_backup_keeps_no_stale_note_and_says_who_must_take_o
     world.api.forget_calls()
     await world.settle(seconds=600)
     assert world.writes() == []
+
+
+async def test_engines_of_a_deleted_tier_end_before_the_nodes_that_it_waits_for() -> None:
+    """Their budget would let one of them go, whose successor finds no node any more, and none after it."""
+    world = await settled(GROUPS)
+    for name in IN_AWS:
+        world.groups.set_instances("eu-west-1", name, 1)
+    assert len(deployments(world)) == 2
+    delete_tier(world)
+    await world.settle(seconds=30)
+    assert finalizers(world) == [names.FINALIZER_NODE_POOLS]
+    assert deployments(world) == []
+
+
+@pytest.mark.parametrize("reason", ["orphan", "suspended"])
+async def test_engines_stay_where_their_tier_is_deleted_without_them(reason: str) -> None:
+    world = await settled(GROUPS)
+    for name in IN_AWS:
+        world.groups.set_instances("eu-west-1", name, 1)
+    if reason == "orphan":
+        world.edit(names.KIND_TIER, "gold", lambda live: live["metadata"]["finalizers"].append("orphan"))
+        delete_tier(world)
+    else:
+        world.put(provided(GROUPS, suspend=True))
+    await world.settle(seconds=30)
+    assert len(deployments(world)) == 2
+
+
+async def test_engines_that_may_not_be_ended_hold_up_nothing_else() -> None:
+    world = await settled(GROUPS)
+    world.api.fail(FORBIDDEN, where=lambda call: call.kind == "Deployment")
+    delete_tier(world)
+    await world.settle(seconds=30)
+    assert (world.groups.live, finalizers(world)) == ({}, [])
+
+
+def deployments(world: World) -> list[str]:
+    found = [one["metadata"]["name"] for one in world.peek("Deployment")]
+    return [name for name in found if name.startswith("gold-")]
 
 
 # --- other people's hands on NodePools ---
