@@ -62,6 +62,8 @@ def build_placeholder(inputs: EngineInputs, replicas: int) -> dict[str, Any]:
         "spec": {
             "replicas": replicas,
             "revisionHistoryLimit": 1,
+            # Others take the same room: for one more than are wanted an autoscaler would bring a node.
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": "100%"}},
             "selector": {"matchLabels": labels},
             "template": {
                 "metadata": {"labels": labels},

@@ -167,6 +167,12 @@ def test_a_placeholder_asks_for_what_an_engine_asks_for_and_gives_way_at_once() 
     assert pod["securityContext"]["runAsNonRoot"] is True
 
 
+def test_another_template_of_placeholders_takes_the_room_of_the_old_one() -> None:
+    """A surge would make an autoscaler bring a node with GPUs for it."""
+    spec = build_placeholder(inputs(), 3)["spec"]
+    assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": "100%"}
+
+
 def test_placeholders_are_no_engines_to_anybody() -> None:
     template = build_placeholder(inputs(), 1)["spec"]["template"]
     assert names.LABEL_MANAGED_BY not in template["metadata"]["labels"]
