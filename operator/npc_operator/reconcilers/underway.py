@@ -12,6 +12,9 @@ from npc_operator.domain.facts import Adapter
 from npc_operator.reconcilers.world import Door
 from npc_runtime.wire import Stamp, served_name
 
+MOST_SENT = 66
+"""Tables that are remembered as pushed to one gateway: more than those whose content is (`routebook.REMEMBERED`)."""
+
 
 class UnderWay:
     """Statuses and tables on their way. Lives as long as one leadership."""
@@ -25,7 +28,11 @@ class UnderWay:
     def send(self, door: Door, applied: Stamp | None, stamp: Stamp) -> None:
         """A table is about to be pushed to a gateway that is known to go by another one, or by nothing."""
         known = self.pushed_after(door, (0, 0) if applied is None else applied.order())
-        self._sent[door.pod.namespace, door.pod.name] = (door.pod.uid, (*known, stamp.order()))
+        orders = (*(order for order in known if order != stamp.order()), stamp.order())
+        if len(orders) > MOST_SENT:
+            # A gateway that is heard and takes none for days. One whose content nobody remembers stands for all such.
+            orders = (orders[0], *orders[2:])
+        self._sent[door.pod.namespace, door.pod.name] = (door.pod.uid, orders)
 
     def pushed_after(self, door: Door, applied: tuple[int, int]) -> Iterable[tuple[int, int]]:
         """The stamps of what a gateway may go by instead of what it is known to go by."""
