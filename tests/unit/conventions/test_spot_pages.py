@@ -13,9 +13,9 @@ import yaml
 from hack.bench.spot_cells import cells
 from npc_operator.api.capacity import CapacityMode
 from npc_operator.api.gputier import GpuTierSpec
-from npc_operator.domain.interruption.joining import PATIENCE_SECONDS, SCHEDULED_LEAD_SECONDS
+from npc_operator.domain.interruption.joining import SCHEDULED_LEAD_SECONDS
 from npc_operator.domain.interruption.machine import ROUTE_MARGIN_SECONDS, decide_interruption
-from npc_operator.domain.interruption.notices import Kind, Notice, Source
+from npc_operator.domain.interruption.notices import PATIENCE_SECONDS, Kind, Notice, Source
 from npc_operator.domain.interruption.rebalance import REPLACEMENT_SECONDS
 from npc_operator.domain.interruption.record import Record
 from npc_operator.domain.interruption.wishes import PodInterruption
