@@ -34,7 +34,7 @@ PAGE = 200
 """Objects per page of a list: some 10 ms of parsing, and a bound on the memory it takes."""
 CONNECTIONS = 16
 """Requests in flight at most; each TLS connection costs a quarter of a megabyte, and the API server answers in
-milliseconds."""
+milliseconds. The Lease has one of its own: behind hundreds of writes in a storm it would come too late."""
 WATCH_SECONDS = 290
 """The server ends a watch after so long and it is begun anew; below the idle limits of common load balancers."""
 SILENCE_SECONDS = 75.0
@@ -50,10 +50,11 @@ class KubeClient:
         self._namespaces = tuple(namespaces)
         self._requests: aiohttp.ClientSession | None = None
         self._watches: aiohttp.ClientSession | None = None
+        self._renewals: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
-        sessions = [session for session in (self._requests, self._watches) if session is not None]
-        self._requests = self._watches = None
+        sessions = [one for one in (self._requests, self._watches, self._renewals) if one is not None]
+        self._requests = self._watches = self._renewals = None
         for session in sessions:
             await session.close()
 
@@ -199,7 +200,8 @@ class KubeClient:
             data = json.dumps(body, separators=(",", ":")).encode()
             headers["Content-Type"] = APPLY if verb == "apply" else JSON
         try:
-            async with self._asking().request(
+            session = self._renewing() if resource.kind == "Lease" else self._asking()
+            async with session.request(
                 _METHODS[verb],
                 self._connection.server + path,
                 params=params,
@@ -257,6 +259,12 @@ class KubeClient:
         if self._requests is None or self._requests.closed:
             self._requests = self._connection.session(limit=CONNECTIONS)
         return self._requests
+
+    def _renewing(self) -> aiohttp.ClientSession:
+        """A leadership must not be lost because its own work has all connections."""
+        if self._renewals is None or self._renewals.closed:
+            self._renewals = self._connection.session(limit=1)
+        return self._renewals
 
     def _watching(self) -> aiohttp.ClientSession:
         """Watches hold their connections, so they must not come out of the requests' pool."""

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import pytest
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from kubernetes.aio.client import Configuration
 
 from npc_operator.clients.connection import Connection, Identity
-from npc_operator.clients.kube import KubeClient
+from npc_operator.clients.kube import CONNECTIONS, KubeClient
+from npc_operator.clients.kube_lease import KubeLease
 from npc_operator.clients.metrics import Metrics
 from npc_operator.ports import ObjectRef, PortError
 
@@ -17,19 +23,50 @@ async def test_a_page_of_a_proxy_is_a_failure_that_may_pass_and_nothing_worse(pa
     async def answer(_request: web.Request) -> web.Response:
         return web.Response(text=page)
 
+    async with client_of(answer) as client:
+        with pytest.raises(PortError) as failed:
+            await client.get(ObjectRef("v1", "Pod", "eu-west", "gold-1"))
+        assert failed.value.retryable
+
+
+async def test_the_lease_does_not_wait_behind_requests_that_have_every_connection() -> None:
+    asked, held, full = 0, asyncio.Event(), asyncio.Event()
+
+    async def answer(request: web.Request) -> web.Response:
+        nonlocal asked
+        if "/leases/" not in request.path:
+            asked += 1
+            if asked == CONNECTIONS:
+                full.set()
+            await held.wait()
+        return web.json_response({"metadata": {"name": "x", "resourceVersion": "1"}})
+
+    async with client_of(answer) as client:
+        pods = [client.get(ObjectRef("v1", "Pod", "eu-west", f"gold-{number}")) for number in range(2 * CONNECTIONS)]
+        busy = asyncio.gather(*pods)
+        await full.wait()
+        lease = KubeLease(client, namespace="npc-system", name="npc-operator")
+        try:
+            assert await lease.read(seconds=5.0) is not None
+            assert asked == CONNECTIONS
+        finally:
+            held.set()
+            await busy
+
+
+@asynccontextmanager
+async def client_of(answer: Handler) -> AsyncIterator[KubeClient]:
+    """A client of a server that answers everything so."""
     app = web.Application()
     app.router.add_route("*", "/{tail:.*}", answer)
     runner = web.AppRunner(app)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
     port = runner.addresses[0][1]
     connection = Connection(server=f"http://127.0.0.1:{port}", ssl=True, identity=Identity(Configuration()))
     client = KubeClient(connection, metrics=Metrics())
     try:
-        with pytest.raises(PortError) as failed:
-            await client.get(ObjectRef("v1", "Pod", "eu-west", "gold-1"))
-        assert failed.value.retryable
+        yield client
     finally:
         await client.close()
         await runner.cleanup()
