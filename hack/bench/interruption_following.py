@@ -25,13 +25,18 @@ Routed = Callable[[], Iterable[frozenset[str]]]
 
 
 class Following:
-    """Begins with a world at rest. `found` waits until everything is done about the engine pods on these nodes."""
+    """Begins with a world at rest. `found` waits until everything is done about the engine pods on these nodes.
+
+    Raises ValueError where one of them is on no gateway's routes: nothing would have to be done about it.
+    """
 
     def __init__(self, store: Store, going: Collection[str], routed: Routed) -> None:
         self._store = store
         self._routed = routed
         doomed = [pod for pod in engines(store) if pod.node in frozenset(going)]
         self._node_of = {pod.uid: pod.node for pod in doomed}
+        if idle := self._node_of.keys() - frozenset().union(*routed()):
+            raise ValueError(f"{len(idle)} of {len(doomed)} pods are on no gateway's routes")
         self._wanted = {(pod.namespace, pod.tier): 0 for pod in doomed}
         for pod in doomed:
             self._wanted[pod.namespace, pod.tier] += 1

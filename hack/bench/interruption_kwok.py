@@ -47,7 +47,7 @@ from npc_operator.api import names
 ROOT = Path(__file__).resolve().parents[2]
 LEASE_SECONDS = 3600
 NOTICE_SECONDS = 120.0
-WRITERS = 16
+WRITERS = 8
 DEPLOYMENTS_SECONDS, FOUND_SECONDS = 120.0, 180.0
 AFTER_SECONDS = 10.0
 """How long the operator's memory is watched once everything is done."""

@@ -179,6 +179,13 @@ async def test_everything_done_about_a_node_is_timed_from_its_event_on() -> None
     assert all(0 <= seen[name] < 60 for name in steps)
 
 
+def test_a_pod_that_serves_nothing_is_no_interruption_to_measure() -> None:
+    store = Store(FakeClock())
+    pod = fleet_of_one(store)
+    with pytest.raises(ValueError, match="1 of 1 pods are on no gateway's routes"):
+        Following(store, [pod.node], {"g": frozenset({"another"})}.values)
+
+
 async def test_what_was_not_done_in_time_is_missing() -> None:
     store = Store(FakeClock())
     pod = fleet_of_one(store)
