@@ -199,6 +199,10 @@ class Meter(Protocol):
         """What the interruption of a tier cost since this was called last."""
         ...
 
+    def node_word_ignored(self, word: str) -> None:
+        """A known sender said something of a node that this version does not understand: `sender/reason`."""
+        ...
+
 
 class Clock(Protocol):
     """Time, so that tests can own it."""

@@ -144,7 +144,7 @@ class Metrics:
         )
         self._node_words = Counter(
             "npc_operator_node_words_ignored",
-            "Taints and conditions of nodes by a known sender that this version does not understand.",
+            "Taints and conditions of nodes, and what agents say of theirs, that this version does not understand.",
             ["sender", "reason"],
             registry=self.registry,
         )
@@ -200,7 +200,7 @@ class Metrics:
         self._interruption_seconds.labels(namespace, tier).inc(seconds_below_target)
 
     def node_word_ignored(self, word: str) -> None:
-        """A sender said something new of a node (`NodeFact.strange`)."""
+        """ports.Meter; also what nodes say themselves (`NodeFact.strange`)."""
         sender, _, reason = word.partition("/")
         self._node_words.labels(sender, reason).inc()
 

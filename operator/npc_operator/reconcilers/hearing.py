@@ -6,12 +6,12 @@ from. Whoever leads next begins to hear anew, and goes on with the times that ar
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from npc_operator.domain.engines import Engine
 from npc_operator.domain.facts import NodeFact, Pod
-from npc_operator.domain.interruption.notices import HELD_SECONDS, Notice, merge
+from npc_operator.domain.interruption.notices import HELD_SECONDS, Ignored, Notice, merge
 from npc_operator.domain.interruption.record import Record
 from npc_operator.domain.interruption.sources import metadata
 from npc_operator.domain.interruption.sources.kubernetes import parse_pod
@@ -50,8 +50,11 @@ class _Held:
 class Hearing:
     """Lives as long as one leadership."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, strange: Callable[[str], None]) -> None:
+        """`strange` is told `sender/reason` where an agent says something that this version does not understand; the
+        words of nodes are counted where they are read."""
         self._store = store
+        self._strange = strange
         self._nodes: dict[str, _Words] = {}
         self._enough = ENOUGH_MACHINES
         self._agents: dict[str, _Report] = {}
@@ -171,6 +174,8 @@ class Hearing:
                 instance=None if node is None else node.instance,
                 seen=known.notice.seen if same and known is not None and known.notice is not None else now,
             )
+            if isinstance(said, Ignored) and said.reason == metadata.UNKNOWN_KIND:
+                self._strange(f"{said.source}/{said.reason}")
             known = self._agents[uid] = _Report(agent.interruption, said if isinstance(said, Notice) else None)
         return () if known.notice is None else (known.notice,)
 

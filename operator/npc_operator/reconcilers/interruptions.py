@@ -52,7 +52,7 @@ class Interruptions:
         self._clock = clock
         self._meter = meter
         self._recorder = recorder
-        self._hearing = Hearing(world.store)
+        self._hearing = Hearing(world.store, strange=meter.node_word_ignored)
         self._looker = Looker(world, routes, self._hearing)
         self._acts = Acts(kube=kube, recorder=recorder, meter=meter, clock=clock)
         self._held: dict[tuple[str, str], Held] = {}

@@ -146,6 +146,7 @@ class FakeMeter:
     steps: list[tuple[str, float]] = dataclasses.field(default_factory=list)
     """(step of an interruption, seconds after its notice)."""
     costs: dict[str, float] = dataclasses.field(default_factory=dict)
+    strange: list[str] = dataclasses.field(default_factory=list)
 
     def decided(self, namespace: str, decision: str, reason: str, *, after_first_bad: float | None) -> None:
         self.decisions.append((decision, reason, after_first_bad))
@@ -155,6 +156,9 @@ class FakeMeter:
 
     def interruption_step(self, namespace: str, step: str, seconds: float) -> None:
         self.steps.append((step, seconds))
+
+    def node_word_ignored(self, word: str) -> None:
+        self.strange.append(word)
 
     def interruption_cost(self, namespace: str, tier: str, **added: float) -> None:
         for name, value in added.items():

@@ -35,7 +35,8 @@ class Ears:
 
     def __init__(self) -> None:
         self.store = Store(FakeClock())
-        self.hearing = Hearing(self.store)
+        self.strange: list[str] = []
+        self.hearing = Hearing(self.store, strange=self.strange.append)
         self.say()
 
     def say(self, *taints: Any) -> None:
@@ -74,6 +75,13 @@ def test_an_agent_that_names_another_end_says_the_same_and_one_that_names_anothe
     assert ears.hear(30.0, agent=said.model_copy(update={"deadline_ms": 50_000})) == [(Kind.INTERRUPTION, 20.0)]
     assert ears.hear(40.0, agent=InterruptionReport(kind="Unheard")) == []
     assert ears.hear(50.0, agent=None) == []
+
+
+def test_a_kind_that_only_a_newer_agent_knows_is_nobodys_notice_and_counted_once() -> None:
+    ears = Ears()
+    newer = InterruptionReport(kind="Hibernation", deadline_ms=60_000)
+    assert [ears.hear(now, agent=newer) for now in (10.0, 20.0)] == [[], []]
+    assert ears.strange == ["Metadata/UnknownKind"]
 
 
 def test_a_queue_that_repeats_itself_says_one_thing_until_it_is_out_of_date() -> None:

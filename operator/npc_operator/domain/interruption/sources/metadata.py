@@ -13,6 +13,7 @@ from npc_runtime.wire import InterruptionReport
 
 KINDS = {kind.value: kind for kind in (Kind.INTERRUPTION, Kind.REBALANCE, Kind.SCHEDULED, Kind.TERMINATION)}
 _SOURCE = Source.METADATA
+UNKNOWN_KIND = "UnknownKind"
 
 
 def parse_report(report: object, *, node: str | None, instance: str | None, seen: float) -> Parsed:
@@ -28,7 +29,7 @@ def parse_report(report: object, *, node: str | None, instance: str | None, seen
         return Ignored(_SOURCE, "NotAReport", malformed=True)
     kind = KINDS.get(kind_name)
     if kind is None:
-        return Ignored(_SOURCE, "UnknownKind")
+        return Ignored(_SOURCE, UNKNOWN_KIND)
     node, instance = name_of(node), name_of(instance)
     if node is None and instance is None:
         return Ignored(_SOURCE, "NoNode")
