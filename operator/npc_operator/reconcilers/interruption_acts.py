@@ -21,7 +21,8 @@ from npc_operator.ports import Blocked, Clock, Conflict, Kube, Meter, NotFound, 
 from npc_operator.reconcilers import events
 
 AT_ONCE = 8
-"""Pods that are written to at the same time, of one tier: a zone that goes takes hundreds."""
+"""Pods that are written to at the same time, of all tiers together: a zone that goes takes hundreds of each, and what
+asks for their replacements must not stand behind all their notes."""
 STEPS = {
     "unrouted": "Unrouted",
     "covered": "Covered",
@@ -33,8 +34,11 @@ EVICTED = "Evicted"
 """The step that is measured when a budget granted it: the wish alone may stand for minutes."""
 MOST_IN_A_ROW = 64
 """Pods of one tier that are worked on before it is looked at again: news of others must not wait for a whole zone."""
+ROW_SECONDS = 1.0
+"""No further pod of a row is begun later than this: where the API server is slow, a row takes as long as a zone."""
 ASK_AGAIN_SECONDS = 1.0
-"""Between two wishes for an eviction that a budget forbids, however often the tier is looked at meanwhile."""
+"""Between two wishes for an eviction that a budget forbids, of the same pod or of another one that the budget counts,
+however often the tier is looked at meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +73,11 @@ class Acts:
         self._untold: dict[str, list[Told]] = {}
         self._evicted: set[str] = set()
         self._blocked: set[str] = set()
+        self._turns = asyncio.Semaphore(AT_ONCE)
         self._asked: dict[str, float] = {}
         """When the eviction of a pod was asked for last, and not granted."""
+        self._refused: dict[tuple[str, str], float] = {}
+        """When a tier's budget said no last."""
 
     def forget(self, uids: Iterable[str]) -> None:
         """These pods are gone."""
@@ -82,30 +89,26 @@ class Acts:
             self._asked.pop(uid, None)
 
     async def carry_out(self, wishes: Sequence[Wish], *, first: Set[str] = frozenset()) -> Result:
-        """Do what there is to do, MOST_IN_A_ROW pods at most, those of the uids `first` in any case: notes before
-        evictions, and of these the ones that were not asked for lately."""
+        """Do what there is to do, MOST_IN_A_ROW pods at most and for ROW_SECONDS, those of the uids `first` in any
+        case: notes before evictions, and of these the ones that were not asked for lately."""
         for wish in wishes:
             self._measure(wish)
             self._untold.setdefault(wish.pod.uid, []).extend(wish.steps.events)
         due = sorted((wish for wish in wishes if self._is_due(wish)), key=lambda wish: self._rank(wish, first))
         count = max(MOST_IN_A_ROW, sum(wish.pod.uid in first for wish in due))
-        result, turns = Result(), asyncio.Semaphore(AT_ONCE)
-        result.blocked = any(wish.pod.uid in self._asked for wish in wishes)
-        spent = False
+        result, until = Result(), self._clock.monotonic() + ROW_SECONDS
+        result.blocked = any(self._is_held_up(wish) for wish in wishes)
 
         async def act(wish: Wish) -> None:
-            nonlocal spent
-            async with turns:
+            async with self._turns:
+                if self._clock.monotonic() >= until and wish.pod.uid not in first:
+                    result.more = True
+                    return
                 try:
                     await self._note(wish.pod, wish.steps)
                     self._say(wish.pod)
-                    if not self._may_ask(wish):
-                        return
-                    if spent and wish.pod.ready:
-                        result.blocked = True  # a tier has one budget, and it has just said no
-                    elif not await self._evict(wish.pod, wish.steps.record):
+                    if self._may_ask(wish) and not await self._evict(wish.pod, wish.steps.record):
                         result.blocked = True
-                        spent = spent or wish.pod.uid in self._blocked
                 except PortError as error:
                     result.failed[wish.pod.uid] = f"pod {wish.pod.name}: {error}"
 
@@ -117,7 +120,7 @@ class Acts:
                 task.cancel()  # what one of them could not bear is no reason to leave others running alone
             if tasks:
                 await asyncio.wait(tasks)
-        result.more = any(not spent or self._is_unsaid(wish) for wish in due[count:])
+        result.more |= any(map(self._is_due, due[count:]))
         return result
 
     def _is_due(self, wish: Wish) -> bool:
@@ -143,10 +146,18 @@ class Acts:
 
     def _may_ask(self, wish: Wish) -> bool:
         """Whether the pod's eviction is to be asked for now."""
-        uid = wish.pod.uid
-        if not wish.steps.evict or wish.pod.deleting or uid in self._evicted:
+        pod = wish.pod
+        if not wish.steps.evict or pod.deleting or pod.uid in self._evicted:
             return False
-        return self._clock.monotonic() >= self._asked.get(uid, -math.inf) + ASK_AGAIN_SECONDS
+        return not self._is_held_up(wish)
+
+    def _is_held_up(self, wish: Wish) -> bool:
+        """Whether the pod's eviction, or another one that counts with the same budget, was refused a moment ago."""
+        pod, since = wish.pod, self._clock.monotonic() - ASK_AGAIN_SECONDS
+        if self._asked.get(pod.uid, -math.inf) > since:
+            return True
+        # A budget does not keep pods that do not serve anyway.
+        return wish.steps.evict and pod.ready and self._refused.get((pod.namespace, pod.tier), -math.inf) > since
 
     async def _note(self, pod: Pod, steps: Steps) -> None:
         """Write the record at the pod, if it is not there."""
@@ -174,6 +185,7 @@ class Acts:
         try:
             await self._kube.evict(ref, resource_version=live["metadata"]["resourceVersion"])
         except Blocked as blocked:
+            self._refuse(pod)
             if pod.uid not in self._blocked:
                 self._blocked.add(pod.uid)
                 events.emit(self._recorder, ref, events.eviction_blocked(str(blocked)))
@@ -188,6 +200,11 @@ class Acts:
         self._blocked.discard(pod.uid)
         del self._asked[pod.uid]
         return True
+
+    def _refuse(self, pod: Pod) -> None:
+        now = self._clock.monotonic()
+        recent = {tier: at for tier, at in self._refused.items() if at > now - ASK_AGAIN_SECONDS}
+        self._refused = {**recent, (pod.namespace, pod.tier): now}
 
     def _say(self, pod: Pod) -> None:
         for told in self._untold.pop(pod.uid, ()):

@@ -56,6 +56,7 @@ class Leadership:
         orders = Share(waits_for_pods, most=max(1, settings.workers * 3 // 4))
         self.queue: KeyedQueue[Key] = KeyedQueue(clock, share=orders)
         self.synced = False
+        self._is_ending = False
         trust = trust_of(store)
         self._agents = AgentClient(trust=trust, metrics=metrics)
         self._gateways = GatewayClient(trust=trust, metrics=metrics)
@@ -96,6 +97,7 @@ class Leadership:
         unsubscribe = self._store.subscribe(lambda change: self._mark(change, None))
         try:
             async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._note_end(), name="end")
                 tasks.create_task(endless("events", self._recorder.run), name="events")
                 await self._resync.first()
                 await self._mark_everything()
@@ -120,6 +122,14 @@ class Leadership:
             await self._agents.close()
             await self._gateways.close()
 
+    async def _note_end(self) -> None:
+        """What is forgotten at the end concerns nobody, and to find whom it would takes too long for thousands of
+        pods: the Lease's patience is short."""
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            self._is_ending = True
+
     async def _mark_everything(self) -> None:
         """A look at every key, behind everything that has a reason to hurry."""
         count = 0
@@ -131,6 +141,8 @@ class Leadership:
                     await asyncio.sleep(0)
 
     def _mark(self, change: Change, lane: Lane | None) -> None:
+        if self._is_ending:
+            return
         try:
             keys = tuple(self._decisions.triggers(self._store, change))
         except Exception:
