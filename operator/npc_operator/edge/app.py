@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import random
 import threading
@@ -193,7 +194,9 @@ class Watchers:
     def _tell(self, callback: Callable[..., None], *arguments: Any) -> None:
         if self._loop is not None and not self._loop.is_closed():
             with contextlib.suppress(RuntimeError):  # the loop was closed in between: the process is ending
-                self._loop.call_soon_threadsafe(callback, *arguments)
+                # In a context of its own: tasks that the callback starts keep theirs as long as they live, and kopf's
+                # holds the whole object, its patch and its logger.
+                self._loop.call_soon_threadsafe(callback, *arguments, context=contextvars.Context())
 
 
 def make_settings(kinds: Sequence[Watched]) -> kopf.OperatorSettings:

@@ -131,6 +131,9 @@ class World:
     def _engine(self, pod: Pod, agent: AgentFact | None, unrouted: bool) -> Engine:
         """The pair; the same object as long as nothing of it changed."""
         known = self._pairs.get((pod.namespace, pod.name))
+        # Asked for all pods of a tier whenever one of them changed, so what did not change is not even made.
+        if known is not None and known.pod is pod and known.agent is agent and known.unrouted is unrouted:
+            return known
         made = build_engine(pod, agent, unrouted=unrouted)
         if known is not None and known.pod is made.pod and known.agent is made.agent and known.unrouted is unrouted:
             return known

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -18,6 +19,7 @@ from npc_operator.edge.kinds import WATCHED
 from npc_operator.edge.parse import Parsed
 from tests.support import builders
 
+HANDLED: contextvars.ContextVar[str | None] = contextvars.ContextVar("handled", default=None)
 Play = Callable[[kopf.OperatorRegistry], Awaitable[None]]
 
 
@@ -25,6 +27,7 @@ class Heard:
     def __init__(self) -> None:
         self.objects: list[str] = []
         self.gone: list[str] = []
+        self.handled: list[str | None] = []
         self.gaps = 0
         self.restarts = 0
         self.news = asyncio.Event()
@@ -32,6 +35,7 @@ class Heard:
     def note(self, what: str, parsed: Parsed | None = None) -> None:
         if what == "object" and parsed is not None:
             self.objects.append(parsed.name)
+            self.handled.append(HANDLED.get())
         elif what == "gone" and parsed is not None:
             self.gone.append(parsed.name)
         elif what == "gap":
@@ -103,6 +107,20 @@ async def test_events_arrive_on_the_operators_loop_as_facts(monkeypatch: pytest.
         assert heard.gaps == 0
         assert watchers.alive()
         assert watchers.ages()["GpuTier"] <= time.monotonic() - began
+
+
+async def test_what_kopf_remembers_while_it_handles_an_object_is_not_handed_over_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A task that is begun there would keep it as long as it lives: the object as it was read, and more."""
+
+    async def play(registry: kopf.OperatorRegistry) -> None:
+        HANDLED.set("the whole object")
+        await send(registry, None, builders.tier("gold"))
+
+    async with watching(monkeypatch, play) as (_, heard):
+        await heard.until(lambda: heard.objects == ["gold"])
+        assert heard.handled == [None]
 
 
 @pytest.mark.parametrize("known_by", [None, "ADDED"])
