@@ -70,10 +70,13 @@ def waits_for_pods(key: Key) -> bool:
 
 
 def pick_lane(store: Store, key: Key) -> Lane:
-    """Which keys hurry: orders to agents and gateways, and a voice with a candidate that NPCs hear. Taking that back
-    must not wait until a thousand others have looked again."""
+    """Which keys hurry: orders to agents and gateways, a tier whose nodes go, because it asks for their replacements,
+    and a voice with a candidate that NPCs hear. Taking that back must not wait until a thousand others have looked
+    again."""
     if key.kind is KeyKind.INTERRUPTIONS:
         return Lane.INTERRUPT
+    if key.kind is KeyKind.TIER:
+        return Lane.URGENT if concerned.is_disturbed(store, key.namespace, key.name) else Lane.NORMAL
     if key.kind is KeyKind.ADAPTER:
         return Lane.URGENT if has_turn(store.get(Adapter, key.namespace, key.name)) else Lane.NORMAL
     return Lane.URGENT if key.kind in ORDERS else Lane.NORMAL

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from npc_operator.api import names
+from npc_operator.domain.keys import Key, KeyKind
+from npc_operator.loop.queue import Lane
 from npc_operator.ports import PortError
+from npc_operator.reconcilers.triggers import pick_lane
 from npc_runtime.wire import InterruptionReport
 from tests.component.operator.machines import KARPENTER, NTH, ON_DEMAND, REBALANCE, SPOT, Machines
 from tests.support.builders import NAMESPACE
@@ -334,3 +337,12 @@ async def test_a_note_that_somebody_took_away_is_written_again_and_a_strange_one
     world.edit("Pod", pod, lambda live: live["metadata"]["annotations"].pop(names.ANNOTATION_INTERRUPTION))
     await world.settle(3)
     assert world.note(pod)["since"] == since
+
+
+async def test_a_tier_whose_pods_go_asks_for_their_replacements_before_voices_are_looked_at_again() -> None:
+    world = await start()
+    gold = Key(KeyKind.TIER, NAMESPACE, "gold")
+    assert pick_lane(world.store, gold) is Lane.NORMAL
+    world.mark(world.node_of(world.spot_pod()), NTH, added=world.clock.now())
+    await world.settle(0.5)
+    assert pick_lane(world.store, gold) is Lane.URGENT
