@@ -165,13 +165,13 @@ async def test_two_minutes_of_notice_cost_no_line_and_bring_an_on_demand_pod(pla
         await until_node_is_empty(world, timeout=120)
         # Nobody is there any more that its owner's patience would serve.
         await asyncio.to_thread(api.kill_node, NODE)
+    await until_back(world)
     for load in (real, many):
         world.assert_answered(load.tally)
     assert_within(DECIDED_SECONDS, given, record.replaced)
     assert_within(120, given, record.evicted)
     assert seen.begun_after((record.unrouted or 0) + AWAY_SECONDS) == 0
     assert {line.tier for line in real.tally.lines} <= {"bronze", RESERVE}
-    await until_back(world)
 
 
 async def test_a_machine_that_falls_silent_costs_the_lines_under_way_there_and_no_other(place: Place) -> None:
@@ -182,9 +182,9 @@ async def test_a_machine_that_falls_silent_costs_the_lines_under_way_there_and_n
         gone = time.monotonic()
         for load in (real, many):
             await load.until_started_after(gone + AWAY_SECONDS, int(3 * RATE))
+    await until_back(world)
     for load in (real, many):
         assert_only_those_under_way_failed(load, begun, gone)
-    await until_back(world)
 
 
 async def test_25_seconds_of_notice_cost_no_line(place: Place) -> None:
@@ -196,13 +196,13 @@ async def test_25_seconds_of_notice_cost_no_line(place: Place) -> None:
         record = await seen.until_gone(timeout=90)
         await until_node_is_empty(world, timeout=60)
         await asyncio.to_thread(api.kill_node, NODE)
+    await until_back(world)
     for load in (real, many):
         world.assert_answered(load.tally)
     assert_within(DECIDED_SECONDS, given, record.unrouted)
     assert_within(COVERED_SECONDS, given, record.covered)
     assert_within(25, given, record.evicted)
     assert seen.begun_after((record.unrouted or 0) + AWAY_SECONDS) == 0
-    await until_back(world)
 
 
 async def test_a_drain_with_nobody_to_decide_costs_no_line(place: Place) -> None:
@@ -216,10 +216,10 @@ async def test_a_drain_with_nobody_to_decide_costs_no_line(place: Place) -> None
             await asyncio.wait_for(seen.gone.wait(), 60)
     finally:
         await world.scale_operator(2)
+    await until_back(world)
     for load in (real, many):
         world.assert_answered(load.tally)
     assert seen.begun_after(seen.deleting + AWAY_SECONDS) == 0
-    await until_back(world)
 
 
 async def test_a_machine_that_ends_without_notice_costs_the_lines_under_way_there_and_no_other(place: Place) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections.abc import Callable
 from typing import Protocol, cast
 
@@ -18,7 +19,12 @@ from npc_runtime.gateway.http.engine_answer import (
     dechunk,
     parse_engine_head,
 )
-from npc_runtime.gateway.http.limits import ENGINE_SILENT_SECONDS, MAX_ENGINE_ANSWER_BYTES, MAX_ENGINE_HEAD_BYTES
+from npc_runtime.gateway.http.limits import (
+    ACKNOWLEDGE_SECONDS,
+    ENGINE_SILENT_SECONDS,
+    MAX_ENGINE_ANSWER_BYTES,
+    MAX_ENGINE_HEAD_BYTES,
+)
 
 _PROBES = 3
 _SOCKET_OPTIONS = (
@@ -28,6 +34,11 @@ _SOCKET_OPTIONS = (
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _PROBES),
     (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, ENGINE_SILENT_SECONDS * 1000),
 )
+
+
+# Of Linux' struct tcp_info (linux/tcp.h): `unacked`, in packets, and `last_ack_recv`, in ms.
+_TCP_INFO_BYTES = 60
+_UNACKED_AND_LAST_ACK = struct.Struct("=24xI28xI")
 
 
 class Asker(Protocol):
@@ -111,6 +122,9 @@ class EngineConnection(asyncio.Protocol):
         self._heard = False
         self.requests += 1
         self._transport.write(request)
+        if self.requests > 1:
+            # A new connection has just proven its host; the end of this one may have gone without a word meanwhile.
+            asyncio.get_running_loop().call_later(ACKNOWLEDGE_SECONDS, self._look_at_host, self.requests)
 
     def abandon(self) -> None:
         """Give up: the asker hears nothing more and the engine sees the connection close at once."""
@@ -195,6 +209,18 @@ class EngineConnection(asyncio.Protocol):
         if self._asker is not None:
             why = "the engine closed the connection" if exc is None else f"the connection broke: {type(exc).__name__}"
             self._fail(why, stale=self.requests > 1 and not self._heard)
+
+    def _look_at_host(self, request: int) -> None:
+        if request != self.requests or self._asker is None or self._heard or self._transport is None:
+            return
+        try:
+            end = self._transport.get_extra_info("socket")
+            info = end.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+        except OSError:
+            return  # it broke, and whoever asked is told in a moment
+        unacknowledged, silent_ms = _UNACKED_AND_LAST_ACK.unpack(info)
+        if unacknowledged and silent_ms >= ACKNOWLEDGE_SECONDS * 900:
+            self._fail("its host acknowledges nothing", stale=True)
 
     # --- reading
 

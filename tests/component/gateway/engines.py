@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import json
+import socket
+import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -70,6 +73,11 @@ def chunk(payload: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(payload), payload)
 
 
+SO_ATTACH_FILTER = 26
+_NOTHING = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # BPF: return 0 bytes of every packet
+_DROP_ALL = struct.pack("HL", 1, ctypes.addressof(_NOTHING))
+
+
 Script = Callable[[Asked, Reply], Awaitable[None]]
 
 
@@ -110,6 +118,14 @@ class Engine:
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
+
+    def vanish(self) -> None:
+        """As if its host had lost its power: the kernel drops whatever comes, new connections included, and says no
+        word."""
+        assert self._server is not None
+        ends = [writer.get_extra_info("socket") for writer in self._writers]
+        for end in (*self._server.sockets, *ends):
+            end.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, _DROP_ALL)
 
     async def stop(self) -> None:
         """Close the port and every connection."""

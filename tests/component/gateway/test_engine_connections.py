@@ -7,10 +7,11 @@ import socket
 
 import pytest
 
+from npc_runtime.gateway import pool
 from npc_runtime.gateway.http import limits
 from npc_runtime.gateway.pool import Pool
 from npc_runtime.gateway.upstream import EngineConnection
-from tests.component.gateway.engines import Asked, Engine, Reply
+from tests.component.gateway.engines import Asked, Engine, Reply, Script
 from tests.component.gateway.harness import Rig, completion, eventually, raw
 from tests.component.gateway.regions import World
 
@@ -32,6 +33,34 @@ async def test_a_host_that_vanished_is_noticed_by_the_kernel(rig: Rig, world: Wo
     assert silence <= 2 * limits.ENGINE_SILENT_SECONDS
     assert end.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == limits.ENGINE_SILENT_SECONDS * 1000
     endpoint.pool.put_back(connection)
+
+
+async def test_a_host_that_vanished_costs_no_line_that_begins_on_a_connection_of_before(
+    rig: Rig, pair: World, engine: Engine, second: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing closes the connections that were idle as it went: a line asked on one of them would hear nothing for
+    ENGINE_SILENT_SECONDS."""
+    all_here = asyncio.Event()
+
+    def together(one: Engine) -> Script:
+        async def answer(asked: Asked, reply: Reply) -> None:
+            if engine.running + second.running == 8:
+                all_here.set()
+            await all_here.wait()
+            await one.answer(asked, reply)
+
+        return answer
+
+    engine.script, second.script = together(engine), together(second)
+    await asyncio.gather(*(rig.say() for _ in range(8)))
+    assert engine.connections > 1
+    engine.script = second.script = None
+    asked = engine.chats
+    monkeypatch.setattr(pool, "CONNECT_SECONDS", limits.CONNECT_SECONDS)
+    engine.vanish()
+    answers = await asyncio.wait_for(asyncio.gather(*(rig.say() for _ in range(8))), 15)
+    assert [answer.status for answer in answers] == [200] * 8
+    assert engine.chats == asked
 
 
 @pytest.mark.parametrize("error", [UnicodeError("label empty"), ValueError("no such thing"), RuntimeError("odd")])

@@ -51,6 +51,10 @@ CONNECT_SECONDS = 0.3
 """Time to connect to an engine pod in the same cluster: a round trip takes a millisecond, and the kernel answers for a
 busy engine. A first packet that was lost is sent again after a second, too late for a line: another pod is quicker."""
 
+ACKNOWLEDGE_SECONDS = 0.3
+"""From a question on a kept-alive connection to the look whether its host has acknowledged anything: a kernel does that
+within a round trip and 40 ms, however busy its engine is. A new connection is tried where it has not."""
+
 ENGINE_IDLE_SECONDS = 4.0
 """A pooled engine connection older than this is closed: vLLM's server closes idle ones after 5 s."""
 
