@@ -74,6 +74,7 @@ class EngineConnection(asyncio.Protocol):
         "_head",
         "_heard",
         "_is_stream",
+        "_loop",
         "_on_idle",
         "_on_lost",
         "_sink",
@@ -88,6 +89,8 @@ class EngineConnection(asyncio.Protocol):
         self._on_idle = on_idle
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """Where the host is watched."""
         self._asker: Asker | None = None
         self._buffer = b""
         self._head: EngineHead | None = None
@@ -101,7 +104,7 @@ class EngineConnection(asyncio.Protocol):
         self.requests = 0
 
     def watch_host(self) -> None:
-        """Let the kernel notice a host that vanished; see ENGINE_SILENT_SECONDS.
+        """Let the kernel notice a host that vanished; see ENGINE_SILENT_SECONDS and ACKNOWLEDGE_SECONDS.
 
         Raises:
             OSError: the connection is gone already.
@@ -111,6 +114,7 @@ class EngineConnection(asyncio.Protocol):
         end = self._transport.get_extra_info("socket")
         for option in _SOCKET_OPTIONS:
             end.setsockopt(*option)
+        self._loop = asyncio.get_running_loop()
 
     def ask(self, request: bytes, asker: Asker) -> None:
         """Send one request; its answer goes to `asker`. The connection must be idle."""
@@ -122,9 +126,9 @@ class EngineConnection(asyncio.Protocol):
         self._heard = False
         self.requests += 1
         self._transport.write(request)
-        if self.requests > 1:
+        if self.requests > 1 and self._loop is not None:
             # A new connection has just proven its host; the end of this one may have gone without a word meanwhile.
-            asyncio.get_running_loop().call_later(ACKNOWLEDGE_SECONDS, self._look_at_host, self.requests)
+            self._loop.call_later(ACKNOWLEDGE_SECONDS, self._look_at_host, self.requests)
 
     def abandon(self) -> None:
         """Give up: the asker hears nothing more and the engine sees the connection close at once."""
