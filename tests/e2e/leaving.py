@@ -16,6 +16,7 @@ from hack.stack.kubectl import Object
 from hack.stack.load import Line
 from npc_operator.api import names
 from npc_operator.domain.interruption.record import Record, read_record
+from npc_runtime.wire import AGENT_HEALTH_PORT
 from tests.e2e.world import World
 
 LOOK_SECONDS = 0.1
@@ -33,6 +34,9 @@ class Leaving:
     """(when it was asked, lines it had ever begun) as its engine counts them, as long as it answered."""
     deleting: float = 0.0
     """First seen with a deletionTimestamp."""
+    draining: float = 0.0
+    """Its agent was first heard to take no line any more. How soon kubelet runs the hook that makes it so is kubelet's
+    affair, and takes seconds on a busy node."""
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
@@ -61,7 +65,11 @@ class Leaving:
 async def watched(world: World, pod: Object) -> AsyncIterator[Leaving]:
     """The pod under watch while the block runs."""
     seen = Leaving(pod)
-    tasks = [asyncio.create_task(_follow(world, seen)), asyncio.create_task(_count(seen))]
+    tasks = [
+        asyncio.create_task(_follow(world, seen)),
+        asyncio.create_task(_count(seen)),
+        asyncio.create_task(_hear(seen)),
+    ]
     try:
         yield seen
     finally:
@@ -104,6 +112,17 @@ async def _count(seen: Leaving) -> None:
                     text = await response.text()
                 seen.begun.append((asked, _sum(text)))
             # An engine tells nobody that it was asked something.
+            await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _hear(seen: Leaving) -> None:
+    url = f"http://{seen.pod['status']['podIP']}:{AGENT_HEALTH_PORT}/readyz"
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2.0)) as session:
+        while not seen.gone.is_set() and not seen.draining:
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError, ConnectionError):
+                async with session.get(url) as response:
+                    if "draining" in await response.text():
+                        seen.draining = time.time()
             await asyncio.sleep(LOOK_SECONDS)
 
 

@@ -219,7 +219,8 @@ async def test_a_drain_with_nobody_to_decide_costs_no_line(place: Place) -> None
     await until_back(world)
     for load in (real, many):
         world.assert_answered(load.tally)
-    assert seen.begun_after(seen.deleting + AWAY_SECONDS) == 0
+    assert seen.draining, "kubelet ran the hook, and the agent said so"
+    assert seen.begun_after(seen.draining + AWAY_SECONDS) == 0
 
 
 async def test_a_machine_that_ends_without_notice_costs_the_lines_under_way_there_and_no_other(place: Place) -> None:
