@@ -144,27 +144,31 @@ class Secrets:
             self._store.drop(Child, namespace, f"Secret/{name}")
 
     async def _follow(self, namespace: str, name: str, use: Use) -> None:
-        failures, metadata_only = 0, use is Use.METADATA
+        failures, expired, metadata_only = 0, 0, use is Use.METADATA
         while True:
             try:
                 found, since = await self._source.list_version(
                     "v1", "Secret", namespace=namespace, name=name, metadata_only=metadata_only
                 )
                 self._learn(namespace, name, found, use)
-                failures = 0
+                # A list that succeeds is no success yet: what comes of it may be too old, or refused, each time.
                 async for kind, secret in self._source.watch(
                     "v1", "Secret", namespace=namespace, name=name, since=since, metadata_only=metadata_only
                 ):
                     self._learn(namespace, name, None if kind == "DELETED" else secret, use)
+                    failures = expired = 0
             except PortError as error:
                 if error.reason == "Expired":
-                    continue
-                if failures == 0:
+                    expired += 1
+                    if expired == 1:
+                        continue
+                elif failures == 0:
                     self._complain(namespace, name, error)
             except Exception:
                 # Whatever a proxy answered or a parser made of it: nobody else would begin to follow this Secret again.
                 logger.exception("cannot follow the Secret", extra={"key": f"secret/{namespace}/{name}"})
             else:
+                failures = expired = 0
                 continue  # the server ends every watch after a while
             pause = RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
             failures += 1

@@ -34,6 +34,8 @@ class Vault:
         self.watchers: dict[str, list[asyncio.Queue[tuple[str, Manifest] | PortError]]] = {}
         self.asked: list[tuple[str, bool]] = []
         self.refuse: Exception | None = None
+        self.expires = False
+        """Every watch finds its beginning too old."""
         self._version = 10
 
     def set(self, name: str, **values: str) -> None:
@@ -73,6 +75,9 @@ class Vault:
     async def watch(
         self, api_version: str, kind: str, *, namespace: str, name: str, since: str, metadata_only: bool = False
     ) -> AsyncIterator[tuple[str, Manifest]]:
+        await asyncio.sleep(0.001)
+        if self.expires:
+            raise PortError("too old", reason="Expired")
         queue: asyncio.Queue[tuple[str, Manifest] | PortError] = asyncio.Queue()
         self.watchers.setdefault(name, []).append(queue)
         try:
@@ -264,6 +269,22 @@ def test_a_watch_that_expired_is_begun_anew_at_once() -> None:
             await asyncio.sleep(0.01)
             assert values(store, "keys") == {"studio": "one"}
             assert clock.monotonic() - before < 0.1
+
+    run_virtual(scenario)
+
+
+def test_a_watch_that_expires_each_time_is_not_begun_anew_without_a_pause() -> None:
+    async def scenario(clock: FakeClock) -> None:
+        vault = Vault()
+        vault.expires = True
+        async with following(clock, vault) as store:
+            put(store, builders.region(auth="keys"))
+            await asyncio.sleep(60)
+            assert sum(name == "keys" for name, _ in vault.asked) < 20
+            vault.expires = False
+            vault.set("keys", studio="one")
+            await asyncio.sleep(6)
+            assert values(store, "keys") == {"studio": "one"}
 
     run_virtual(scenario)
 
