@@ -23,6 +23,7 @@ RESERVE = "reserve"
 """A tier of one fake engine on demand. Not called silver: the chart's own silver falls back to bronze."""
 CROWD = "crowd"
 """A tier of several fake engines: a floor on demand, the rest on spot."""
+CROWD_REPLICAS = 3
 SPOT_LABEL = "e2e.npcfleet.dev/spot"
 """On the only node that is spot for the region of interruptions, and its taint that keeps all others away."""
 CROWD_TOKEN_SECONDS = 0.15
@@ -134,7 +135,7 @@ def spot_region(stack: Stack, name: str) -> RegionPlan:
     bronze |= {"fallbackTier": RESERVE, "capacity": {"onDemandBase": 0, "storm": {"interruptions": 0}}}
     crowd = region.tier("Bronze", slow, max_replicas=4, **more, **where)
     storm = {"interruptions": 1, "windowSeconds": 60, "holdSeconds": 60}
-    crowd |= {"replicas": 3, "capacity": {"onDemandBase": 1, "storm": storm}}
+    crowd |= {"replicas": CROWD_REPLICAS, "capacity": {"onDemandBase": 1, "storm": storm}}
     tiers = {real: bronze, RESERVE: region.tier("Silver", fake_plan(stack.images.fleet), **more), CROWD: crowd}
     versions = {archetype: [stack.adapter(version) for version in VERSIONS[archetype][:2]] for archetype in ARCHETYPES}
     adapters = {

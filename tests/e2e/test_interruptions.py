@@ -1,8 +1,8 @@
 """A spot node is taken away under lines of real vLLM: with two minutes of notice, with 25 s, without any, with nobody
 to decide about it. Lines go on; those that were under way on a machine that is gone say so.
 
-One node and one region for all of it, in this order: a notice brings the on-demand pod that the later stories rely on.
-The crowd beside it are fake engines that answer slowly, so that some of their lines are always under way.
+One node and one region for all of it. The crowd beside it are fake engines that answer slowly, so that some of their
+lines are always under way.
 """
 
 from __future__ import annotations
@@ -24,7 +24,17 @@ from hack.stack.load import Ask, Line, Load
 from hack.stack.references import References
 from npc_operator.api import names
 from tests.e2e import leaving
-from tests.e2e.plans import ARCHETYPES, CROWD, MAX_TOKENS, PROMPT, RESERVE, SPOT_LABEL, VERSIONS, spot_region
+from tests.e2e.plans import (
+    ARCHETYPES,
+    CROWD,
+    CROWD_REPLICAS,
+    MAX_TOKENS,
+    PROMPT,
+    RESERVE,
+    SPOT_LABEL,
+    VERSIONS,
+    spot_region,
+)
 from tests.e2e.trials import said_by
 from tests.e2e.world import World
 from tests.support.fake_engine import one_file
@@ -37,6 +47,8 @@ AWAY_SECONDS = 1.0
 COVERED_SECONDS = 10.0
 DECIDED_SECONDS = 3.0
 ENGINES = f"{names.LABEL_COMPONENT}={names.COMPONENT_ENGINE}"
+FLOOR = f"{CROWD}-{names.SLICE_ON_DEMAND}"
+"""The crowd's on-demand Deployment."""
 ON_SPOT = sorted(["bronze", CROWD, CROWD])
 """Tiers of the pods on the node when all is well."""
 BACK_SECONDS = 300.0
@@ -101,6 +113,24 @@ async def until_back(world: World) -> None:
     await asyncio.to_thread(api.revive_node, NODE)
     await until_on_spot(world)
     await world.until_served_by_pods(Ask(archetype="vampire", prompt=PROMPT, tier="bronze"), 2, timeout=BACK_SECONDS)
+
+
+async def until_nobody_decides(world: World) -> None:
+    """The operator is not there, and the crowd's on-demand pods alone are as many as it wants: its budget forbids no
+    eviction on the node, for which nobody would make room."""
+    await world.scale_operator(0)
+    # Looked at now, as nothing changes any more.
+    if not _stands_in(await world.kubectl.get("deployment", FLOOR, NAMESPACE)):
+        await world.scale_operator(2)
+        await asyncio.to_thread(api.give_notice, NODE, seconds=120, source="nth")
+        await world.kubectl.until("deployment", FLOOR, NAMESPACE, _stands_in, timeout=120)
+        await until_node_is_empty(world, timeout=180)
+        await until_back(world)
+        await world.scale_operator(0)
+
+
+def _stands_in(deployment: Object) -> bool:
+    return int(deployment["status"].get("readyReplicas", 0)) >= CROWD_REPLICAS
 
 
 async def until_on_spot(world: World) -> None:
@@ -207,9 +237,9 @@ async def test_25_seconds_of_notice_cost_no_line(place: Place) -> None:
 
 async def test_a_drain_with_nobody_to_decide_costs_no_line(place: Place) -> None:
     world = place.world
-    (pod,) = await spot_pods(world, "bronze")
-    await world.scale_operator(0)
     try:
+        await until_nobody_decides(world)
+        (pod,) = await spot_pods(world, "bronze")
         async with spoken(world) as (real, many), leaving.watched(world, pod) as seen:
             await asyncio.to_thread(api.give_notice, NODE, seconds=25, source="nth")
             assert await asyncio.to_thread(api.drain_node, NODE, seconds=60)
@@ -238,14 +268,13 @@ async def test_a_machine_that_ends_without_notice_costs_the_lines_under_way_ther
 async def test_the_floor_was_there_all_the_time(place: Place) -> None:
     """By the audit log: the crowd's on-demand Deployment was neither deleted nor told to have less, and
     no pod of it was ended."""
-    floor = f"{CROWD}-{names.SLICE_ON_DEMAND}"
     asked = [seen for seen in place.audit.writes("npc-operator") if seen.namespace == NAMESPACE]
-    wanted = [seen.replicas for seen in asked if seen.resource == "deployments" and seen.name == floor]
-    assert max(one for one in wanted if one is not None) == 3, f"a storm takes all on demand: {wanted}"
+    wanted = [seen.replicas for seen in asked if seen.resource == "deployments" and seen.name == FLOOR]
+    assert max(one for one in wanted if one is not None) == CROWD_REPLICAS, f"a storm takes all on demand: {wanted}"
     assert min(one for one in wanted if one is not None) >= 1, wanted
     assert not [seen for seen in asked if seen.resource == "deployments" and seen.verb.startswith("delete")]
     ended = [
         seen.name for seen in asked if seen.resource in ("pods", "pods/eviction") and seen.verb in ("create", "delete")
     ]
     assert ended, "the operator evicted what had drained"
-    assert not [name for name in ended if name.startswith(floor)]
+    assert not [name for name in ended if name.startswith(FLOOR)]
