@@ -63,10 +63,13 @@ class NodeWatch:
         self._store = store
         self._strange = strange
         self._jitter = jitter
+        self._said = ""
+        """The reason of what hinders the watch, as it was logged last; empty since the last watch that was sound."""
 
     async def run(self) -> None:
         """Watches until cancelled."""
         since, failures, time = "", 0, asyncio.get_running_loop().time
+        self._said = ""
         while True:
             began = math.inf
             try:
@@ -79,37 +82,45 @@ class NodeWatch:
                 async for kind, node in self._source.watch("v1", "Node", namespace="", name="", since=since):
                     self._learn(kind, node)
                     since = str(node["metadata"]["resourceVersion"])
-                    failures = 0
-                failures = 0 if time() >= began + SOUND_SECONDS else failures
+                    failures, self._said = 0, ""
+                if time() >= began + SOUND_SECONDS:
+                    failures, self._said = 0, ""
                 pause = _pause(failures)  # the server ends every watch after a while
             except PortError as error:
-                failures = 0 if time() >= began + SOUND_SECONDS else failures
+                if time() >= began + SOUND_SECONDS:
+                    failures, self._said = 0, ""
                 if error.reason == "Expired":
                     since, pause = "", _pause(failures)
+                elif error.reason == "Forbidden":
+                    # Once it is granted again a list says so: a quiet watch would not.
+                    since, pause = "", self._give_up(error)
                 else:
-                    pause = self._explain(error, failures)
+                    self._say(error.reason, "nodes cannot be watched: %s", error)
+                    pause = _pause(failures)
             except Exception:
                 logger.exception("a node could not be understood, looking at all of them again")
                 since, pause = "", RETRY_SECONDS[-1]
             failures += 1
             await asyncio.sleep(pause * (0.8 + 0.2 * self._jitter()))
 
-    def _explain(self, error: PortError, failures: int) -> float:
-        """Say what hinders the watch, once; returns how long to wait."""
-        if error.reason != "Forbidden":
-            if failures == 0:
-                logger.warning("nodes cannot be watched: %s", error)
-            return _pause(failures)
-        if failures == 0:
-            logger.warning(
-                "the operator may not see nodes, so it hears of their end from pods and agents alone;"
-                " it needs a ClusterRole with get, list and watch of nodes (docs/spot.md): %s",
-                error,
-            )
+    def _give_up(self, error: PortError) -> float:
+        """Until somebody grants it; returns how long to wait."""
+        self._say(
+            error.reason,
+            "the operator may not see nodes, so it hears of their end from pods and agents alone;"
+            " it needs a ClusterRole with get, list and watch of nodes (docs/spot.md): %s",
+            error,
+        )
         # Nothing will ever be heard from there: what was heard before must not be waited for.
         self._store.mark_synced(NodeFact)
         self._store.put(NodesFact, "", NODES, NodesFact(hidden=True))
         return FORBIDDEN_SECONDS
+
+    def _say(self, reason: str, text: str, error: PortError) -> None:
+        """What hinders the watch, once."""
+        if reason != self._said:
+            self._said = reason
+            logger.warning(text, error)
 
     async def _list(self) -> str:
         """All nodes, page by page; returns from which version on to watch."""

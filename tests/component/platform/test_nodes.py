@@ -146,6 +146,25 @@ async def test_whoever_may_not_see_nodes_says_what_to_grant_once_and_waits_for_n
             await until(lambda: store.get(NodesFact, "", NODES) == NodesFact(hidden=False))
 
 
+async def test_rights_that_are_taken_away_and_given_back_between_two_watches_are_told(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A watch that runs is not ended by that: the next one is refused."""
+    monkeypatch.setattr(nodes, "FORBIDDEN_SECONDS", 0.001)
+    source = Source([node("a", 1)])
+    with caplog.at_level(logging.WARNING):
+        async with watching(source) as store:
+            await until(lambda: source.since == ["100"])
+            source.news.put_nowait(None)
+            await until(lambda: len(source.since) == 2)
+            source.refusal = PortError("no", reason="Forbidden", code=403)
+            source.news.put_nowait(source.refusal)
+            await until(lambda: store.get(NodesFact, "", NODES) == NodesFact(hidden=True))
+            assert [record.message.count("ClusterRole") for record in caplog.records] == [1]
+            source.refusal = None
+            await until(lambda: store.get(NodesFact, "", NODES) == NodesFact(hidden=False))
+
+
 async def test_what_a_sender_says_anew_is_counted_once_per_node() -> None:
     taint = {"key": "aws-node-termination-handler/brand-new", "effect": "NoSchedule"}
     words: list[str] = []
