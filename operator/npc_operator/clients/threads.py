@@ -13,6 +13,7 @@ from typing import TypeVar
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+V = TypeVar("V")
 
 _here = threading.local()
 
@@ -31,17 +32,23 @@ async def in_thread(call: Callable[[], T], *, name: str, abandoned: Callable[[T]
     done: asyncio.Future[T] = loop.create_future()
     gone = threading.Event()
 
-    def settle(result: T | None, error: BaseException | None) -> None:
-        if done.cancelled():
-            return
-        if error is not None:
-            done.set_exception(error)
-        else:
-            done.set_result(result)  # type: ignore[arg-type]
+    def hand_over(result: T) -> None:
+        if abandoned is not None:
+            threading.Thread(target=abandoned, args=(result,), name=name, daemon=True).start()
 
-    def tell(result: T | None, error: BaseException | None) -> None:
+    def fail(error: Exception) -> None:
+        if not done.cancelled():
+            done.set_exception(error)
+
+    def settle(result: T) -> None:
+        if done.cancelled():
+            hand_over(result)  # cancelled after the thread had looked for it
+        else:
+            done.set_result(result)
+
+    def tell(say: Callable[[V], None], what: V) -> None:
         try:
-            loop.call_soon_threadsafe(settle, result, error)
+            loop.call_soon_threadsafe(say, what)
         except RuntimeError:  # the loop is closed, and so is everything that waited
             logger.debug("an answer came after the end")
 
@@ -50,16 +57,16 @@ async def in_thread(call: Callable[[], T], *, name: str, abandoned: Callable[[T]
         try:
             result = call()
         except Exception as error:  # noqa: BLE001 - whatever it is belongs to who waits for it
-            return tell(None, error)
+            return tell(fail, error)
         if gone.is_set():
             return abandoned(result) if abandoned is not None else None
-        return tell(result, None)
+        return tell(settle, result)
 
     threading.Thread(target=run, name=name, daemon=True).start()
     try:
         return await done
     except asyncio.CancelledError:
         gone.set()
-        if abandoned is not None and done.done() and not done.cancelled() and done.exception() is None:
-            threading.Thread(target=abandoned, args=(done.result(),), name=name, daemon=True).start()
+        if done.done() and not done.cancelled() and done.exception() is None:
+            hand_over(done.result())
         raise
