@@ -98,10 +98,10 @@ class MetadataWatch:
             try:
                 async with aclosing(turns):
                     async for answer in turns:
+                        self._heard(topic.name, answer)
                         if failures:
                             log.info("the metadata service answers", extra={"topic": topic.name})
                         failures = 0
-                        self._heard(topic.name, answer)
                         await asyncio.sleep(topic.pause)
             except (aiohttp.ClientError, TimeoutError, MetadataError, OSError, ValueError) as error:
                 if failures == 0:

@@ -177,12 +177,16 @@ async def test_a_service_that_breaks_takes_nothing_back_and_its_words_stay_out_o
         assert machine.token not in words
 
 
-async def test_an_answer_that_is_not_understood_is_no_word_and_is_counted(world: Path, engine: FakeEngine) -> None:
+async def test_an_answer_that_is_not_understood_is_no_word_and_is_counted_and_told_once(
+    world: Path, engine: FakeEngine, caplog: pytest.LogCaptureFixture
+) -> None:
     async with Ec2() as machine:
         machine.documents[ACTION] = '{"action": "levitate"}'
         async with watching("AWS", machine.url) as seen:
-            await machine.until_asked(ACTION, 2)
+            await machine.until_asked(ACTION, 4)
             assert (seen.watch.report, set(seen.failed)) == (None, {"Strange"})
+            told = [vars(record).get("topic") for record in caplog.records if record.levelno >= logging.WARNING]
+            assert told == ["spot/instance-action"], "once, however often it is asked"
         settings = replace(make_settings(world, engine.url), metadata="AWS", metadata_url=machine.url)
         async with running(settings) as agent:
             await machine.until_asked(ACTION, machine.asked[ACTION] + 2)
