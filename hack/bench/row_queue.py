@@ -17,7 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -35,6 +35,7 @@ from npc_operator.clients.interruption_queue import SqsQueue
 from npc_operator.clients.interruption_reader import InterruptionReader
 from npc_operator.domain.interruption.notices import Ignored, Notice, merge
 from npc_operator.domain.interruption.sources.eventbridge import parse_message
+from npc_operator.wiring.process import SystemClock
 
 ROW = "queue"
 MESSAGES = 15_000
@@ -146,16 +147,6 @@ def _understand(bodies: list[str]) -> float:
     return spent
 
 
-class _Clock:
-    """The Clock port over the machine's own."""
-
-    def now(self) -> float:
-        return time.time()
-
-    def monotonic(self) -> float:
-        return time.monotonic()
-
-
 async def read_all(bodies: list[str]) -> Spent:
     """All of them through an SQS of their own; a multiple of 100 of `build_messages`. Raises BenchFault where they do
     not add up."""
@@ -175,19 +166,25 @@ async def _read_from(bodies: list[str], endpoint: str, moto: int) -> Spent:
         client: Any = boto3.client("sqs", region_name=REGION, endpoint_url=endpoint)
         url: str = client.create_queue(QueueName="npc")["QueueUrl"]
         queue = SqsQueue(url, REGION, endpoint=endpoint, visibility_seconds=0)
-        reader = InterruptionReader(queue, clock=_Clock(), act=act, trouble=lambda _: None)
+        reader = InterruptionReader(queue, clock=SystemClock(), act=act, trouble=lambda _: None)
         room = threading.Semaphore(ROOM)
         parts = [bodies[start : start + BATCH] for start in range(0, len(bodies), BATCH)]
         began, cpu, served = time.perf_counter(), time.process_time(), cpu_seconds(moto)
         with ThreadPoolExecutor(FILLERS) as fillers:
             sending = [fillers.submit(_send, client, url, part, room) for part in parts]
             finished = 0
-            while finished < len(bodies):
-                await reader.read(1)
-                # What is no message is handed out again until it is given up.
-                before, finished = finished, reader.seen.messages - reader.seen.set_aside["Retry"]
-                if made := finished // BATCH - before // BATCH:
-                    room.release(made)
+            try:
+                while finished < len(bodies):
+                    if not await reader.read(1):
+                        _raise_failed(sending)
+                    # What is no message is handed out again until it is given up.
+                    before, finished = finished, reader.seen.messages - reader.seen.set_aside["Retry"]
+                    if made := finished // BATCH - before // BATCH:
+                        room.release(made)
+            finally:
+                # Whoever is stopped waits for the senders, and they for room that nobody makes any more.
+                fillers.shutdown(wait=False, cancel_futures=True)
+                room.release(FILLERS)
         senders = sum(sent.result() for sent in sending)
         spent = Spent(
             wall=time.perf_counter() - began,
@@ -215,6 +212,13 @@ def _send(client: Any, url: str, bodies: list[str], room: threading.Semaphore) -
     if client.send_message_batch(QueueUrl=url, Entries=entries).get("Failed"):
         raise BenchFault("messages could not be sent")
     return time.thread_time() - cpu
+
+
+def _raise_failed(sending: Sequence[Future[float]]) -> None:
+    """Nothing was there to read: whether that is because a sender broke."""
+    for sent in sending:
+        if sent.done():
+            sent.result()
 
 
 @contextmanager

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
+from typing import Any
 
 import pytest
 
 from hack.bench import row_queue
 from hack.bench.row_queue import MESSAGES, Spent, build_messages, count_expected, read_all, read_queue
 from hack.bench.waiting import BenchFault
+from npc_operator.clients.interruption_reader import InterruptionReader
 from npc_operator.domain.interruption.notices import Notice
 from npc_operator.domain.interruption.sources.eventbridge import parse_message
+from npc_operator.ports import PortError
 
 
 def test_each_kind_of_message_is_there_as_often_as_it_is_expected() -> None:
@@ -44,3 +48,26 @@ async def test_a_run_in_which_kinds_do_not_add_up_counts_for_nothing(monkeypatch
     monkeypatch.setattr(row_queue, "count_expected", lambda _count: (notices + Counter(Rebalance=1), ignored))
     with pytest.raises(BenchFault, match="miscounted"):
         await read_all(list(build_messages(100)))
+
+
+async def test_a_run_ends_when_a_sender_breaks_and_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = iter(range(1000))
+    real = row_queue._send
+
+    def breaking(client: Any, url: str, bodies: list[str], room: threading.Semaphore) -> float:
+        if next(sent) == 3:
+            raise BenchFault("messages could not be sent")
+        return real(client, url, bodies, room)
+
+    monkeypatch.setattr(row_queue, "_send", breaking)
+    with pytest.raises(BenchFault, match="could not be sent"):
+        await read_all(list(build_messages(200)))
+
+
+async def test_a_reader_that_breaks_leaves_no_sender_waiting_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(_self: InterruptionReader, _wait: int) -> int:
+        raise PortError("no", reason="QueueForbidden")
+
+    monkeypatch.setattr(InterruptionReader, "read", refuse)
+    with pytest.raises(PortError):
+        await read_all(list(build_messages(200)))
