@@ -8,9 +8,11 @@ import asyncio
 
 from hack.bench.figures import Bar, Figure
 from hack.bench.plan import Options
-from hack.bench.spot_cells import AVAILABILITY, COST, OVER_OMNISCIENT, PUBLISHED, Played, cells, play_cell, row
+from hack.bench.spot_cells import OVER_OMNISCIENT, Played, cells, play_cell, row
+from hack.bench.spot_points import AVAILABILITY, COST, PUBLISHED
 
 ROW = "spot"
+PEER = f"{1 - PUBLISHED:.0%} cheaper, SkyServe (published)"
 
 
 async def measure_spot(options: Options) -> list[Figure]:
@@ -34,7 +36,7 @@ def read_spot(played: Played) -> list[Figure]:
     over = tuple(100 * (one.cost / known) for one, known in zip(played.ours, played.omniscient, strict=True))
     served = tuple(100 * one.availability for one in played.ours)
     return [
-        Figure(row=ROW, what=f"{name}: cost", unit="%", runs=costs, bar=Bar(100 * COST), peer=PUBLISHED, note=note),
+        Figure(row=ROW, what=f"{name}: cost", unit="%", runs=costs, bar=Bar(100 * COST), peer=PEER, note=note),
         Figure(
             row=ROW,
             what=f"{name}: served by its own tier",

@@ -19,14 +19,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
-from typing import Literal
 
 from hack.bench.spot_market import Outcome, World, all_on_demand, play, pure_spot
 from hack.bench.spot_omniscient import play_omniscient
+from hack.bench.spot_points import AVAILABILITY, COST, Tier
 from hack.bench.spot_trace import HOUR, Market, make_market, read_market
 from npc_operator.api.capacity import Capacity
 
-Tier = Literal["Gold", "Silver"]
 TIERS: tuple[Tier, ...] = ("Gold", "Silver")
 TUNING_SEED = 100
 REPORT_SEEDS = (1, 2, 3)
@@ -39,13 +38,8 @@ OVERPROVISION: dict[Tier, dict[int, tuple[int, int, int]]] = {
     "Silver": {2: (1, 1, 0), 7: (1, 1, 0), 20: (2, 1, 0)},
 }
 """`overprovisionReplicas` by replicas, for mean lives of 1, 6 and 24 hours. All else is the API's default."""
-AVAILABILITY: dict[Tier, float] = {"Gold": 0.999, "Silver": 0.995}
-"""The goal."""
-COST = 0.4
-"""The goal at 20 replicas: at least 60% cheaper than on demand."""
 OVER_OMNISCIENT = 1.1
 """The goal at 20 replicas: within 10%."""
-PUBLISHED = "43% cheaper, SkyServe (published)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

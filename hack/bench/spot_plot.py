@@ -13,14 +13,10 @@ from typing import Any
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 
-from hack.bench.spot_points import FLOOR, Point, read_points
+from hack.bench.spot_points import AVAILABILITY, COST, FLOOR, PUBLISHED, Point, read_points
 
 COLOURS = {1.0: "tab:red", 6.0: "tab:orange", 24.0: "tab:green", None: "black"}
 MARKS = {"ours, Gold": "*", "ours, Silver": "o", "pure spot": "x", "omniscient": "d", "on demand": "s"}
-GOALS = {"Gold": 0.999, "Silver": 0.995}
-COST_GOAL = 0.4
-PUBLISHED = 0.57
-"""43% cheaper on average (SkyServe)."""
 
 
 def draw(points: Sequence[Point], out: Path) -> None:
@@ -32,12 +28,12 @@ def draw(points: Sequence[Point], out: Path) -> None:
             if point.replicas == size:
                 colour, mark = COLOURS[point.life_hours], MARKS[point.policy]
                 panel.scatter(point.cost, point.lost, color=colour, marker=mark, s=60 if mark == "*" else 25, alpha=0.8)
-        for tier, goal in GOALS.items():
+        for tier, goal in AVAILABILITY.items():
             panel.axhline(1 - goal, color="grey", linestyle="--", linewidth=0.8)
             panel.annotate(f"{tier} {goal:.1%}", (1.0, 1 - goal), fontsize=7, ha="right", va="bottom")
         panel.axvline(PUBLISHED, color="tab:blue", linestyle=":", linewidth=0.9)
         if size == max(sizes):
-            panel.axvline(COST_GOAL, color="grey", linestyle="--", linewidth=0.8)
+            panel.axvline(COST, color="grey", linestyle="--", linewidth=0.8)
         panel.set_yscale("log")
         panel.set_title(f"{size} replicas")
         panel.set_xlabel("cost, share of all on demand")

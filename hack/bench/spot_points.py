@@ -1,4 +1,4 @@
-"""What the picture of the spot benchmark shows, as numbers: one point for each policy in each cell.
+"""What the picture of the spot benchmark shows, as numbers: a point for each policy in each cell, and its goals.
 
 Apart from `spot_plot`, and of the standard library alone, so that tests need no matplotlib and the environment of the
 picture needs nothing of the project.
@@ -8,11 +8,18 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+Tier = Literal["Gold", "Silver"]
+AVAILABILITY: Mapping[Tier, float] = {"Gold": 0.999, "Silver": 0.995}
+"""The goal."""
+COST = 0.4
+"""The goal at 20 replicas: at least 60% cheaper than on demand."""
+PUBLISHED = 0.57
+"""43% cheaper on average: SkyServe, published."""
 FLOOR = 1e-5
 """Less unavailability than this is drawn here: the axis is logarithmic, and some cells lose nothing."""
 
