@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from hack.bench.figures import Bar, Figure
+from hack.bench.interruption_plan import DOOMED, REGIONS
 from hack.bench.plan import Options
 from hack.bench.scripts import run_script
 from hack.bench.waiting import BenchFault
@@ -14,7 +15,7 @@ from hack.bench.waiting import BenchFault
 ROW = "interruptions"
 DECISION = Bar(3.0)
 MEMORY = Bar(260.0)
-FIGURES = {
+FIGURES: Mapping[str, tuple[str, str, Bar | None]] = {
     "notice -> decided, worst, s": ("notice -> decided about its pods, the last of 1,500 pods", "s", DECISION),
     "notice -> decided, median, s": ("the same, the median pod", "s", None),
     "last notice -> replacements, s": ("last notice -> every replacement asked for", "s", DECISION),
@@ -32,16 +33,23 @@ async def measure_interruptions(options: Options) -> list[Figure]:
     found = []
     for _ in range(options.runs):
         one = await run_script("hack.bench.interruption_fleet", say=options.say)
-        if one["missing"] or one["panics"] or one["pods"] != 1500:
-            raise BenchFault(f"not everything was done: {one}")
+        check_run(one, pods=REGIONS * DOOMED)
         found.append(one)
-    return read_interruptions(found)
+    return read_runs(found, row=ROW, what=FIGURES, note=NOTE)
 
 
-def read_interruptions(found: Sequence[Any]) -> list[Figure]:
-    """Runs as figures."""
+def check_run(found: Mapping[str, Any], *, pods: int) -> None:
+    """Raises BenchFault unless everything was done about so many pods."""
+    if found["missing"] or found["panics"] or found["pods"] != pods:
+        raise BenchFault(f"not everything was done: {dict(found)}")
+
+
+def read_runs(
+    found: Sequence[Mapping[str, Any]], *, row: str, what: Mapping[str, tuple[str, str, Bar | None]], note: str
+) -> list[Figure]:
+    """Runs as figures: `what` has the words, the unit and the bar of each."""
     figures = [
-        Figure(row=ROW, what=what, unit=unit, runs=tuple(one[name] for one in found), bar=bar)
-        for name, (what, unit, bar) in FIGURES.items()
+        Figure(row=row, what=words, unit=unit, runs=tuple(one[name] for one in found), bar=bar)
+        for name, (words, unit, bar) in what.items()
     ]
-    return [replace(figures[0], note=NOTE), *figures[1:]]
+    return [replace(figures[0], note=note), *figures[1:]]

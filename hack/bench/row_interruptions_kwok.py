@@ -3,20 +3,17 @@ own."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any
 
 from hack.bench.figures import Bar, Figure
 from hack.bench.interruption_kwok import KwokFleet
 from hack.bench.interruption_plan import DOOMED, REGIONS
 from hack.bench.plan import Options
-from hack.bench.waiting import BenchFault
+from hack.bench.row_interruptions import DECISION, MEMORY, check_run, read_runs
 
 ROW = "interruptions-kwok"
-DECISION = Bar(3.0)
-MEMORY = Bar(260.0)
-FIGURES = {
+FIGURES: Mapping[str, tuple[str, str, Bar | None]] = {
     "notice -> decided, worst, s": ("event received -> decided about its pods, the last of 1,500 pods", "s", DECISION),
     "notice -> decided, median, s": ("the same, the median pod", "s", None),
     "last notice -> replacements, s": ("last event received -> every replacement asked for", "s", DECISION),
@@ -44,13 +41,7 @@ async def measure_interruptions_kwok(options: Options, regions: int = REGIONS) -
         check_run(found, pods=regions * DOOMED)
         options.say(f"run {run + 1}: {describe_run(found)}")
         runs.append(found)
-    return read_interruptions_kwok(runs)
-
-
-def check_run(found: Mapping[str, Any], *, pods: int) -> None:
-    """Raises BenchFault unless everything was done about so many pods."""
-    if found["missing"] or found["panics"] or found["pods"] != pods:
-        raise BenchFault(f"not everything was done: {dict(found)}")
+    return read_runs(runs, row=ROW, what=FIGURES, note=NOTE)
 
 
 def describe_run(found: Mapping[str, Any]) -> str:
@@ -60,12 +51,3 @@ def describe_run(found: Mapping[str, Any]) -> str:
         for name in ("writes", "errors")
     )
     return "; ".join(counts)
-
-
-def read_interruptions_kwok(found: Sequence[Mapping[str, Any]]) -> list[Figure]:
-    """Runs as figures."""
-    figures = [
-        Figure(row=ROW, what=what, unit=unit, runs=tuple(one[name] for one in found), bar=bar)
-        for name, (what, unit, bar) in FIGURES.items()
-    ]
-    return [replace(figures[0], note=NOTE), *figures[1:]]

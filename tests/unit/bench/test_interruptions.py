@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections import Counter
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-from hack.bench.figures import Figure
+from hack.bench import row_interruptions, row_interruptions_kwok
 from hack.bench.interruption_following import Following
 from hack.bench.interruption_plan import (
     DOOMED,
@@ -27,7 +28,8 @@ from hack.bench.interruption_plan import (
     node_names,
 )
 from hack.bench.interruption_ports import BOOT, Agents, Gateways
-from hack.bench.row_interruptions_kwok import FIGURES, check_run, describe_run, read_interruptions_kwok
+from hack.bench.row_interruptions import check_run, read_runs
+from hack.bench.row_interruptions_kwok import describe_run
 from hack.bench.waiting import BenchFault
 from npc_operator.api import names
 from npc_operator.api.archetypeadapter import ArchetypeAdapterSpec
@@ -198,9 +200,12 @@ async def test_what_was_not_done_in_time_is_missing() -> None:
     ]  # fmt: skip
 
 
-def test_the_figures_on_kwok_are_those_of_every_run_and_bars_are_the_issues() -> None:
-    figures: list[Figure] = read_interruptions_kwok([dict.fromkeys(FIGURES, value) for value in (1.0, 2.0, 400.0)])
-    assert len(figures) == len(FIGURES)
+@pytest.mark.parametrize("row", [row_interruptions, row_interruptions_kwok], ids=lambda row: row.ROW)
+def test_the_figures_are_those_of_every_run_and_bars_are_the_issues(row: ModuleType) -> None:
+    runs = [dict.fromkeys(row.FIGURES, value) for value in (1.0, 2.0, 400.0)]
+    figures = read_runs(runs, row=row.ROW, what=row.FIGURES, note=row.NOTE)
+    assert len({figure.what for figure in figures}) == len(row.FIGURES)
+    assert [figure.row for figure in figures] == [row.ROW] * len(figures)
     assert all(figure.runs == (1.0, 2.0, 400.0) for figure in figures)
     bars = sorted(figure.bar.text(figure.unit) for figure in figures if figure.bar is not None)
     assert bars == ["<= 260 MB", "<= 3 s", "<= 3 s"]

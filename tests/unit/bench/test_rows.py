@@ -12,7 +12,6 @@ from hack.bench.operators import USER
 from hack.bench.pods import build_pod, pick_addresses, ready_status
 from hack.bench.row_cold import describe_cpu, pick_median
 from hack.bench.row_gateway import read_affinity, read_figures, read_memory, read_tiers
-from hack.bench.row_interruptions import FIGURES, read_interruptions
 from hack.bench.row_rest import count_looks, find_writes
 from hack.bench.rows import ROWS
 from hack.bench.world import made_up
@@ -163,12 +162,3 @@ def test_an_unknown_row_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> 
         build_parser().parse_args(["nothing"])
     assert ended.value.code == 2
     assert "nothing" in capsys.readouterr().err
-
-
-def test_the_interruption_figures_are_those_of_every_run_and_bars_are_the_issues() -> None:
-    runs = [dict.fromkeys(FIGURES, value) for value in (1.0, 2.0, 400.0)]
-    figures = {figure.what: figure for figure in read_interruptions(runs)}
-    assert len(figures) == len(FIGURES)
-    assert all(figure.runs == (1.0, 2.0, 400.0) for figure in figures.values())
-    bars = sorted(figure.bar.text(figure.unit) for figure in figures.values() if figure.bar is not None)
-    assert bars == ["<= 260 MB", "<= 3 s", "<= 3 s"]
