@@ -16,6 +16,23 @@ IDENTITIES = frozenset({"assume-role-with-web-identity", "container-role"})
 """Names of botocore's credential providers that a pod's identity comes by."""
 ENVIRONMENT = "env"
 """The provider of keys in the operator's own environment (AWS_ACCESS_KEY_ID and its like)."""
+EXCHANGES = frozenset({"AssumeRoleWithWebIdentity", "AssumeRoleForPodIdentity"})
+"""Calls that give the pod its identity: whatever they answer is no word of the service that was meant."""
+UNKNOWN_CALLER = frozenset(
+    {
+        "AuthFailure",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "IncompleteSignature",
+        "InvalidClientTokenId",
+        "InvalidIdentityToken",
+        "InvalidSignatureException",
+        "MissingAuthenticationToken",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    }
+)
+"""Codes by which any service of AWS says that it does not know who asks."""
 
 
 def pod_session(*, more: Collection[str] = ()) -> boto3.Session:

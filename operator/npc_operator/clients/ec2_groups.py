@@ -22,7 +22,7 @@ from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoC
 from botocore.exceptions import ConnectionError as NoConnection
 from botocore.parsers import ResponseParserError
 
-from npc_operator.clients.aws_session import pod_session
+from npc_operator.clients.aws_session import EXCHANGES, UNKNOWN_CALLER, pod_session
 from npc_operator.clients.threads import is_awaited
 from npc_operator.domain.nodepools.groups import GroupDescription, LiveGroup, TemplateRef
 from npc_operator.ports import Conflict, NotFound, PortError
@@ -33,23 +33,7 @@ DELETING = "Delete in progress"
 FAILURE_SECONDS = 6 * 3600.0
 """A group that wants instances goes on trying; one whose last try is older than this wants none any more."""
 
-_EXCHANGES = frozenset({"AssumeRoleWithWebIdentity", "AssumeRoleForPodIdentity"})
-"""Calls that give the pod its identity: whatever they answer is no word of AutoScaling's."""
 _FORBIDDEN = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
-_UNKNOWN = frozenset(
-    {
-        "AuthFailure",
-        "ExpiredToken",
-        "ExpiredTokenException",
-        "IncompleteSignature",
-        "InvalidClientTokenId",
-        "InvalidIdentityToken",
-        "InvalidSignatureException",
-        "MissingAuthenticationToken",
-        "SignatureDoesNotMatch",
-        "UnrecognizedClientException",
-    }
-)
 _THROTTLED = frozenset(
     {
         "RequestLimitExceeded",
@@ -164,7 +148,7 @@ def error_of(error: ClientError, what: str) -> PortError:
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
     message = str(error.response.get("Error", {}).get("Message") or "")[:512]
     text = f"{what}: {code}: {message}"
-    if code in _UNKNOWN or error.operation_name in _EXCHANGES:
+    if code in UNKNOWN_CALLER or error.operation_name in EXCHANGES:
         return PortError(f"{what}: {code}", reason="CloudCredentials", retryable=False, code=401)
     if code in _FORBIDDEN:
         return PortError(text, reason="Forbidden", retryable=False, code=403)

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from npc_operator.clients.aws_session import ENVIRONMENT, pod_session
+from npc_operator.clients.aws_session import ENVIRONMENT, EXCHANGES, UNKNOWN_CALLER, pod_session
 from npc_operator.clients.threads import in_thread
 from npc_operator.domain import reasons
 from npc_operator.ports import PortError, QueueMessage
@@ -33,19 +33,7 @@ REFUSALS = 3
 """Receptions after which a message that nobody understands is deleted, where no dead letter queue takes it."""
 MISSING = frozenset(("AWS.SimpleQueueService.NonExistentQueue", "InvalidAddress", "QueueDoesNotExist"))
 FORBIDDEN = frozenset(("AccessDenied", "AccessDeniedException", "InvalidSecurity", "KMS.AccessDeniedException"))
-UNKNOWN = frozenset(
-    (
-        "ExpiredToken",
-        "ExpiredTokenException",
-        "InvalidClientTokenId",
-        "InvalidIdentityToken",
-        "SignatureDoesNotMatch",
-        "UnrecognizedClientException",
-    )
-)
-"""Codes that only a person can help: of the queue's URL, of rights, of the identity."""
-EXCHANGES = frozenset(("AssumeRoleWithWebIdentity", "AssumeRoleForPodIdentity"))
-"""Calls that give the pod its identity: whatever they answer is no word of the queue."""
+"""Codes that only a person can help: of the queue's URL, and of rights."""
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +76,9 @@ class SqsQueue:
                 VisibilityTimeout=self._visibility,
                 MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
             )
+            if "RequestId" not in answer.get("ResponseMetadata", {}):
+                # A proxy's page: it would say at once, again and again, that the queue is read and empty.
+                raise PortError("SQS ReceiveMessage: the answer is not SQS's", reason=reasons.QUEUE_UNREACHABLE)
             return tuple(_message(item) for item in answer.get("Messages", ()))
 
         return await _in_thread(poll, abandoned=self._give_back)
@@ -209,4 +200,4 @@ def _reason_of(code: str) -> str:
         return reasons.QUEUE_MISSING
     if code in FORBIDDEN:
         return reasons.QUEUE_FORBIDDEN
-    return reasons.CLOUD_CREDENTIALS if code in UNKNOWN else reasons.QUEUE_UNREACHABLE
+    return reasons.CLOUD_CREDENTIALS if code in UNKNOWN_CALLER else reasons.QUEUE_UNREACHABLE

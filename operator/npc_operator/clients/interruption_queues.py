@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from npc_operator.clients.interruption_reader import InterruptionReader, QueueMeter
 from npc_operator.clients.supervision import Broken
+from npc_operator.clients.threads import in_thread
 from npc_operator.domain import reasons
 from npc_operator.domain.facts import NodeFact, Tier
 from npc_operator.domain.interruption.notices import Notice
@@ -133,7 +134,6 @@ class InterruptionQueues:
         about = {"queue": queue.name, "region": queue.region}
         logger.info("reading an interruption queue", extra=about)
         opened = await self._open_in_the_end(queue)
-        await self._until_machines_are_known()
         reader = InterruptionReader(
             opened,
             clock=self._clock,
@@ -142,6 +142,7 @@ class InterruptionQueues:
             meter=self._meter,
         )
         try:
+            await self._until_machines_are_known()
             await reader.run()
         finally:
             opened.close()
@@ -210,4 +211,4 @@ async def open_sqs(queue: QueueRef) -> SqsQueue:
             reason = reasons.CLOUD_CREDENTIALS if identity else reasons.QUEUE_MISSING
             raise PortError(f"SQS: {name}", reason=reason, retryable=False) from error
 
-    return await asyncio.to_thread(make)
+    return await in_thread(make, name="sqs", abandoned=lambda queue: queue.close())

@@ -305,7 +305,7 @@ async def test_a_web_identity_that_is_refused_is_told_as_no_identity(
     monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(token))
     monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/npc")
     monkeypatch.setenv("AWS_REGION", REGION)
-    with Refusing() as sts:
+    with Answering(403, "text/xml", NO_ROLE) as sts:
         monkeypatch.setenv("AWS_ENDPOINT_URL_STS", sts)
         queue = SqsQueue(sqs.url, REGION, endpoint=sqs.endpoint)
         with pytest.raises(PortError) as caught:
@@ -315,19 +315,33 @@ async def test_a_web_identity_that_is_refused_is_told_as_no_identity(
     queue.close()
 
 
-class Refusing:
-    """An STS that gives nobody a role."""
+@pytest.mark.parametrize("page", ["<html>log in</html>", "", "{}"])
+async def test_a_page_of_a_proxy_is_no_empty_queue(page: str) -> None:
+    with Answering(200, "text/html", page) as proxy:
+        queue = SqsQueue("https://sqs.eu-west-1.amazonaws.com/123456789012/npc", REGION, endpoint=proxy)
+        with pytest.raises(PortError) as caught:
+            await queue.receive(10, 0)
+        queue.close()
+    assert (caught.value.reason, caught.value.retryable) == ("QueueUnreachable", True)
 
-    def __enter__(self) -> str:
+
+NO_ROLE = (
+    '<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><Error><Type>Sender</Type>'
+    "<Code>AccessDenied</Code><Message>Not authorized</Message></Error></ErrorResponse>"
+)
+"""What STS says to whom it gives no role."""
+
+
+class Answering:
+    """A server that says the same to everybody."""
+
+    def __init__(self, status: int, kind: str, text: str) -> None:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 self.rfile.read(int(self.headers["Content-Length"]))
-                body = (
-                    b'<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><Error><Type>Sender</Type>'
-                    b"<Code>AccessDenied</Code><Message>Not authorized</Message></Error></ErrorResponse>"
-                )
-                self.send_response(403)
-                self.send_header("Content-Type", "text/xml")
+                body = text.encode()
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
@@ -336,6 +350,8 @@ class Refusing:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever)
+
+    def __enter__(self) -> str:
         self._thread.start()
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 

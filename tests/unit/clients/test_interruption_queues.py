@@ -257,6 +257,19 @@ def test_a_new_leader_reads_once_it_knows_the_machines_and_not_never() -> None:
     run_virtual(scenario)
 
 
+def test_a_queue_that_was_never_read_is_closed_too() -> None:
+    async def scenario(clock: FakeClock) -> None:
+        rig = Rig(clock, own=MINE)
+        rig.queues[MINE] = queue = MemoryQueue([SPOT])
+        rig.store.mark_unsynced()
+        await asyncio.sleep(2)
+        assert (rig.opened, queue.bodies) == ([MINE], [SPOT])
+        await rig.end()
+        assert queue.closed
+
+    run_virtual(scenario)
+
+
 def test_a_queue_that_may_not_be_read_is_said_with_its_reason_until_it_may() -> None:
     async def scenario(clock: FakeClock) -> None:
         rig = Rig(clock, own=MINE)
