@@ -418,6 +418,17 @@ async def test_why_no_instance_started_is_told_in_the_clouds_words(cloud: Cloud)
     client, wanted = cloud.client, cloud.wanted()
     await client.create(REGION, wanted)
     assert await client.last_failure(REGION, wanted.name) == ""
+    begun = datetime.now(UTC).isoformat()
+    failed = (
+        f"<Activities><member><StatusCode>Failed</StatusCode><StartTime>{begun}</StartTime>"
+        "<StatusMessage>There is no Spot capacity available.</StatusMessage></member></Activities>"
+    )
+    # The stand-in's tries never fail.
+    name = "DescribeScalingActivities"
+    answer = f"<{name}Response><{name}Result>{failed}</{name}Result></{name}Response>"
+    cloud.front.answers[name] = [answer.encode()]
+    assert await client.last_failure(REGION, wanted.name) == "There is no Spot capacity available."
+    assert {asked["AutoScalingGroupName"] for asked in cloud.asked(name)} == {wanted.name}
 
 
 @pytest.mark.parametrize(
