@@ -6,7 +6,7 @@ It looks after nodes with its own annotation only, so it can run beside real one
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,69 +87,49 @@ def is_fake(node: Mapping[str, Any]) -> bool:
 # -- worlds larger than the machine ----------------------------------------------------------------------------------
 
 
-def node(
-    name: str, *, labels: Mapping[str, str] | None = None, cpu: str = "64", memory: str = "256Gi", gpus: int = 4
-) -> dict[str, Any]:
+def node(name: str) -> dict[str, Any]:
     """A node for kwok to look after."""
-    resources = {"cpu": cpu, "memory": memory, "pods": "110", "nvidia.com/gpu": str(gpus)}
+    resources = {"cpu": "64", "memory": "256Gi", "pods": "110", "nvidia.com/gpu": "4"}
     return {
         "apiVersion": "v1",
         "kind": "Node",
         "metadata": {
             "name": name,
             "annotations": {ANNOTATION: FAKE},
-            "labels": {"kubernetes.io/hostname": name, "type": "kwok", **(labels or {})},
+            "labels": {"kubernetes.io/hostname": name, "type": "kwok"},
         },
         "status": {"capacity": resources, "allocatable": resources},
     }
 
 
-def pod(
-    name: str, namespace: str, node_name: str, *, labels: Mapping[str, str] | None = None, gpus: int = 0
-) -> dict[str, Any]:
+def pod(name: str, namespace: str, node_name: str) -> dict[str, Any]:
     """A pod that is on that node from its first moment: no scheduler is asked, so none is measured."""
-    limits = {"nvidia.com/gpu": str(gpus)} if gpus else {}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": name, "namespace": namespace, "labels": dict(labels or {})},
+        "metadata": {"name": name, "namespace": namespace},
         "spec": {
             "nodeName": node_name,
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "terminationGracePeriodSeconds": 1,
             "tolerations": [{"operator": "Exists"}],
-            "containers": [{"name": "engine", "image": "registry.invalid/none", "resources": {"limits": limits}}],
+            "containers": [{"name": "engine", "image": "registry.invalid/none"}],
         },
     }
 
 
-def populate(
-    beside: Beside,
-    *,
-    nodes: int,
-    pods: int,
-    namespace: str,
-    prefix: str = "fake",
-    node_labels: Callable[[int], Mapping[str, str]] = lambda _index: {},
-    pod_labels: Callable[[int], Mapping[str, str]] = lambda _index: {},
-) -> None:
+def populate(beside: Beside, *, nodes: int, pods: int, namespace: str) -> None:
     """Make ``nodes`` nodes and ``pods`` pods, dealt out to them in turn; those that are there already stay.
 
     The namespace must exist. Returns when everything is made; kwok has them Ready and Running a little later.
 
     :raises ClusterError: when the API server refuses one.
     """
-    names = [f"{prefix}-{index:04}" for index in range(nodes)]
-    send_all(
-        beside.api,
-        (
-            Call("POST", "/api/v1/nodes", node(name, labels=node_labels(index)), accept=(409,))
-            for index, name in enumerate(names)
-        ),
-    )
+    names = [f"fake-{index:04}" for index in range(nodes)]
+    send_all(beside.api, (Call("POST", "/api/v1/nodes", node(name), accept=(409,)) for name in names))
     path = f"/api/v1/namespaces/{namespace}/pods"
-    made = (pod(f"{prefix}-{i:05}", namespace, names[i % nodes], labels=pod_labels(i)) for i in range(pods))
+    made = (pod(f"fake-{i:05}", namespace, names[i % nodes]) for i in range(pods))
     send_all(beside.api, (Call("POST", path, body, accept=(409,)) for body in made))
 
 

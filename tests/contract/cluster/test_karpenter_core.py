@@ -134,7 +134,7 @@ def no_pods(beside: Beside) -> None:
 @pytest.mark.usefixtures("no_pods")
 def test_a_world_of_fake_nodes_is_ready_and_its_pods_run(beside: Beside) -> None:
     kwok.start(beside)
-    kwok.populate(beside, nodes=12, pods=60, namespace="default", node_labels=lambda i: {"zone": f"z{i % 3}"})
+    kwok.populate(beside, nodes=12, pods=60, namespace="default")
     kwok.populate(beside, nodes=12, pods=60, namespace="default")  # what is there stays
 
     def all_well() -> bool:
