@@ -93,7 +93,7 @@ def decide_capacity(facts: CapacityFacts, now: float) -> CapacityDecision:
     view = _View(facts, now, floor, facts.spot, facts.on_demand, state)
     view = replace(view, state=_watch(view))
     storming = (view.state.storm_until or 0.0) > now
-    need, reason = find_missing(view.spot, view, storming=storming)
+    need, reason = _find_missing(view, storming=storming)
     state = _grow(view, need, storming=storming)
     grown = state.extra_on_demand > view.state.extra_on_demand
     if not grown and not storming:
@@ -108,7 +108,6 @@ def decide_capacity(facts: CapacityFacts, now: float) -> CapacityDecision:
         wanted_spot=floor.spot,
         ready_spot=view.spot.ready,
         short=max(0, need - state.extra_on_demand),
-        storm_until=state.storm_until,
     )
     return CapacityDecision(
         split=Split(on_demand=on_demand + view.on_demand.leaving, spot=spot + view.spot.leaving),
@@ -189,8 +188,9 @@ def _recent(view: _View) -> list[float]:
     return [min(time, view.now) for time in view.facts.interruptions if begin < time <= end]
 
 
-def find_missing(spot: SliceFact, view: _View, *, storming: bool) -> tuple[int, str]:
+def _find_missing(view: _View, *, storming: bool) -> tuple[int, str]:
     """On-demand replicas that should stand in, and why."""
+    spot = view.spot
     if storming:
         return view.floor.spot, reasons.SPOT_STORM
     recent = len(_recent(view))

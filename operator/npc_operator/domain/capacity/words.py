@@ -15,7 +15,6 @@ def tell(
     wanted_spot: int,
     ready_spot: int,
     short: int,
-    storm_until: float | None,
 ) -> Finding:
     """The reason and a sentence. Only numbers that a change of pods or of interruptions changes: at rest it stays the
     same. `missing`: spot replicas that `reason` speaks of."""
@@ -23,7 +22,7 @@ def tell(
     stand_in = f"{_count(extra, 'on-demand replica')} {'stand' if extra != 1 else 'stands'} in"
     bound = f"; maxReplicas leaves no room for {short} more" if short else ""
     if state.mode == "Storm":
-        until = "" if storm_until is None else f" until {rfc3339(storm_until)}"
+        until = "" if state.storm_until is None else f" until {rfc3339(state.storm_until)}"
         return Finding(reasons.SPOT_STORM, f"Spot nodes are interrupted one after the other: {stand_in}{until}{bound}.")
     if reason == reasons.SPOT_PENDING:
         # While returning, too: what stands in does not go before spot has room again.
