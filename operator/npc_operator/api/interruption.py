@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from npc_operator.api.base import ApiModel
+from npc_operator.api.meta import AwsRegion
 
 
 class InterruptionQueue(ApiModel):
@@ -17,7 +18,7 @@ class InterruptionQueue(ApiModel):
     )
     """The queue's URL. A queue of your own for this operator: every reader takes messages from the others, so never
     Karpenter's or the Node Termination Handler's."""
-    region: str = Field(min_length=4, max_length=32, pattern=r"^[a-z]{2,}(-[a-z]+)+-[0-9]+$")
+    region: AwsRegion
     """Its AWS region, e.g. eu-west-1."""
 
 

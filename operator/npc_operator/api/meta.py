@@ -35,6 +35,8 @@ OptionalObjectName = Annotated[str, Field(max_length=253, pattern=f"^$|{DNS_SUBD
 Quantity = Annotated[str, Field(min_length=1, max_length=32, pattern=QUANTITY)] | Annotated[int, Field(ge=0, le=2**53)]
 LabelValue = Annotated[str, Field(max_length=63, pattern=LABEL_VALUE)]
 AnnotationValue = Annotated[str, Field(max_length=4096)]
+AwsRegion = Annotated[str, Field(min_length=4, max_length=32, pattern=r"^[a-z]{2,}(-[a-z]+)+-[0-9]+$")]
+"""eu-west-1, us-gov-west-1, eusc-de-east-1."""
 
 KEYS_ARE_LABELS = Rule(
     f"self.all(key, key.matches('{LABEL_KEY}'))",

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from npc_operator.api.base import ApiModel, ListSet, Rule
-from npc_operator.api.meta import LABEL_KEY, Labels, LabelValue, Quantity
+from npc_operator.api.meta import LABEL_KEY, AwsRegion, Labels, LabelValue, Quantity
 
 Duration = Annotated[str, Field(max_length=32, pattern=r"^([0-9]+(s|m|h))+$")]
 DurationOrNever = Annotated[str, Field(max_length=32, pattern=r"^(([0-9]+(s|m|h))+|Never)$")]
@@ -240,7 +240,7 @@ class AutoScalingGroup(ApiModel):
 
     cluster_name: str = Field(min_length=1, max_length=100, pattern=r"^[0-9A-Za-z][A-Za-z0-9_-]*$")
     """Name of this cluster, which the groups are tagged with: two clusters of one account never touch each other's."""
-    region: str = Field(min_length=1, max_length=32, pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]+$")
+    region: AwsRegion
     """AWS region, e.g. eu-west-1."""
     launch_template: LaunchTemplate
     """Images, roles, user data that joins the cluster and labels the node by its life cycle."""

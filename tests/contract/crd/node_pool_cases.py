@@ -183,6 +183,14 @@ NODE_POOLS = (
         message="Unsupported value",
     ),
     Case(
+        name="a region is one of AWS",
+        kind="GpuTier",
+        accept=tuple(_group(region=region) for region in ("us-gov-west-1", "eusc-de-east-1")),
+        refuse=(_group(region="eu-west-1a"), _group(region="Frankfurt")),
+        field=f"{GROUP}.region",
+        message="should match",
+    ),
+    Case(
         name="fewest instances are not above most",
         kind="GpuTier",
         accept=(_group(minSize=10),),
