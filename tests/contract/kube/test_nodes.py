@@ -16,6 +16,7 @@ from npc_operator.clients.metrics import Metrics
 from npc_operator.clients.nodes import NodeWatch
 from npc_operator.domain.facts import NodeFact
 from npc_operator.domain.interruption.notices import Kind
+from npc_operator.domain.interruption.visibility import NODES, NodesFact
 from npc_operator.loop.store import Store
 from npc_operator.ports import ObjectRef
 from npc_operator.rights import Scope
@@ -86,6 +87,7 @@ async def test_whoever_may_not_see_nodes_goes_on_without(env: KubeEnv) -> None:
     try:
         async with watching(kube) as store:
             await until(lambda: store.synced(NodeFact))
+            assert store.get(NodesFact, "", NODES) == NodesFact(hidden=True)
             assert not store.list(NodeFact, "")
     finally:
         await kube.close()

@@ -45,10 +45,6 @@ def test_evictions_leave_one_pod_fewer_than_are_wanted_and_pods_that_wait_block_
     assert allowed(budget(wanted), asked=asked, ready=ready) == may_go
 
 
-def test_counted_from_what_is_asked_for_a_dry_market_would_block_every_eviction() -> None:
-    assert allowed({"maxUnavailable": 1}, asked=9, ready=6) == 0
-
-
 @given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 60))
 def test_however_many_go_at_once_no_fewer_stay_and_it_never_locks_a_whole_tier(
     wanted: int, ready: int, waiting: int
