@@ -69,7 +69,10 @@ class KeyedQueue(Generic[K]):
         self._share = share
         self._sharing = 0
         """Keys of the share that run."""
-        self._ready: tuple[OrderedDict[K, None], ...] = tuple(OrderedDict() for _ in Lane)
+        self._ready: tuple[OrderedDict[K, int], ...] = tuple(OrderedDict() for _ in Lane)
+        """By lane: keys that may run, and which came when."""
+        self._ready_to_share: tuple[OrderedDict[K, int], ...] = tuple(OrderedDict() for _ in Lane)
+        """The same of the share: thousands may wait while it is full, and are not looked through each time."""
         self._gathering: dict[K, _Gathering] = {}
         self._running: set[K] = set()
         self._again: dict[K, tuple[Lane, float]] = {}
@@ -119,10 +122,11 @@ class KeyedQueue(Generic[K]):
         return self._failures.get(key, 0)
 
     def _enqueue(self, key: K, lane: Lane, now: float, *, first: float) -> None:
-        for better in self._ready[: lane + 1]:
+        lanes = self._lanes_of(key)
+        for better in lanes[: lane + 1]:
             if key in better:
                 return
-        for worse in self._ready[lane + 1 :]:
+        for worse in lanes[lane + 1 :]:
             if key in worse:
                 del worse[key]
                 self._make_ready(key, lane)
@@ -141,7 +145,8 @@ class KeyedQueue(Generic[K]):
         self._push_timer(gathering.due, key)
 
     def _make_ready(self, key: K, lane: Lane) -> None:
-        self._ready[lane][key] = None
+        self._sequence += 1
+        self._lanes_of(key)[lane][key] = self._sequence
         self._wake.set()
 
     def _push_timer(self, due: float, key: K) -> None:
@@ -168,10 +173,10 @@ class KeyedQueue(Generic[K]):
     def take(self) -> K | None:
         """The next key if one is ready now."""
         self._ripen(self._clock.monotonic())
-        for lane in self._ready:
-            key = self._first(lane)
-            if key is not None:
-                del lane[key]
+        for others, sharing in zip(self._ready, self._ready_to_share, strict=True):
+            lane = self._first_come(others, sharing)
+            if lane:
+                key, _ = lane.popitem(last=False)
                 self._running.add(key)
                 self._sharing += self._shares(key)
                 self._waiting_since.pop(key, None)
@@ -179,10 +184,14 @@ class KeyedQueue(Generic[K]):
                 return key
         return None
 
-    def _first(self, lane: OrderedDict[K, None]) -> K | None:
-        if self._share is None or self._sharing < self._share.most:
-            return next(iter(lane), None)
-        return next((key for key in lane if not self._share.belongs(key)), None)
+    def _first_come(self, others: OrderedDict[K, int], sharing: OrderedDict[K, int]) -> OrderedDict[K, int]:
+        """Of the two halves of a lane, the one whose first key is to run."""
+        if not sharing or (self._share is not None and self._sharing >= self._share.most):
+            return others
+        return min((half for half in (others, sharing) if half), key=lambda half: next(iter(half.values())))
+
+    def _lanes_of(self, key: K) -> tuple[OrderedDict[K, int], ...]:
+        return self._ready_to_share if self._shares(key) else self._ready
 
     def _shares(self, key: K) -> bool:
         return self._share is not None and self._share.belongs(key)

@@ -159,6 +159,30 @@ def test_keys_that_wait_for_many_leave_hands_for_the_others_whatever_their_lane(
     assert drain(queue) == ["p0"]
 
 
+def test_keys_of_a_share_that_has_room_and_others_are_first_come_first_served() -> None:
+    queue = sharing(FakeClock(), most=3)
+    for key in ("p1", "a", "p2", "b", "p3", "c"):
+        queue.add(key)
+    assert drain(queue) == ["p1", "a", "p2", "b", "p3", "c"]
+
+
+def test_thousands_of_keys_behind_a_full_share_are_not_looked_through_for_each_other_key() -> None:
+    asked: list[str] = []
+
+    def belongs(key: str) -> bool:
+        asked.append(key)
+        return key.startswith("p")
+
+    queue = KeyedQueue[str](FakeClock(), jitter=lambda: 0.0, share=Share(belongs, most=1))
+    for number in range(500):
+        queue.add(f"p{number}", Lane.URGENT)
+    assert queue.take() == "p0"
+    asked.clear()
+    queue.add("tier")
+    assert (queue.take(), queue.take()) == ("tier", None)
+    assert len(asked) < 20
+
+
 def test_whoever_waits_for_a_key_hears_that_one_of_many_may_run_again() -> None:
     async def scenario(clock: FakeClock) -> None:
         queue = sharing(clock, most=1)
