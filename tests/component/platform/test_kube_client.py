@@ -47,7 +47,7 @@ async def test_the_lease_does_not_wait_behind_requests_that_have_every_connectio
         await full.wait()
         lease = KubeLease(client, namespace="npc-system", name="npc-operator")
         try:
-            assert await lease.read(seconds=5.0) is not None
+            assert await lease.read(seconds=30.0) is not None
             assert asked == CONNECTIONS
         finally:
             held.set()
