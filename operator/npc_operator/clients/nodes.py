@@ -67,7 +67,15 @@ class NodeWatch:
         """The reason of what hinders the watch, as it was logged last; empty since the last watch that was sound."""
 
     async def run(self) -> None:
-        """Watches until cancelled."""
+        """Watches until cancelled, and forgets all nodes then: what nobody watches may change, and a later leadership
+        of this process would end healthy pods for a taint that was taken off meanwhile."""
+        try:
+            await self._follow()
+        finally:
+            for name in list(self._store.list(NodeFact, "")):
+                self._store.drop(NodeFact, "", name)
+
+    async def _follow(self) -> None:
         since, failures, time = "", 0, asyncio.get_running_loop().time
         self._said = ""
         while True:

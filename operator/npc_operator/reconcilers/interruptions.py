@@ -56,11 +56,8 @@ class Interruptions:
         self._looker = Looker(world, routes, self._hearing)
         self._acts = Acts(kube=kube, recorder=recorder, meter=meter, clock=clock)
         self._held: dict[tuple[str, str], Held] = {}
-        # What an earlier leadership of this process concluded, and what it heard of machines: a taint that was taken off
-        # since would end healthy pods before the nodes are listed again.
-        for kind in (TierInterruptions, NodeFact):
-            for namespace, name, _ in list(world.store.items(kind)):
-                world.store.drop(kind, namespace, name)
+        for namespace, name, _ in world.store.items(TierInterruptions):
+            world.store.drop(TierInterruptions, namespace, name)  # of an earlier leadership of this process
 
     def of_tier(self, key: Key) -> TierInterruptions:
         """What a tier has to know. Before the first look at it: what the notes at its pods say."""

@@ -148,19 +148,7 @@ class Machines(World):
 
     def forget_heard(self) -> None:
         """What no process knows when it begins."""
-        for kind in (TierInterruptions, NodeFact):
-            for namespace, name, _ in list(self.store.items(kind)):
-                self.store.drop(kind, namespace, name)
-        self.end_term()
-
-    def lead_again(self) -> None:
-        """The same process leads once more, after another or nobody did."""
-        self.end_term()
-        self.lead()
-
-    def end_term(self) -> None:
-        """Nobody is asked any more, and what lists told may have changed."""
-        for kind in (AgentFact, GatewayFact):
+        for kind in (AgentFact, GatewayFact, TierInterruptions, NodeFact):
             for namespace, name, _ in list(self.store.items(kind)):
                 self.store.drop(kind, namespace, name)
         self.store.mark_unsynced()

@@ -96,24 +96,6 @@ async def test_a_new_leader_brings_no_lines_back_before_it_could_hear_who_takes_
     assert said[:2] == ["LinesCameBack", "LinesMovedAway"]
 
 
-async def test_a_process_that_leads_again_believes_no_node_as_it_was_in_its_last_term() -> None:
-    world = await start()
-    pod = world.spot_pod()
-    node = world.node_of(pod)
-    world.mark(node, NTH, added=world.clock.now())
-    heard = world.store.get(NodeFact, "", node)
-    assert heard is not None
-    world.mark(node)
-    world.store.put(NodeFact, "", node, heard)
-    world.lead_again()
-    await world.settle(3)
-    assert pod in world.routed()
-    world.hear_nodes()
-    await world.settle(3)
-    assert pod in world.routed()
-    assert not world.note(pod)
-
-
 async def test_a_notice_that_was_taken_back_while_nobody_led_is_undone() -> None:
     world = await start()
     pod = world.spot_pod()

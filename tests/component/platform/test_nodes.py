@@ -129,6 +129,19 @@ async def test_what_breaks_is_tried_again_and_nothing_is_forgotten_meanwhile() -
         await until(lambda: bool((fact := store.get(NodeFact, "", "a")) and fact.cordoned))
 
 
+async def test_the_end_of_the_watch_forgets_what_may_change_unseen() -> None:
+    source = Source([node("a", 1), node("b", 2)])
+    async with watching(source) as store:
+        await until(lambda: names(store) == {"a", "b"})
+    assert names(store) == set()
+    source.pages = [[node("a", 1)]]
+    watch = NodeWatch(source=source, store=store, strange=lambda _: None)
+    again = asyncio.create_task(watch.run())
+    await until(lambda: names(store) == {"a"})
+    again.cancel()
+    await asyncio.wait({again})
+
+
 async def test_whoever_may_not_see_nodes_says_what_to_grant_once_and_waits_for_none(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
