@@ -20,7 +20,7 @@ from npc_operator.loop.store import Store
 from npc_runtime.wire import InterruptionReport
 
 MAX_HELD = 10_000
-"""Notices of queues that are remembered for machines that still stand: a bound, and far above any fleet."""
+"""Machines of which it is remembered what queues said: a bound, and far above any fleet."""
 SILENT_SECONDS = 3.0
 """So long an agent is asked in vain before its pod is no help to others: a connection that breaks is no news."""
 ENOUGH_MACHINES = 256
@@ -104,7 +104,7 @@ class Hearing:
                 held[place] = replace(one, notice=sooner)
                 return
         held.append(_Held(notice, namespaces))
-        if sum(map(len, self._queues.values())) > MAX_HELD:
+        if len(self._queues) > MAX_HELD:
             self._make_room(notice.seen)
 
     def queued(self, pod: Pod, now: float) -> list[Notice]:
@@ -194,9 +194,8 @@ class Hearing:
             if not any(_counts(one.notice, now) for one in held):
                 del self._queues[instance]
         # Not again at the next word: a wave of them would look through all of this each time.
-        count = sum(map(len, self._queues.values()))
-        while count > MAX_HELD * 9 // 10:
-            count -= len(self._queues.pop(next(iter(self._queues))))
+        while len(self._queues) > MAX_HELD * 9 // 10:
+            del self._queues[next(iter(self._queues))]
 
     def _of_queues(self, instance: str, namespace: str, now: float) -> list[Notice]:
         held = self._queues.get(instance)
