@@ -394,9 +394,13 @@ async def test_the_operators_long_poll_hears_at_once_who_speaks_from_a_lower_lev
         await rig.push(region([], [], voices=(voice(lines=LINES),)).table())
         known = await rig.counted()
         assert known["degraded"] == []
-        after = f"/v1/status?boot={known['bootId']}&after={known['revision']}&wait=20"
-        polling = asyncio.create_task(rig.admin("GET", after))
+        after = f"/v1/status?boot={known['bootId']}&wait=20&after="
+        polling = asyncio.create_task(rig.admin("GET", f"{after}{known['revision']}"))
         await rig.say()
-        _, report = await asyncio.wait_for(polling, 60)
+        async with asyncio.timeout(60):
+            _, report = await polling
+            while not (report["degraded"] and report["lines"]):
+                _, report = await rig.admin("GET", f"{after}{report['revision']}")
         assert report["degraded"] == [{"archetype": "vampire", "tier": "gold", "level": "Scripted"}]
+        assert report["revision"] == known["revision"] + 2, "news of its own, beside that of lines of the tier"
         assert 'level="Scripted"' in await rig.metrics()
