@@ -136,17 +136,17 @@ class Interruptions:
             urgent = frozenset(held.urgent)
             held.urgent.clear()
             try:
-                wait, errors = await self._work(tier, held, urgent)
+                wait, errors = await self._work(key, held, urgent)
             except BaseException:
                 held.urgent |= urgent  # nobody may think that this look acted on them
                 raise
         return wait, errors if not first else [held.failed[uid] for uid in sorted(first) if uid in held.failed]
 
-    async def _work(self, tier: Tier, held: Held, first: Set[str]) -> tuple[float | None, list[str]]:
-        now = self._clock.now()
-        look = await self._looker.look_in_parts(tier, held, now)
-        present = self._world.store.get(Tier, tier.meta.namespace, tier.meta.name)
-        if present is None or present.meta.uid != tier.meta.uid:
+    async def _work(self, key: Key, held: Held, first: Set[str]) -> tuple[float | None, list[str]]:
+        now, tier = self._clock.now(), self._present(key, held)
+        look = None if tier is None else await self._looker.look_in_parts(tier, held, now)
+        tier = self._present(key, held)
+        if tier is None or look is None:
             return None, []  # deleted meanwhile: what was known of it is dropped already, or will be
         held.replacements, held.nodes = look.wave.replacements, look.nodes
         before = {uid: record_of(engine.pod, held) for uid, engine in look.engines.items()}
@@ -160,6 +160,11 @@ class Interruptions:
         held.failed = {uid: error for uid, error in held.failed.items() if uid not in first}
         held.failed |= {uid: error for uid, error in done.failed.items() if uid in first}
         return self._wait(held, look, now, done), list(done.failed.values())
+
+    def _present(self, key: Key, held: Held) -> Tier | None:
+        """The tier as it is now: while others acted on its pods it may have been suspended, or deleted."""
+        tier = self._world.store.get(Tier, key.namespace, key.name)
+        return tier if tier is not None and tier.meta.uid == held.uid else None
 
     def _wait(self, held: Held, look: Look, now: float, done: Result) -> float | None:
         times = [] if look.wave.wake_at is None else [max(0.05, look.wave.wake_at - now)]

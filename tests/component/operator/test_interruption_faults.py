@@ -13,7 +13,7 @@ from npc_operator.api import names
 from npc_operator.domain.facts import Pod, Tier
 from npc_operator.domain.interruption.record import MAX_RECORD
 from npc_operator.domain.interruption.tier_view import TierInterruptions
-from npc_operator.ports import PortError
+from npc_operator.ports import PortError, Unsettled
 from npc_operator.reconcilers import interruption_look
 from tests.component.operator.machines import KARPENTER, KEY, NTH, ON_DEMAND, SPOT, Machines
 from tests.component.operator.test_capacity_nodes import mode, up
@@ -228,6 +228,29 @@ async def test_messages_that_come_together_are_answered_by_few_looks_and_each_on
     assert [pod for pod, one in zip(pods, heard, strict=True) if isinstance(one, PortError)] == [refused]
     assert all(world.note(pod) for pod in pods if pod != refused)
     assert looks <= 3
+
+
+async def test_a_tier_that_is_suspended_while_a_look_waits_for_its_turn_has_nothing_written_at_its_pods() -> None:
+    world = await start()
+    first, second = (str(pod["metadata"]["name"]) for pod in world.engine_pods(SPOT))
+    interruptions = world.reconcilers.interruptions
+    kube, begun, go_on = interruptions._acts._kube, asyncio.Event(), asyncio.Event()
+    apply = kube.apply
+
+    async def hang(*given: Any, **named: Any) -> Any:
+        begun.set()
+        await go_on.wait()
+        return await apply(*given, **named)
+
+    kube.apply = hang  # type: ignore[method-assign]
+    looks = [asyncio.create_task(interruptions.hear(said_of(world, pod))) for pod in (first, second)]
+    await begun.wait()
+    world.edit(names.KIND_TIER, "gold", lambda live: live["spec"].update(suspend=True))
+    go_on.set()
+    heard = await asyncio.gather(*looks, return_exceptions=True)
+    assert world.note(first), "that was on its way"
+    assert world.note(second) == {}
+    assert isinstance(heard[1], Unsettled)
 
 
 async def test_a_look_that_is_cut_off_lets_nobody_think_that_it_acted() -> None:
