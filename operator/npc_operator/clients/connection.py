@@ -19,6 +19,8 @@ import yaml
 from kubernetes.aio import config
 from kubernetes.aio.client import Configuration
 
+from npc_operator.clients.sockets import keepalive_socket
+
 USER_AGENT = "npc-operator"
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 REFRESH_SECONDS = 60.0
@@ -78,7 +80,9 @@ class Connection:
             return await handler(request)
 
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=limit, ssl=self.ssl, keepalive_timeout=75),
+            connector=aiohttp.TCPConnector(
+                limit=limit, ssl=self.ssl, keepalive_timeout=75, socket_factory=keepalive_socket
+            ),
             headers={"User-Agent": USER_AGENT},
             middlewares=(authenticate,),
             proxy=self.proxy,

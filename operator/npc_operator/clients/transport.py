@@ -9,7 +9,6 @@ each request also names the pod it means; a refusal with OtherPod tells where th
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 from collections import deque
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from typing import TypeVar
 import aiohttp
 from pydantic import ValidationError
 
+from npc_operator.clients.sockets import keepalive_socket
 from npc_operator.ports import PortError, StaleLeader
 from npc_runtime.wire import POD_HEADER, Refusal, Wire, server_name
 
@@ -42,18 +42,6 @@ class Trust:
 
     ca: str
     tokens: tuple[str, ...] = field(repr=False)
-
-
-def _keepalive_socket(address: tuple[object, ...]) -> socket.socket:
-    """A long poll is silent for most of a minute: have the kernel notice within 20 s that the other side's node is
-    gone."""
-    family, kind, protocol = address[0], address[1], address[2]
-    made = socket.socket(family, kind, protocol)  # type: ignore[arg-type]
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 20_000)):
-        if hasattr(socket, option):
-            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-    return made
 
 
 @dataclass(slots=True, eq=False)
@@ -203,7 +191,7 @@ class PodTransport:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=0, ssl=context, keepalive_timeout=75, socket_factory=_keepalive_socket, use_dns_cache=False
+                limit=0, ssl=context, keepalive_timeout=75, socket_factory=keepalive_socket, use_dns_cache=False
             ),
             headers={"User-Agent": "npc-operator"},
         )

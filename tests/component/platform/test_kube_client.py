@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -54,19 +55,54 @@ async def test_the_lease_does_not_wait_behind_requests_that_have_every_connectio
             await busy
 
 
+async def test_a_watch_whose_server_is_gone_without_a_word_ends_before_the_shortest_notice_does() -> None:
+    over = asyncio.Event()
+
+    async def say_nothing(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await over.wait()
+        return response
+
+    async with (
+        server_of(say_nothing) as connection,
+        connection.session() as session,
+        session.get(connection.server) as response,
+    ):
+        assert response.connection is not None
+        assert response.connection.transport is not None
+        end = response.connection.transport.get_extra_info("socket")
+        assert end.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        idle, between, count, unheard = (
+            end.getsockopt(socket.IPPROTO_TCP, option)
+            for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
+        )
+        assert idle + between * count <= 20
+        assert 0 < unheard <= 20_000
+        over.set()
+
+
 @asynccontextmanager
 async def client_of(answer: Handler) -> AsyncIterator[KubeClient]:
     """A client of a server that answers everything so."""
+    async with server_of(answer) as connection:
+        client = KubeClient(connection, metrics=Metrics())
+        try:
+            yield client
+        finally:
+            await client.close()
+
+
+@asynccontextmanager
+async def server_of(answer: Handler) -> AsyncIterator[Connection]:
+    """A server that answers everything so."""
     app = web.Application()
     app.router.add_route("*", "/{tail:.*}", answer)
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     port = runner.addresses[0][1]
-    connection = Connection(server=f"http://127.0.0.1:{port}", ssl=True, identity=Identity(Configuration()))
-    client = KubeClient(connection, metrics=Metrics())
     try:
-        yield client
+        yield Connection(server=f"http://127.0.0.1:{port}", ssl=True, identity=Identity(Configuration()))
     finally:
-        await client.close()
         await runner.cleanup()
