@@ -7,11 +7,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import aiohttp
 
+from hack.demo.departure import begun
 from hack.stack.kubectl import Object
 from hack.stack.load import Line
 from npc_operator.api import names
@@ -20,7 +21,6 @@ from npc_runtime.wire import AGENT_HEALTH_PORT
 from tests.e2e.world import World
 
 LOOK_SECONDS = 0.1
-_BEGUN = ("vllm:request_success_total", "vllm:num_requests_running", "vllm:num_requests_waiting")
 
 
 @dataclass(slots=True)
@@ -32,13 +32,10 @@ class Leaving:
     """The last that was seen."""
     begun: list[tuple[float, float]] = field(default_factory=list)
     """(when it was asked, lines it had ever begun) as its engine counts them, as long as it answered."""
-    deleting: float = 0.0
-    """First seen with a deletionTimestamp."""
     draining: float = 0.0
     """Its agent was first heard to take no line any more. How soon kubelet runs the hook that makes it so is kubelet's
     affair, and takes seconds on a busy node."""
     gone: asyncio.Event = field(default_factory=asyncio.Event)
-    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     @property
     def uid(self) -> str:
@@ -48,11 +45,6 @@ class Leaving:
         """Lines that its engine began later than `moment`."""
         later = [count for at, count in self.begun if at > moment]
         return max(later) - later[0] if later else 0.0
-
-    async def until(self, holds: Callable[[Leaving], bool], *, timeout: float) -> None:
-        """Return once `holds`, which is looked at whenever the pod changes."""
-        async with self.changed:
-            await asyncio.wait_for(self.changed.wait_for(lambda: holds(self)), timeout)
 
     async def until_gone(self, *, timeout: float) -> Record:
         """The last record, as soon as the pod is gone."""
@@ -89,11 +81,7 @@ async def _follow(world: World, seen: Leaving) -> None:
                 meta = pod["metadata"]
                 if meta["uid"] != seen.uid:
                     continue
-                async with seen.changed:
-                    seen.record = read_record(meta.get("annotations", {}).get(names.ANNOTATION_INTERRUPTION))
-                    if meta.get("deletionTimestamp") and not seen.deleting:
-                        seen.deleting = time.time()
-                    seen.changed.notify_all()
+                seen.record = read_record(meta.get("annotations", {}).get(names.ANNOTATION_INTERRUPTION))
                 if type_ == "DELETED":
                     seen.gone.set()
                     return
@@ -110,7 +98,7 @@ async def _count(seen: Leaving) -> None:
             with contextlib.suppress(aiohttp.ClientError, TimeoutError, ConnectionError):
                 async with session.get(url) as response:
                     text = await response.text()
-                seen.begun.append((asked, _sum(text)))
+                seen.begun.append((asked, begun(text)))
             # An engine tells nobody that it was asked something.
             await asyncio.sleep(LOOK_SECONDS)
 
@@ -124,10 +112,6 @@ async def _hear(seen: Leaving) -> None:
                     if "draining" in await response.text():
                         seen.draining = time.time()
             await asyncio.sleep(LOOK_SECONDS)
-
-
-def _sum(text: str) -> float:
-    return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(_BEGUN))
 
 
 def is_explicit(line: Line) -> bool:
