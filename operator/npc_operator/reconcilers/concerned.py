@@ -9,7 +9,7 @@ from heapq import nsmallest
 
 from npc_operator.api import names
 from npc_operator.domain.facts import Adapter, Pod, Region, Tier
-from npc_operator.domain.interruption.tier_view import TierInterruptions
+from npc_operator.domain.interruption.tier_view import TierInterruptions, unrouted_pods
 from npc_operator.domain.keys import Key, KeyKind
 from npc_operator.domain.placement import rank_importance
 from npc_operator.domain.turns import claim_turn
@@ -118,6 +118,12 @@ def is_disturbed(store: Store, namespace: str, tier: str) -> bool:
     """Whether something is said of a pod of a tier, or was and is not over."""
     told = store.get(TierInterruptions, namespace, tier)
     return told is not None and bool(told.draining or not told.status.over)
+
+
+def is_rerouted(store: Store, change: Change) -> bool:
+    """Whether lines go to other pods of a tier after this news of its interruptions."""
+    pods = store.list(Pod, change.namespace).values()
+    return unrouted_pods(change.old, change.name, pods) != unrouted_pods(change.new, change.name, pods)
 
 
 def takes_lines(pod: Pod) -> bool:

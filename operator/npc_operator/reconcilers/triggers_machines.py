@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from npc_operator.api import names
 from npc_operator.domain.facts import Pod, Tier
 from npc_operator.domain.interruption.queues import fact_name
-from npc_operator.domain.interruption.tier_view import covering_pods, unrouted_pods
+from npc_operator.domain.interruption.tier_view import covering_pods
 from npc_operator.domain.keys import Key, KeyKind
 from npc_operator.loop.store import Change, Store
 from npc_operator.reconcilers import concerned
@@ -37,11 +37,11 @@ def on_interruptions(store: Store, change: Change) -> Iterator[Key]:
     yield Key(KeyKind.TIER, namespace, tier)
     if concerned.is_disturbed(store, namespace, tier):
         yield Key(KeyKind.INTERRUPTIONS, namespace, tier)  # whoever decided it may not be the one who looks again
-    unrouted = unrouted_pods(change.old) != unrouted_pods(change.new)
-    if unrouted:
+    rerouted = concerned.is_rerouted(store, change)
+    if rerouted:
         yield from concerned.routes(store, namespace)
         yield from concerned.adapters_of(store, namespace, tier)
-    moved = unrouted or covering_pods(change.old) != covering_pods(change.new)
+    moved = rerouted or covering_pods(change.old) != covering_pods(change.new)
     if moved and concerned.is_crowded(store, namespace, tier):
         # What belongs where, and what must be kept there, is another now.
         yield from concerned.agents_of(store, namespace, tier)

@@ -29,9 +29,10 @@ from npc_operator.domain.facts import (
     Tier,
     trial_name,
 )
-from npc_operator.domain.interruption.tier_view import TierInterruptions, is_unrouted, unrouted_pods
+from npc_operator.domain.interruption.tier_view import TierInterruptions, is_unrouted
 from npc_operator.domain.region import names_tier, pick_active_region
 from npc_operator.loop.store import Change, Store
+from npc_operator.reconcilers.concerned import is_rerouted
 from npc_operator.reconcilers.evidence import LISTENING_SECONDS, Ledger, Mark
 from npc_operator.reconcilers.roster import Roster
 from npc_operator.reconcilers.voices import Voices
@@ -196,7 +197,7 @@ class World:
             return
         if not any(self.store.list(kind, change.namespace) for kind in NEEDED):
             self._forget(change.namespace)
-        elif _matters_to_routes(change):
+        elif _matters_to_routes(self.store, change):
             self._versions[change.namespace] = next(self._counter)
 
     def _forget(self, namespace: str) -> None:
@@ -208,9 +209,9 @@ class World:
             del self._engines[place]
 
 
-def _matters_to_routes(change: Change) -> bool:
+def _matters_to_routes(store: Store, change: Change) -> bool:
     if change.kind is Region or change.kind is Tier:
         return change.old is None or change.new is None or change.old.spec != change.new.spec
     if change.kind is TierInterruptions:
-        return unrouted_pods(change.old) != unrouted_pods(change.new)
+        return is_rerouted(store, change)
     return change.kind in (Adapter, Pod, AgentFact, SecretFact)

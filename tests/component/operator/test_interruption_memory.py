@@ -7,8 +7,11 @@ import pytest
 from npc_operator.api import names
 from npc_operator.domain.facts import NodeFact
 from npc_operator.domain.interruption.notices import Kind, Notice, Source
+from npc_operator.domain.interruption.tier_view import TierInterruptions
 from npc_operator.domain.interruption.visibility import NODES, NODES_VISIBLE, NodesFact
+from npc_operator.domain.keys import KeyKind
 from npc_operator.ports import PortError
+from npc_operator.reconcilers import triggers
 from npc_operator.reconcilers.hearing import SILENT_SECONDS
 from npc_runtime.wire import TierLines
 from tests.component.operator.machines import KEY, NTH, SPOT, Machines
@@ -94,6 +97,28 @@ async def test_a_new_leader_brings_no_lines_back_before_it_could_hear_who_takes_
     assert uid in world.told().unrouted
     said = [reason for who, reason, _ in world.recorder.events[begun:] if who == pod]
     assert said[:2] == ["LinesCameBack", "LinesMovedAway"]
+
+
+async def test_the_first_look_of_a_leader_makes_routes_anew_where_it_says_otherwise_than_what_is_written() -> None:
+    world = await start()
+    pod = world.spot_pod()
+    world.stuck.add(pod)
+    world.mark(world.node_of(pod), NTH, added=world.clock.now())
+    await world.settle(3)
+    world.lead_elsewhere()
+    routes, marked = world.reconcilers._world, list[KeyKind]()
+    world.store.subscribe(lambda change: marked.extend(key.kind for key in triggers(world.store, change)))
+    before = routes.version(NAMESPACE)
+    world.store.put(TierInterruptions, NAMESPACE, "gold", TierInterruptions())
+    assert KeyKind.ROUTES in marked
+    assert routes.version(NAMESPACE) > before
+    world.store.drop(TierInterruptions, NAMESPACE, "gold")
+    marked.clear()
+    before = routes.version(NAMESPACE)
+    unrouted = frozenset({world.live("Pod", pod)["metadata"]["uid"]})
+    world.store.put(TierInterruptions, NAMESPACE, "gold", TierInterruptions(unrouted=unrouted))
+    assert KeyKind.ROUTES not in marked, "it is what is written"
+    assert routes.version(NAMESPACE) == before
 
 
 async def test_a_notice_that_was_taken_back_while_nobody_led_is_undone() -> None:

@@ -5,7 +5,7 @@ Made anew at every look (`reconcilers.interruptions`) and never kept beyond it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -74,9 +74,11 @@ def is_unrouted(pod: Pod, told: TierInterruptions | None) -> bool:
     return record is not None and record.unrouted is not None
 
 
-def unrouted_pods(told: TierInterruptions | None) -> frozenset[str]:
-    """Uids of the pods that no new line may go to."""
-    return frozenset() if told is None else told.unrouted
+def unrouted_pods(told: TierInterruptions | None, tier: str, pods: Iterable[Pod]) -> frozenset[str]:
+    """Uids of the pods of a tier that no new line may go to; `pods`: those of its namespace."""
+    if told is not None:
+        return told.unrouted
+    return frozenset(pod.uid for pod in pods if pod.tier == tier and is_unrouted(pod, told))
 
 
 def covering_pods(told: TierInterruptions | None) -> frozenset[str]:
