@@ -24,7 +24,7 @@ from npc_operator.domain.capacity import (
 from npc_operator.domain.engines import Engine
 from npc_operator.domain.facts import Tier
 from npc_operator.domain.interruption.record import is_marked, read_record
-from npc_operator.domain.interruption.tier_view import NO_INTERRUPTIONS, TierInterruptions
+from npc_operator.domain.interruption.tier_view import TierInterruptions
 from npc_operator.domain.keys import Key
 from npc_operator.domain.replicas import Split, split_replicas
 from npc_operator.ports import Manifest, PortError
@@ -40,13 +40,6 @@ class InterruptionsView(Protocol):
     """Who knows which pods of a tier go away with their nodes."""
 
     def of_tier(self, key: Key) -> TierInterruptions: ...
-
-
-class Undisturbed:
-    """Nodes of which nobody says anything."""
-
-    def of_tier(self, _key: Key) -> TierInterruptions:
-        return NO_INTERRUPTIONS
 
 
 @dataclass(frozen=True, slots=True)

@@ -222,4 +222,12 @@ class Machines(World):
         return bought
 
 
+async def start(**options: object) -> Machines:
+    """Engines that serve, each of them routed."""
+    world = Machines(**options)  # type: ignore[arg-type]
+    await world.settle(60)
+    assert len(world.routed()) == len(world.engine_pods()) > 0
+    return world
+
+
 VAMPIRE, ZOMBIE = (served_name(name, digest(f"{name}-1")) for name in ("vampire", "zombie"))

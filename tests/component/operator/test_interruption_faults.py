@@ -15,10 +15,9 @@ from npc_operator.domain.interruption.record import MAX_RECORD
 from npc_operator.domain.interruption.tier_view import TierInterruptions
 from npc_operator.ports import PortError, Unsettled
 from npc_operator.reconcilers import interruption_look
-from tests.component.operator.machines import KARPENTER, KEY, NTH, ON_DEMAND, SPOT, Machines
+from tests.component.operator.machines import KARPENTER, KEY, NTH, ON_DEMAND, SPOT, Machines, start
 from tests.component.operator.test_capacity_nodes import mode, up
 from tests.component.operator.test_interruption_memory import said_of
-from tests.component.operator.test_interruptions import start
 from tests.support.builders import NAMESPACE, pod_fact
 
 

@@ -14,15 +14,8 @@ from npc_operator.ports import PortError
 from npc_operator.reconcilers import triggers
 from npc_operator.reconcilers.hearing import SILENT_SECONDS
 from npc_runtime.wire import TierLines
-from tests.component.operator.machines import KEY, NTH, SPOT, Machines
+from tests.component.operator.machines import KEY, NTH, SPOT, Machines, start
 from tests.support.builders import NAMESPACE, at_once
-
-
-async def start(**options: object) -> Machines:
-    world = Machines(**options)  # type: ignore[arg-type]
-    await world.settle(60)
-    assert len(world.routed()) == len(world.engine_pods()) > 0
-    return world
 
 
 def said_of(world: Machines, pod: str, kind: Kind = Kind.INTERRUPTION) -> Notice:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from npc_operator.domain.interruption.notices import Kind
-from tests.component.operator.machines import SPOT, Machines
-from tests.component.operator.test_interruption_memory import said_of, start
+from tests.component.operator.machines import SPOT, Machines, start
+from tests.component.operator.test_interruption_memory import said_of
 
 LEAD_SECONDS = 100.0
 

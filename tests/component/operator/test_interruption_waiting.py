@@ -12,8 +12,8 @@ from npc_operator.domain.interruption.heardbook import read_heard
 from npc_operator.domain.interruption.notices import Kind, Notice
 from npc_operator.domain.interruption.queues import NOT_NOTED, UNKNOWN_MACHINE
 from npc_operator.ports import PortError, Unsettled
-from tests.component.operator.machines import SPOT, Machines
-from tests.component.operator.test_interruption_memory import said_of, start
+from tests.component.operator.machines import SPOT, Machines, start
+from tests.component.operator.test_interruption_memory import said_of
 
 # --- a machine that nobody knows ---
 

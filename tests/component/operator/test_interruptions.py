@@ -8,15 +8,8 @@ from npc_operator.loop.queue import Lane
 from npc_operator.ports import PortError
 from npc_operator.reconcilers.triggers import pick_lane
 from npc_runtime.wire import InterruptionReport
-from tests.component.operator.machines import KARPENTER, NTH, ON_DEMAND, REBALANCE, SPOT, Machines
+from tests.component.operator.machines import KARPENTER, NTH, ON_DEMAND, REBALANCE, SPOT, start
 from tests.support.builders import NAMESPACE
-
-
-async def start(**options: object) -> Machines:
-    world = Machines(**options)  # type: ignore[arg-type]
-    await world.settle(60)
-    assert len(world.routed()) == len(world.engine_pods()) > 0
-    return world
 
 
 async def test_a_spot_notice_moves_the_lines_at_once_and_the_pod_goes_when_its_replacement_is_asked_for() -> None:

@@ -62,9 +62,6 @@ class TierInterruptions:
     """For `GpuTierStatus.interruptions`, as it is."""
 
 
-NO_INTERRUPTIONS = TierInterruptions()
-
-
 def is_unrouted(pod: Pod, told: TierInterruptions | None) -> bool:
     """Whether no new line may go to a pod. As long as this leader has not looked at its tier, what the last one wrote
     down counts: a new leader sends no line to a machine that goes."""

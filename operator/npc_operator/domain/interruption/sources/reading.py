@@ -87,14 +87,6 @@ def http_date(value: object) -> float | None:
         return None
 
 
-def unix_time(value: object) -> float | None:
-    """Unix seconds written as a number."""
-    written = text(value)
-    if not written.isascii() or not written.isdigit() or len(written) > 12:
-        return None
-    return _bounded(float(written))
-
-
 def name_of_node(node: object) -> NodeName | None:
     """The names of a Node object; None if it has none."""
     name = name_of(mapping(node, "metadata").get("name"))
