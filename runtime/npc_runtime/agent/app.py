@@ -38,6 +38,8 @@ from .watch import EngineWatch
 
 LINES_SECONDS = 0.5
 """Between looks at the running lines while an adapter drains."""
+FIRST_LOOK_SECONDS = 10.0
+"""The engine's hook waits so long for the agent's first look; a busy engine takes up to 5 s to answer it."""
 
 log = logging.getLogger(__name__)
 
@@ -246,6 +248,9 @@ class Agent:
     @contextlib.asynccontextmanager
     async def _drain_socket(self) -> AsyncIterator[None]:
         async def drain() -> bool:
+            # An agent that has just begun takes no engine that it has not looked at for one that is gone.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._watch.looked.wait(), FIRST_LOOK_SECONDS)
             return await self._drain.run(self._last[0].engine.instance if self._last else "")
 
         socket = DrainSocket(self._settings.socket, drain)

@@ -58,10 +58,13 @@ class EngineWatch:
         self._listing_mark = listing_mark
         self._facts = EngineFacts(since_ms=_now_ms())
         self._silent = 0
+        self.looked = asyncio.Event()
+        """Set once a look has told whether there is an engine."""
 
     def begin(self) -> None:
         """Says what is known before the first look: that the base model is still on its way, if it is."""
         self._lost("the engine was not looked for yet")
+        self.looked.clear()
 
     async def run(self) -> None:
         """Follows the engine until cancelled."""
@@ -134,6 +137,7 @@ class EngineWatch:
         else:
             self._facts = replace(self._facts, listed=listed)
         self._changed(self._facts)
+        self.looked.set()
 
     def _lost(self, message: str) -> None:
         progress = self._model_progress()
@@ -154,6 +158,7 @@ class EngineWatch:
         if facts != self._facts:
             self._facts = facts
             self._changed(facts)
+        self.looked.set()
 
     def _model_progress(self) -> Mapping[str, Any]:
         """What the model's init container tells; before its first word it is waited for."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from npc_runtime.agent import plan
+from npc_runtime.agent.drain import LOOK_SECONDS, SETTLE_SECONDS
 from npc_runtime.wire import EngineState, Stamp
 from tests.component.agent.harness import make_settings, phase_of, running
 from tests.support.fake_engine import FakeEngine
@@ -51,6 +52,30 @@ async def test_a_restarted_agent_with_nothing_to_remember_unloads_nothing(
         await agent.looks(engine, 3, "/v1/models")  # without a grace a drain would be over after the first
         assert engine.names() == [vampire.served_name]
         await agent.prove(vampire)
+
+
+async def test_an_agent_that_is_asked_to_drain_before_its_first_look_waits_for_lines_that_began_before_it(
+    world: Path, engine: FakeEngine
+) -> None:
+    settings = make_settings(world, engine.url)
+    vampire = desired_of(make_adapter(world / "source" / "v"))
+    async with running(settings) as killed:
+        await killed.prove(vampire)
+        line = await killed.hang(engine, vampire.served_name)
+        killed.task.cancel()
+        await asyncio.wait({killed.task})
+        async with running(settings) as agent:
+            reader, writer = await asyncio.open_unix_connection(settings.socket)
+            writer.write(b"drain\n")
+            said = asyncio.create_task(reader.readline())
+            await agent.looks(engine, int(SETTLE_SECONDS / LOOK_SECONDS) + 3)
+            assert (await agent.status()).draining
+            assert not said.done()
+            engine.behave(hang_requests=False)
+            assert await line == 200
+            assert await asyncio.wait_for(said, 30) == b"idle\n"
+            assert (await agent.status()).draining
+            writer.close()
 
 
 async def test_sigterm_ends_the_process_quickly_when_the_engine_is_gone(world: Path, engine: FakeEngine) -> None:
