@@ -36,10 +36,6 @@ class Replacements:
         # A clock that was set back must not make a node wait for longer than the rule.
         return min(last, now) + REPLACEMENT_SECONDS
 
-    def allows(self, node: str, now: float) -> bool:
-        """Whether this node may have a replacement now."""
-        return self.next_at(node, now) <= now
-
     def granted(self, node: str, now: float) -> Replacements:
         """The book with a replacement of this node in it, and without what no longer matters."""
         return Replacements(_newest({**self.current(now).at, node: now}))

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from npc_operator.domain.interruption.machine import decide_interruption
-from npc_operator.domain.interruption.notices import Notice
 from npc_operator.domain.interruption.rebalance import Replacements
 from npc_operator.domain.interruption.wishes import PodInterruption, Steps
 
@@ -37,16 +36,3 @@ def decide_wave(
         steps[uid] = decided
     wakes = [step.wake_at for step in steps.values() if step.wake_at is not None]
     return Wave(steps, replacements, min(wakes, default=None))
-
-
-def pick_notices(notices: tuple[Notice, ...], *, pod_uid: str, node: str, instance: str | None) -> tuple[Notice, ...]:
-    """Those that are about this pod: named by its uid, or about its whole node by either of the node's names."""
-    return tuple(
-        notice
-        for notice in notices
-        if notice.pod_uid == pod_uid
-        or (
-            notice.pod_uid is None
-            and ((node and notice.node == node) or (instance is not None and notice.instance == instance))
-        )
-    )

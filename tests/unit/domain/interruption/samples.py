@@ -10,7 +10,6 @@ from typing import Any
 from npc_operator.domain.interruption.notices import Parsed
 from npc_operator.domain.interruption.sources import parse_node
 from npc_operator.domain.interruption.sources.eventbridge import parse_message
-from npc_operator.domain.interruption.sources.karpenter import parse_node_claim
 from npc_operator.domain.interruption.sources.kubernetes import parse_pod
 from npc_operator.domain.interruption.sources.metadata import parse_report
 
@@ -34,8 +33,6 @@ def parse(name: str, content: object) -> tuple[Parsed, ...]:
             return parse_message(json.dumps(content), seen=SEEN)
         case "node":
             return parse_node(content, seen=SEEN)
-        case "nodeclaim":
-            return (parse_node_claim(content, seen=SEEN),)
         case "pod":
             return (parse_pod(content, seen=SEEN),)
         case "report":

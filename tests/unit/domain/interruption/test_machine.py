@@ -13,7 +13,7 @@ from npc_operator.domain.interruption.machine import ROUTE_MARGIN_SECONDS, decid
 from npc_operator.domain.interruption.notices import Kind, Notice, Source
 from npc_operator.domain.interruption.rebalance import MAX_NODES, Replacements, read_replacements
 from npc_operator.domain.interruption.record import MAX_RECORD, Record, read_record
-from npc_operator.domain.interruption.waves import decide_wave, pick_notices
+from npc_operator.domain.interruption.waves import decide_wave
 from npc_operator.domain.interruption.wishes import PodInterruption, Steps
 
 T = 1_000_000.0
@@ -187,7 +187,7 @@ def test_a_zone_of_recommendations_makes_no_book_that_a_status_cannot_take() -> 
     pods = {uid: replace(pod, record=wave.steps[uid].record) for uid, pod in pods.items()}
     wave = decide_wave(pods, nodes, book, T + 1)
     assert not any(steps.granted for steps in wave.steps.values())
-    assert not any(wave.replacements.allows(node, T + 1) for node in nodes.values())
+    assert all(wave.replacements.next_at(node, T + 1) > T + 1 for node in nodes.values())
     text = wave.replacements.write()
     InterruptionStatus.model_validate({"replacements": text})
     assert len(read_replacements(text).at) == MAX_NODES
@@ -348,17 +348,6 @@ def test_a_record_survives_being_written_and_is_small() -> None:
 )  # fmt: skip
 def test_what_is_no_record_counts_as_none(text: str | None) -> None:
     assert read_record(text) is None
-
-
-def test_notices_reach_the_pods_they_are_about() -> None:
-    by_node = notice(Kind.DRAIN)
-    by_instance = notice(Kind.INTERRUPTION, node=None, instance="i-1", deadline=T)
-    by_pod = notice(Kind.TERMINATION, pod_uid="u", node="spot-1")
-    told = (by_node, by_instance, by_pod)
-    assert pick_notices(told, pod_uid="u", node="spot-1", instance="i-1") == told
-    assert pick_notices(told, pod_uid="v", node="spot-1", instance=None) == (by_node,)
-    assert pick_notices(told, pod_uid="v", node="spot-2", instance="i-1") == (by_instance,)
-    assert pick_notices(told, pod_uid="v", node="", instance=None) == ()
 
 
 @pytest.mark.parametrize("mild", [Kind.CORDON, Kind.REBALANCE])

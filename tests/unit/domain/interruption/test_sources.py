@@ -18,7 +18,7 @@ from npc_operator.domain.interruption.sources.metadata import parse_report
 from npc_runtime.wire import InterruptionReport
 from tests.unit.domain.interruption.samples import FOLDER, NODE, SEEN, load, names, parse
 
-SAMPLES = names("eventbridge", "node", "nodeclaim", "pod", "report")
+SAMPLES = names("eventbridge", "node", "pod", "report")
 
 
 @pytest.mark.parametrize("name", SAMPLES)

@@ -1,19 +1,17 @@
-"""Karpenter: the taint it puts on a node before it drains it, and what its NodeClaims say.
+"""Karpenter: the taint it puts on a node before it drains it.
 
 The taint comes for everything that ends in a drain: consolidation, drift, expiry, and the messages of Karpenter's own
 queue. It does not say which, and it is taken away again when Karpenter thinks better of it. The time at which Karpenter
-stops waiting for pods stands in an annotation of the NodeClaim, where the pool has a terminationGracePeriod.
+stops waiting for pods stands in an annotation, where the pool has a terminationGracePeriod.
 
-Names as in sigs.k8s.io/karpenter v1.14, pkg/apis/v1 (taints.go, labels.go, nodeclaim_status.go); the taint of the
+Names as in sigs.k8s.io/karpenter v1.14, pkg/apis/v1 (taints.go, labels.go); the taint of the
 releases before v1 is known, too.
 """
 
 from __future__ import annotations
 
-from npc_operator.domain.interruption.notices import Ignored, Kind, Notice, Parsed, Source, name_of
+from npc_operator.domain.interruption.notices import Ignored, Kind, Notice, Parsed, Source
 from npc_operator.domain.interruption.sources.reading import (
-    conditions_of,
-    instance_of,
     mapping,
     name_of_node,
     rfc3339,
@@ -23,8 +21,6 @@ from npc_operator.domain.interruption.sources.reading import (
 TAINT_DISRUPTED = "karpenter.sh/disrupted"
 TAINT_BEFORE_V1 = "karpenter.sh/disruption"
 TERMINATION_ANNOTATION = "karpenter.sh/nodeclaim-termination-timestamp"
-CONDITION_DISRUPTION = "DisruptionReason"
-CONDITION_TERMINATING = "InstanceTerminating"
 _SOURCE = Source.KARPENTER
 
 
@@ -46,30 +42,3 @@ def parse_node(node: object, *, seen: float) -> Parsed:
                 deadline=deadline,
             )
     return Ignored(_SOURCE, "NoTaint")
-
-
-def parse_node_claim(claim: object, *, seen: float) -> Parsed:
-    """A NodeClaim object."""
-    if name_of(mapping(claim, "metadata").get("name")) is None:
-        return Ignored(_SOURCE, "NotANodeClaim", malformed=True)
-    node = name_of(mapping(claim, "status").get("nodeName"))
-    instance = instance_of(mapping(claim, "status").get("providerID"))
-    if node is None and instance is None:
-        return Ignored(_SOURCE, "NoNode")
-    held = {condition.type for condition in conditions_of(claim) if condition.status == "True"}
-    if CONDITION_TERMINATING in held:
-        kind = Kind.TERMINATION
-    elif CONDITION_DISRUPTION in held or mapping(claim, "metadata").get("deletionTimestamp"):
-        kind = Kind.DRAIN
-    else:
-        return Ignored(_SOURCE, "NotDisrupted")
-    deadline = rfc3339(mapping(claim, "metadata", "annotations").get(TERMINATION_ANNOTATION))
-    return Notice(
-        source=_SOURCE,
-        kind=kind,
-        node=node,
-        instance=instance,
-        pod_uid=None,
-        seen=seen,
-        deadline=deadline if kind is Kind.DRAIN else None,
-    )

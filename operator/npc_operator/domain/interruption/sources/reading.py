@@ -27,7 +27,7 @@ class Taint:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One condition of a Node, Pod or NodeClaim."""
+    """One condition of a Node or Pod."""
 
     type: str
     status: str
