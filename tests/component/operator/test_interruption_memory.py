@@ -18,6 +18,16 @@ from tests.component.operator.machines import KEY, NTH, SPOT, Machines, start
 from tests.support.builders import NAMESPACE, at_once
 
 
+async def start_with_notice() -> tuple[Machines, str]:
+    """Engines that serve, and one of them whose node had its notice 3 s ago; lines run on it to the end."""
+    world = await start()
+    pod = world.spot_pod()
+    world.stuck.add(pod)
+    world.mark(world.node_of(pod), NTH, added=world.clock.now())
+    await world.settle(3)
+    return world, pod
+
+
 def said_of(world: Machines, pod: str, kind: Kind = Kind.INTERRUPTION) -> Notice:
     now = world.clock.now()
     return Notice(
@@ -35,11 +45,7 @@ def said_of(world: Machines, pod: str, kind: Kind = Kind.INTERRUPTION) -> Notice
 
 
 async def test_another_leader_goes_on_from_the_notes_and_nothing_swings_back() -> None:
-    world = await start()
-    pod = world.spot_pod()
-    world.stuck.add(pod)
-    world.mark(world.node_of(pod), NTH, added=world.clock.now())
-    await world.settle(3)
+    world, pod = await start_with_notice()
     before, asked = world.note(pod), world.asked(SPOT)
     assert pod not in world.routed()
     world.api.forget_calls()
@@ -57,11 +63,7 @@ async def test_another_leader_goes_on_from_the_notes_and_nothing_swings_back() -
 
 
 async def test_a_new_leader_takes_a_pod_for_one_that_goes_before_its_first_look_if_that_is_written_there() -> None:
-    world = await start()
-    pod = world.spot_pod()
-    world.stuck.add(pod)
-    world.mark(world.node_of(pod), NTH, added=world.clock.now())
-    await world.settle(3)
+    world, pod = await start_with_notice()
     world.lead_elsewhere()
     engines = world.reconcilers._world.engines(NAMESPACE, "gold")
     assert [engine.unrouted for engine in engines if engine.pod.name == pod] == [True]
@@ -69,11 +71,7 @@ async def test_a_new_leader_takes_a_pod_for_one_that_goes_before_its_first_look_
 
 
 async def test_a_new_leader_brings_no_lines_back_before_it_could_hear_who_takes_them() -> None:
-    world = await start()
-    pod = world.spot_pod()
-    world.stuck.add(pod)
-    world.mark(world.node_of(pod), NTH, added=world.clock.now())
-    await world.settle(3)
+    world, pod = await start_with_notice()
     uid, begun = world.live("Pod", pod)["metadata"]["uid"], len(world.recorder.events)
     world.lead_elsewhere()
     world.hear_nodes()
@@ -93,11 +91,7 @@ async def test_a_new_leader_brings_no_lines_back_before_it_could_hear_who_takes_
 
 
 async def test_the_first_look_of_a_leader_makes_routes_anew_where_it_says_otherwise_than_what_is_written() -> None:
-    world = await start()
-    pod = world.spot_pod()
-    world.stuck.add(pod)
-    world.mark(world.node_of(pod), NTH, added=world.clock.now())
-    await world.settle(3)
+    world, pod = await start_with_notice()
     world.lead_elsewhere()
     routes, marked = world.reconcilers._world, list[KeyKind]()
     world.store.subscribe(lambda change: marked.extend(key.kind for key in triggers(world.store, change)))
@@ -115,11 +109,7 @@ async def test_the_first_look_of_a_leader_makes_routes_anew_where_it_says_otherw
 
 
 async def test_a_notice_that_was_taken_back_while_nobody_led_is_undone() -> None:
-    world = await start()
-    pod = world.spot_pod()
-    world.stuck.add(pod)
-    world.mark(world.node_of(pod), NTH, added=world.clock.now())
-    await world.settle(3)
+    world, pod = await start_with_notice()
     world.lead_elsewhere()
     world.mark(world.node_of(pod))
     await world.settle(3)
@@ -238,11 +228,7 @@ async def test_what_an_interruption_cost_is_in_the_status_in_an_event_and_in_met
 
 
 async def test_what_it_cost_until_now_survives_the_leader() -> None:
-    world = await start()
-    pod = world.spot_pod()
-    world.stuck.add(pod)
-    world.mark(world.node_of(pod), NTH, added=world.clock.now())
-    await world.settle(3)
+    world, _ = await start_with_notice()
     door = next(iter(world.doors().values()))
     door.lines = (TierLines(tier="gold", lost=3),)
     world.report()
@@ -320,11 +306,7 @@ async def test_where_pods_hold_different_adapters_those_of_a_pod_that_goes_come_
 
 
 async def test_the_first_look_of_a_leader_drops_what_an_earlier_one_thought() -> None:
-    world = await start()
-    pod = world.spot_pod()
-    world.stuck.add(pod)
-    world.mark(world.node_of(pod), NTH, added=world.clock.now())
-    await world.settle(3)
+    world, pod = await start_with_notice()
     assert world.told().leaving
     world.lead()
     assert world.reconcilers.interruptions.of_tier(KEY).leaving == {world.live("Pod", pod)["metadata"]["uid"]}

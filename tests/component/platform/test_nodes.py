@@ -64,10 +64,13 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def watching(source: Source, *strange: list[str]) -> AsyncIterator[Store]:
-    store = Store(SystemClock())
-    words = strange[0] if strange else []
-    watch = NodeWatch(source=source, store=store, strange=words.append)
+async def watching(
+    source: Source, words: list[str] | None = None, *, store: Store | None = None
+) -> AsyncIterator[Store]:
+    """`words`: gets what is strange; `store`: that of an earlier leadership."""
+    store = Store(SystemClock()) if store is None else store
+    strange = [] if words is None else words
+    watch = NodeWatch(source=source, store=store, strange=strange.append)
     task = asyncio.create_task(watch.run())
     try:
         yield store
@@ -135,11 +138,8 @@ async def test_the_end_of_the_watch_forgets_what_may_change_unseen() -> None:
         await until(lambda: names(store) == {"a", "b"})
     assert names(store) == set()
     source.pages = [[node("a", 1)]]
-    watch = NodeWatch(source=source, store=store, strange=lambda _: None)
-    again = asyncio.create_task(watch.run())
-    await until(lambda: names(store) == {"a"})
-    again.cancel()
-    await asyncio.wait({again})
+    async with watching(source, store=store):
+        await until(lambda: names(store) == {"a"})
 
 
 async def test_whoever_may_not_see_nodes_says_what_to_grant_once_and_waits_for_none(
